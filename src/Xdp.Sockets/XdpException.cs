@@ -1,0 +1,33 @@
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets;
+
+/// <summary>
+/// A set-up system call failed. The message names the call, its arguments, the errno and what to do about it.
+/// </summary>
+public sealed class XdpException : IOException
+{
+    /// <param name="call">The system call with its arguments as a reader would write them, e.g. <c>bind(ifindex 3, queue 0, copy)</c>.</param>
+    /// <param name="errno">The positive errno value.</param>
+    /// <param name="hint">What the user can do, one sentence; null when nothing is known.</param>
+    public XdpException(string call, int errno, string? hint = null)
+        : base(Describe(call, errno, hint))
+    {
+        Call = call;
+        Errno = errno;
+        Hint = hint;
+    }
+
+    public string Call { get; }
+
+    /// <summary>Positive errno value, e.g. 16 for EBUSY.</summary>
+    public int Errno { get; }
+
+    public string? Hint { get; }
+
+    private static string Describe(string call, int errno, string? hint)
+    {
+        string text = $"{call} failed: {ErrnoNames.Name(errno)} ({errno})";
+        return hint is null ? text : $"{text}. {hint}";
+    }
+}
