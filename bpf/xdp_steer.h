@@ -26,8 +26,7 @@ struct endpoint_key {
 	struct steer_address address;
 	__u32 vlan;   /* 0 untagged; the tag's id; outer << 12 | inner with two tags. Host order. */
 	__be16 port;
-	__u8 family;  /* 4 or 6 */
-	__u8 zero;
+	__u16 family; /* 4 or 6 */
 };
 
 struct endpoint_value {
