@@ -155,6 +155,19 @@ internal sealed class SendQueue
         return ref segment;
     }
 
+    /// <summary>Takes back the last <see cref="Cut"/>: there was no frame to send it in.</summary>
+    internal void Uncut()
+    {
+        SentSegment segment = this[Count - 1];
+        this[Count - 1] = default;
+        Count--;
+        if (segment.Length == 0)
+            return;
+        _nextBlock = segment.Block;
+        _nextOffset = segment.Offset;
+        UnsentBytes += segment.Length;
+    }
+
     /// <summary>Drops the first segment, or its first <paramref name="bytes"/> bytes of sequence space, as acknowledged.</summary>
     internal void Acknowledge(int bytes)
     {

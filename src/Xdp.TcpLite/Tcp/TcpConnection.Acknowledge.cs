@@ -69,6 +69,8 @@ public sealed partial class TcpConnection
         long priorFlight = SndNxt - SndUna;
         long delivered = 0;
         bool advanced = packet.Ack > SndUna;
+        if (State == TcpState.SynReceived && advanced)
+            OnSynAcknowledged(packet, now);
         if (advanced)
             delivered += AdvanceUna(packet, now);
         if (_negotiated.Sack)
@@ -138,6 +140,8 @@ public sealed partial class TcpConnection
             _send.Acknowledge(acked);
             SndUna += acked;
         }
+        _noneLostBefore = SeqNumber.Max(_noneLostBefore, SndUna);
+        _probeTail = false;
         _bytesAcked += delivered;
         _backoff = 0;
         _dupAcks = 0;
@@ -316,7 +320,11 @@ public sealed partial class TcpConnection
         }
         if (_sackedBytes == 0 && _recovery == Recovery.Open)
             return;
+        long lost = _lostBytes;
+        long retransmitted = _retransmittedBytes;
         TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes);
+        if (_lostBytes != lost || _retransmittedBytes != retransmitted)
+            _noneLostBefore = SndUna;
         if (wait is { } span)
             _reorderDeadline = now + span;
     }
@@ -335,6 +343,7 @@ public sealed partial class TcpConnection
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;
+            _noneLostBefore = SndUna;
             _lostBytes += head.SequenceLength;
         }
     }
@@ -355,6 +364,7 @@ public sealed partial class TcpConnection
             Pace(delivered);
         else if (delivered > 0 && (_recovery == Recovery.Timeout || _sackedBytes == 0 || advanced))
             _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, _cwndLimited || _recovery == Recovery.Timeout);
+        _cwndLimited = false;
     }
 
     private void EnterRecovery(Instant now)

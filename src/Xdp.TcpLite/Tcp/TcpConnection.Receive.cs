@@ -49,11 +49,13 @@ public sealed partial class TcpConnection
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
         _tsRecentAt = now;
+        _noneLostBefore = Iss + 1;
         SndUna = Iss + 1;
         SndNxt = Iss + 1;
         State = TcpState.Established;
         if (half.Retransmits == 0)
             _rtt.Sample(now - half.SentAt, now);
+        StartKeepAlive(now);
     }
 
     /// <summary>The last window was announced in a segment that is not scaled, or the peer's is: sets SND.WND from the segment that establishes.</summary>
@@ -228,6 +230,8 @@ public sealed partial class TcpConnection
     private bool ReceiveAhead(SeqNumber seq, Block frame, int offset, int length, Instant now)
     {
         _stack.Counters.OutOfOrderSegments++;
+        if (_ackNow && !_negotiated.Sack && _duplicateAcks < MaxDuplicateAcks)
+            _duplicateAcks++;
         AckNow();
         if (_discardReceived)
             return false;
@@ -264,6 +268,9 @@ public sealed partial class TcpConnection
         && 2 * _stack.Frames.ApplicationCount < _stack.Frames.FrameCount;
 
     private const int CopyBelow = 256;
+
+    /// <summary>Enough for fast retransmit, and no amplifier.</summary>
+    private const int MaxDuplicateAcks = 4;
 
     private bool Deliver(Block frame, int offset, int length, out bool kept)
     {
@@ -332,7 +339,6 @@ public sealed partial class TcpConnection
                 State = TcpState.Closing;
                 break;
             case TcpState.FinWait2:
-                EmitLastAck(now);
                 EnterTimeWait(now);
                 break;
         }

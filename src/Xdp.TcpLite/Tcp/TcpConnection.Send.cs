@@ -10,9 +10,19 @@ public sealed partial class TcpConnection
     /// <summary>A first retransmission goes out even where the congestion window has no room.</summary>
     private bool _mustRetransmit;
 
+    /// <summary>The tail loss probe is the last segment, once more.</summary>
+    private bool _probeTail;
+
+    /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
+    private SeqNumber _noneLostBefore;
+
     /// <summary>A probe of the window or of the peer's life is due: a bare segment from before the window, which must be answered.</summary>
-    private bool _probe;
+    private bool _probeWindow;
+    private bool _takeAnyWindow;
     private bool _synToSend;
+
+    /// <summary>Duplicate ACKs owed beyond the first: a peer without SACK counts them.</summary>
+    private int _duplicateAcks;
     private ushort _ipId;
     private long _bytesSent;
     private long _segmentsOut;
@@ -34,7 +44,7 @@ public sealed partial class TcpConnection
             return EmitSegment(lost, retransmission: true, now, out packet, out starved);
         if (NextNewLength(out bool fin) is var length && (length > 0 || fin))
             return EmitNew(length, fin, now, out packet, out starved);
-        if (_probe)
+        if (_probeWindow)
             return EmitBare(SndUna - 1, now, out packet, out starved);
         if (_ackNow)
             return EmitBare(SndNxt, now, out packet, out starved);
@@ -44,24 +54,25 @@ public sealed partial class TcpConnection
     /// <summary>Index of the next segment to send again, if the congestion window has room for it.</summary>
     private int? NextRetransmission()
     {
-        if (_lostBytes <= _retransmittedBytesOfLost)
+        if (_probeTail)
+            return _send.Count - 1;
+        if (_lostBytes == 0)
             return null;
-        for (int i = 0; i < _send.Count; i++)
+        for (int i = _send.IndexOf(_noneLostBefore); i < _send.Count; i++)
         {
             ref SentSegment segment = ref _send[i];
             if ((segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted | SentFlags.Sacked)) != SentFlags.Lost)
                 continue;
+            _noneLostBefore = segment.Seq;
             if (!_mustRetransmit && InFlight + segment.SequenceLength > _congestion.Cwnd)
                 return null;
             if (segment.Length > _sndMss)
                 _send.Split(i, _sndMss);
             return i;
         }
+        _noneLostBefore = SndNxt;
         return null;
     }
-
-    /// <summary>Every retransmission in flight is one of a segment that was lost, but for a tail loss probe's.</summary>
-    private long _retransmittedBytesOfLost => _lostBytes == 0 ? 0 : Math.Min(_lostBytes - 1, _retransmittedBytes);
 
     /// <summary>
     /// Payload bytes of the next new segment: what the peer's window, the congestion window, Nagle and silly-window avoidance (RFC 1122,
@@ -84,13 +95,9 @@ public sealed partial class TcpConnection
         if (length > allowed)
         {
             _cwndLimited |= _congestion.Cwnd - InFlight < window;
-            if (length > window)
-            {
-                // Less than the window invites crumbs, unless it is a good part of all the peer ever offered.
-                length = 2 * window >= MaxSndWnd && window > 0 && allowed >= window ? (int)window : 0;
-                return length;
-            }
-            return 0;
+            // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
+            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
+            return crumb ? (int)window : 0;
         }
         bool last = length == unsent;
         if (length < _sndMss && last && !NoDelay && !_finQueued && SndNxt != SndUna)
@@ -123,6 +130,7 @@ public sealed partial class TcpConnection
         }
         if (length > 0)
             Raise(TcpEvents.Sent);
+        _takeAnyWindow = false;
         ArmLossTimer(now, restart: idle);
         return true;
     }
@@ -160,25 +168,28 @@ public sealed partial class TcpConnection
             flags |= TcpFlags.Fin;
         if (segment.Length > 0 && (segment.Length < _sndMss || _send.UnsentBytes == 0))
             flags |= TcpFlags.Psh;
-        packet = Finish(frame, segment.Seq, segment.Length, flags, now);
+        packet = Seal(frame, segment.Seq, segment.Length, flags, now);
         if (!ReferenceEquals(frame, segment.Block))
             frame.FreeOnCompletion = true;
         segment.SentAt = now;
         if (retransmission)
-            NoteRetransmission(ref segment, now);
+            NoteRetransmission(ref segment, isFirst: index == 0, now);
         return true;
     }
 
-    private void NoteRetransmission(ref SentSegment segment, Instant now)
+    private void NoteRetransmission(ref SentSegment segment, bool isFirst, Instant now)
     {
+        if (segment.Has(SentFlags.Retransmitted))
+            _retransmittedBytes -= segment.SequenceLength;
         segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
         _retransmittedBytes += segment.SequenceLength;
         _prrOut += segment.SequenceLength;
         _retransmits++;
         _retransmitsToUndo++;
         _mustRetransmit = false;
+        _probeTail = false;
         _stack.Counters.Retransmits++;
-        ArmLossTimer(now, restart: false);
+        ArmLossTimer(now, restart: isFirst);
     }
 
     private bool EmitBare(SeqNumber seq, Instant now, out TxPacket packet, out bool starved)
@@ -187,13 +198,13 @@ public sealed partial class TcpConnection
         starved = _stack.Frames.TryTakeForSegment() is not { } frame;
         if (starved)
             return false;
-        packet = Finish(frame!, seq, 0, TcpFlags.Ack, now);
+        packet = Seal(frame!, seq, 0, TcpFlags.Ack, now);
         frame!.FreeOnCompletion = true;
-        _probe = false;
+        _probeWindow = false;
         return true;
     }
 
-    private TxPacket Finish(Block frame, SeqNumber seq, int length, TcpFlags flags, Instant now)
+    private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, Instant now)
     {
         ushort window = AdvertisedWindow();
         SeqNumber edge = RcvNxt + (window << _negotiated.RcvWndShift);
@@ -215,7 +226,8 @@ public sealed partial class TcpConnection
         if (_negotiated.Sack && length == 0 && (!_reassembly.IsEmpty || _duplicateLeft != _duplicateRight))
             AddSack(ref fields);
         int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
-        _ackNow = false;
+        _ackNow = _duplicateAcks > 0;
+        _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
         _bytesSinceAck = 0;
         _delayedAckDeadline = Instant.Never;
         _lastAckSent = RcvNxt;

@@ -160,13 +160,7 @@ public sealed partial class TcpConnection
         {
             _tlpEnd = SndNxt;
             _firstRetransmitTsVal = TsNow(now);
-            ref SentSegment last = ref _send[_send.Count - 1];
-            if (!last.Has(SentFlags.Lost | SentFlags.Retransmitted))
-            {
-                last.Flags |= SentFlags.Lost;
-                _lostBytes += last.SequenceLength;
-                _mustRetransmit = true;
-            }
+            _probeTail = true;
         }
         Arm(ref _retransmitDeadline, Instant.Max(_retransmitDeadline, now + _rtt.Rto(_options, 0)));
         RequestEmit();
@@ -176,6 +170,11 @@ public sealed partial class TcpConnection
     private void OnRetransmitTimeout(Instant now)
     {
         _retransmitDeadline = Instant.Never;
+        if (State is TcpState.SynSent or TcpState.SynReceived)
+        {
+            OnSynTimeout(now);
+            return;
+        }
         if (_send.Count == 0)
             return;
         if (now - _firstUnackedAt >= _options.UserTimeout)
@@ -201,6 +200,8 @@ public sealed partial class TcpConnection
         _tlpEnd = null;
         _dupAcks = 0;
         MarkAllLost();
+        _noneLostBefore = SndUna;
+        _probeTail = false;
         _mustRetransmit = true;
         _backoff = Math.Min(_backoff + 1, 16);
         ArmLossTimer(now, restart: true);
@@ -238,10 +239,17 @@ public sealed partial class TcpConnection
             TimeOut();
             return;
         }
-        _probe = true;
+        _probeWindow = SndWnd == 0;
+        _takeAnyWindow = !_probeWindow;
         _persistBackoff = Math.Min(_persistBackoff + 1, 16);
         ArmPersist(now);
         RequestEmit();
+    }
+
+    private void StartKeepAlive(Instant now)
+    {
+        if (_options.KeepAlive is { } idle)
+            Arm(ref _keepAliveDeadline, now + idle);
     }
 
     private void OnKeepAliveTimeout(Instant now)
@@ -257,7 +265,7 @@ public sealed partial class TcpConnection
                 return;
             }
             _keepAliveProbes++;
-            _probe = true;
+            _probeWindow = true;
             RequestEmit();
             Arm(ref _keepAliveDeadline, now + s_keepAliveInterval);
             return;

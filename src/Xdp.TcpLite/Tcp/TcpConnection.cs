@@ -217,7 +217,7 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void EnterTimeWait(Instant now)
     {
-        _stack.AddTimeWait(new TimeWait(Flow)
+        var timeWait = new TimeWait(Flow)
         {
             Path = _path,
             SndNxt = SndNxt,
@@ -226,9 +226,10 @@ public sealed partial class TcpConnection : FlowEntry
             Timestamps = _negotiated.Timestamps,
             TsOffset = _negotiated.TsOffset,
             TsRecent = _negotiated.TsRecent,
-        }, this, now);
-        State = TcpState.TimeWait;
+        };
+        bool owesAck = _ackNow;
         Finish(TcpEvents.None);
+        _stack.AddTimeWait(timeWait, owesAck, now);
     }
 
     private void SetPath(in LinkPath path)
