@@ -96,7 +96,6 @@ public sealed partial class TcpStack
     {
         Now = now;
         Counters.SegmentsIn++;
-        Counters.BytesIn += length;
         DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet);
         flow = packet.Flow;
         if (reason != DropReason.None)
@@ -104,6 +103,7 @@ public sealed partial class TcpStack
             Drop(reason);
             return ReceiveResult.Done;
         }
+        Counters.BytesIn += packet.PayloadLength;
         switch (_flows.Find(packet.Flow))
         {
             case TcpConnection connection:
@@ -213,7 +213,7 @@ public sealed partial class TcpStack
 
     // ---- for connections
 
-    internal void Drop(DropReason reason) => Counters.Count(reason);
+    internal void Drop(DropReason reason) => Counters[reason]++;
 
     internal void MarkReady(TcpConnection connection)
     {
@@ -253,7 +253,6 @@ public sealed partial class TcpStack
     {
         Frames.Submitted(frame);
         Counters.SegmentsOut++;
-        Counters.BytesOut += length;
         return new TxPacket { Frame = frame, Start = start, Length = length };
     }
 

@@ -59,8 +59,8 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     /// <summary>Order of entry; the oldest is forgotten first when the table is full.</summary>
     internal TimeWait? NextOldest;
 
-    /// <summary>No longer in the table: a new connection took the 4-tuple.</summary>
-    internal bool Reused;
+    /// <summary>No longer in the table, though the list by age may still hold it.</summary>
+    internal bool Forgotten;
 }
 
 /// <summary>An address and port that accepts connections.</summary>

@@ -107,15 +107,16 @@ public sealed partial class TcpConnection
     private bool EmitSyn(Instant now, out TxPacket packet, out bool starved)
     {
         packet = default;
-        starved = _stack.Frames.TryTakeForSegment() is not { } frame;
-        if (starved)
+        Block? frame = _stack.Frames.TryTakeForSegment();
+        starved = frame is null;
+        if (frame is null)
             return false;
         _synToSend = false;
         bool answers = State == TcpState.SynReceived;
         SegmentFields fields = _stack.SynFields(Flow, _negotiated, answers, now);
         fields.Seq = Iss;
         fields.Ack = RcvNxt;
-        int start = SegmentWriter.Write(frame!.Span, FramePool.PayloadStart, 0, _headers, fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _headers, fields);
         frame.FreeOnCompletion = true;
         _segmentsOut++;
         packet = _stack.Submit(frame, start, FramePool.PayloadStart - start);

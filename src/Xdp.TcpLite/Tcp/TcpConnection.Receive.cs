@@ -83,7 +83,7 @@ public sealed partial class TcpConnection
         if (State is TcpState.Closed)
             return false;
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
-        if ((packet.Flags & TcpFlags.Fin) != 0)
+        if (packet.IsFin)
             NoteFin(packet);
         if (_finAt is not null)
             ReceiveFin(now);
@@ -93,7 +93,7 @@ public sealed partial class TcpConnection
     // First: PAWS (RFC 7323, section 5.3).
     private bool CheckTimestamp(in Packet packet, Instant now)
     {
-        if (!_negotiated.Timestamps || !packet.HasTimestamps || (packet.Flags & TcpFlags.Rst) != 0)
+        if (!_negotiated.Timestamps || !packet.HasTimestamps || packet.IsRst)
             return true;
         if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || now - _tsRecentAt > s_pawsExpiry)
             return true;
@@ -119,7 +119,7 @@ public sealed partial class TcpConnection
         if (acceptable)
             return true;
         _stack.Drop(DropReason.OutOfWindow);
-        if ((packet.Flags & TcpFlags.Rst) != 0)
+        if (packet.IsRst)
             return false;
         if (packet.SegmentLength > 0 && end <= RcvNxt)
             NoteDuplicate(packet.Seq, end);
@@ -130,7 +130,7 @@ public sealed partial class TcpConnection
     // Third: RST, exact or challenged (RFC 5961, section 3.2).
     private bool CheckReset(in Packet packet, Instant now)
     {
-        if ((packet.Flags & TcpFlags.Rst) == 0)
+        if (!packet.IsRst)
             return true;
         if (packet.Seq == RcvNxt)
         {
@@ -148,7 +148,7 @@ public sealed partial class TcpConnection
     // Fourth: SYN is always challenged (RFC 5961, section 4.2).
     private bool CheckSyn(in Packet packet, Instant now)
     {
-        if ((packet.Flags & TcpFlags.Syn) == 0)
+        if (!packet.IsSyn)
             return true;
         _stack.Drop(DropReason.BadSyn);
         Challenge(now);
@@ -158,9 +158,9 @@ public sealed partial class TcpConnection
     // Fifth: ACK, within (SND.UNA - MAX.SND.WND) and SND.NXT (RFC 5961, section 5.2).
     private bool CheckAck(in Packet packet, Instant now)
     {
-        if ((packet.Flags & TcpFlags.Ack) == 0)
+        if (!packet.IsAck)
         {
-            _stack.Drop(DropReason.BadAck);
+            _stack.Drop(DropReason.MissingAck);
             return false;
         }
         if (packet.Ack > SndNxt)

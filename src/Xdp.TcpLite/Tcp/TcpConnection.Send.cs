@@ -195,11 +195,12 @@ public sealed partial class TcpConnection
     private bool EmitBare(SeqNumber seq, Instant now, out TxPacket packet, out bool starved)
     {
         packet = default;
-        starved = _stack.Frames.TryTakeForSegment() is not { } frame;
-        if (starved)
+        Block? frame = _stack.Frames.TryTakeForSegment();
+        starved = frame is null;
+        if (frame is null)
             return false;
-        packet = Seal(frame!, seq, 0, TcpFlags.Ack, now);
-        frame!.FreeOnCompletion = true;
+        packet = Seal(frame, seq, 0, TcpFlags.Ack, now);
+        frame.FreeOnCompletion = true;
         _probeWindow = false;
         return true;
     }
@@ -233,6 +234,7 @@ public sealed partial class TcpConnection
         _lastAckSent = RcvNxt;
         _lastSentAt = now;
         _segmentsOut++;
+        _stack.Counters.BytesOut += length;
         return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
     }
 
