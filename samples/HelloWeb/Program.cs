@@ -18,7 +18,9 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
 
     builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true);
-    builder.Logging.SetMinimumLevel(switches.LogLevel).AddFilter("Kestrel.Transport.Xdp", Lower(switches.LogLevel, LogLevel.Information));
+    builder.Logging.SetMinimumLevel(switches.LogLevel)
+        .AddFilter("Kestrel.Transport.Xdp", Lower(switches.LogLevel, LogLevel.Information))
+        .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None); // a failed start is told below, in one line
 
     builder.WebHost.ConfigureKestrel(kestrel => switches.Listen(kestrel));
 
