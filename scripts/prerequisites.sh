@@ -3,6 +3,7 @@
 #   require_linux_root            stops with a plain sentence where the scripts cannot work
 #   require_dotnet                the .NET 10 SDK is the one thing that is not installed for you
 #   require_tools ip clang …      installs, with apt, what is missing of the named tools
+#   build_release project         builds one project or the solution; no build server stays behind
 #
 # Messages go to stderr, so that the output of the caller stays its own.
 
@@ -76,4 +77,9 @@ require_tools() {
   for tool in "${missing[@]}"; do
     present "$tool" || fail "$(package_of "$tool") is installed, but '$tool' is still not there"
   done
+}
+
+build_release() {
+  dotnet msbuild "$1" -restore -p:Configuration=Release -v:minimal -nologo -nodeReuse:false -p:UseSharedCompilation=false ||
+    fail "the build of $1 failed"
 }

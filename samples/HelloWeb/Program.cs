@@ -56,6 +56,7 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     app.Map("/ws", Streams.Echo);
     app.MapGet("/connection", (HttpContext context) => ConnectionFacts.Of(context, switches.OnXdp));
     app.MapGet("/counters", () => counters.Snapshot());
+    app.MapGet("/counters.txt", () => string.Concat(counters.Snapshot().Select(counter => $"{counter.Key} {counter.Value}\n")));
 
     if (switches.AllowShutdown)
     {
