@@ -24,7 +24,7 @@ package_of() {
 }
 
 # What the build needs: clang compiles bpf/ and the object is embedded in the assembly.
-BUILD_TOOLS=(clang llvm-strip /usr/include/bpf/bpf_helpers.h /usr/include/linux/bpf.h)
+BUILD_TOOLS=(clang /usr/include/bpf/bpf_helpers.h /usr/include/linux/bpf.h)
 # What the lab needs.
 LAB_TOOLS=(ip ss ethtool)
 
@@ -50,9 +50,11 @@ require_dotnet() {
 }
 
 require_tools() {
-  local tool missing=() packages=()
+  local tool package missing=() packages=()
   for tool in "$@"; do
-    present "$tool" || { missing+=("$tool"); packages+=("$(package_of "$tool")"); }
+    ! present "$tool" || continue
+    package=$(package_of "$tool") || exit 1
+    missing+=("$tool") packages+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return 0
 
