@@ -1,10 +1,8 @@
-using System.CommandLine;
-using System.Net;
 using HelloWeb;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Options;
 
 // An ordinary minimal-API app. UseXdpTransport below is the one line that moves it from kernel sockets to AF_XDP; the rest is
 // the app, and the switches that demo, tests and benchmarks want.
@@ -28,8 +26,7 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     {
         builder.WebHost.UseXdpTransport(xdp =>
         {
-            // Any option can be given as Xdp:Name, in the environment as Xdp__Name.
-            builder.Configuration.GetSection("Xdp").Bind(xdp);
+            // What has no switch comes from configuration, for instance Kestrel__Xdp__AttachMode=Generic in the environment.
             foreach (string name in switches.Interfaces)
                 xdp.Interfaces.Add(name);
             xdp.Required |= switches.Required;
@@ -72,7 +69,7 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     {
         await app.StartAsync(cancellation);
     }
-    catch (IOException e)
+    catch (Exception e) when (e is IOException or OptionsValidationException)
     {
         Console.Error.WriteLine($"HelloWeb: {e.Message}");
         await app.DisposeAsync();
