@@ -7,17 +7,20 @@ namespace HelloWeb;
 
 internal static class Streams
 {
-    /// <summary>GET /sse?count=…&amp;interval=…: numbered events, one each interval (milliseconds); without a count for ever.</summary>
-    public static IResult ServerSentEvents(HttpContext context, long count = long.MaxValue, int interval = 1000)
+    /// <summary>GET /sse?count=…&amp;interval=…: numbered events, one each interval (milliseconds); without a count until the app stops.</summary>
+    public static IResult ServerSentEvents(IHostApplicationLifetime lifetime, CancellationToken aborted, long count = long.MaxValue, int interval = 1000)
     {
-        return TypedResults.ServerSentEvents(Ticks(context.RequestAborted));
+        return TypedResults.ServerSentEvents(Ticks(aborted));
 
         async IAsyncEnumerable<SseItem<string>> Ticks([EnumeratorCancellation] CancellationToken cancellation)
         {
+            using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation, lifetime.ApplicationStopping);
             for (long i = 0; i < count; i++)
             {
                 if (i > 0 && interval > 0)
-                    await Task.Delay(interval, cancellation);
+                    await Task.Delay(interval, end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (end.IsCancellationRequested)
+                    yield break;
                 yield return new SseItem<string>($"{i}", "tick");
             }
         }
@@ -47,6 +50,10 @@ internal static class Streams
 
                 await socket.SendAsync(buffer.AsMemory(0, received.Count), received.MessageType, received.EndOfMessage, context.RequestAborted);
             }
+        }
+        catch (WebSocketException e) when (e.WebSocketErrorCode == WebSocketError.ConnectionClosedPrematurely)
+        {
+            // The client left without a word.
         }
         finally
         {
