@@ -25,7 +25,11 @@ internal sealed record LinkOptions
 internal sealed class SimLink(LinkOptions options, Random random)
 {
     private Instant _freeAt;
+    /// <summary>A burst is over when the link has been quiet for this long: it is an event in time, not a toll on the next packets.</summary>
+    private static readonly TimeSpan s_burstEnds = TimeSpan.FromMilliseconds(20);
+
     private bool _inBurst;
+    private Instant _lastSend;
 
     internal LinkOptions Options { get; set; } = options;
     internal int Lost { get; private set; }
@@ -33,6 +37,8 @@ internal sealed class SimLink(LinkOptions options, Random random)
 
     internal void Send(byte[] packet, Instant now, Action<byte[], Instant> arrive)
     {
+        _inBurst &= now - _lastSend < s_burstEnds;
+        _lastSend = now;
         if (IsLost())
         {
             Lost++;
