@@ -53,6 +53,23 @@ public class UmemTests
         Assert.Equal(9, memory.Span[4096]);
     }
 
+    [SkippableFact]
+    public void Create_HugePages_WorksOrSaysHowManyAreMissing()
+    {
+        Require.Linux();
+        UmemOptions options = new() { FrameCount = 16, Backing = UmemBacking.Memfd, HugePages = true };
+        bool reserved = File.ReadLines("/proc/meminfo").Any(l => l.StartsWith("HugePages_Free:", StringComparison.Ordinal) && !l.EndsWith(" 0", StringComparison.Ordinal));
+        if (reserved)
+        {
+            using Umem umem = Umem.Create(options);
+            Assert.Equal(16 * 2048, umem.Memory.Length);
+            return;
+        }
+        XdpException e = Assert.Throws<XdpException>(() => Umem.Create(options));
+        Assert.Equal(Interop.ErrnoNames.ENOMEM, e.Errno);
+        Assert.Contains("vm.nr_hugepages: 1 more of", e.Hint);
+    }
+
     [Theory]
     [InlineData(4 * 2048, 1)]
     [InlineData(4 * 2048 - 1, 2)]

@@ -228,6 +228,38 @@ public class XskSetupTests
     }
 
     [SkippableFact]
+    public void Collect_OnlyARingIsHeld_ItsMemoryStays()
+    {
+        using VethPair pair = VethPair.Create();
+        FillRing fill = OpenAndForget();
+        for (int i = 0; i < 3; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.Equal(5u, fill.Add([1, 2, 3, 4, 5]));
+        Assert.Equal(5u, fill.Pending);
+
+        [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+        FillRing OpenAndForget() => pair.Open(SmallUmem(), XskFixtures.Options(pair.Near)).Fill;
+    }
+
+    [SkippableFact]
+    public void Finalize_SocketForgotten_FreesTheQueue()
+    {
+        using VethPair pair = VethPair.Create();
+        Forget();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        using Umem umem = SmallUmem();
+        using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near));
+
+        [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+        void Forget() => pair.Open(SmallUmem(), XskFixtures.Options(pair.Near));
+    }
+
+    [SkippableFact]
     public void Create_UmemLostAndCollected_MemoryStays()
     {
         using VethPair pair = VethPair.Create();

@@ -189,19 +189,27 @@ public class XskTransmitTests
     }
 
     [SkippableFact]
-    public void Kick_WrongTxMetadata_NeverReportsOk()
+    public void Kick_WrongTxMetadata_IsStuckUntilPutRight()
     {
         using VethPair pair = VethPair.Create();
         Require.That(Umem.KernelHasTxMetadata, "a kernel with TX metadata (6.11)");
         using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64, TxMetadata = true });
         using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near));
+        using PacketSocket peer = pair.OpenPeer();
+        PacketSocket.Write(umem.GetSpan(256, 60), 8);
         umem.GetSpan(256 - TxMetadata.Size, TxMetadata.Size).Fill(0xff);
         xsk.Tx.Reserve(1, out uint index);
         xsk.Tx[index] = new XdpDescriptor { Address = 256, Length = 60, Options = XdpDescriptor.HasTxMetadata };
         xsk.Tx.Submit(1);
 
         Assert.Equal(KickStatus.Stuck, xsk.Kick());
+        Assert.Equal(KickStatus.Stuck, xsk.Kick());
         Assert.Equal(ErrnoNames.EINVAL, xsk.LastKickErrno);
+        Assert.True(peer.IsEmpty);
+
+        umem.GetSpan(256 - TxMetadata.Size, TxMetadata.Size).Clear();
+        Assert.Equal(KickStatus.Ok, xsk.Kick());
+        peer.AssertReceives(8);
     }
 
     [SkippableFact]
