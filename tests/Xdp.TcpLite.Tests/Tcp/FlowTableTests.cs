@@ -33,8 +33,8 @@ public class FlowTableTests
                     Assert.Equal(model.GetValueOrDefault(flow), table.Find(flow));
                     break;
             }
-            Assert.Equal(model.Count, table.Count);
-            if (i % 5000 == 0)
+            Assert.True(model.Count == table.Count);
+            if (i % 10_000 == 0)
                 AssertSame(model, table, keys);
         }
         AssertSame(model, table, keys);

@@ -71,15 +71,14 @@ public class RttEstimatorTests
         Assert.True(rtt.Rto(s_options, 0) >= s_options.MinRto);
     }
 
-    /// <summary>The filter keeps three samples: its minimum is one of the window, and never above the true one's successor in its last three quarters.</summary>
     [Fact]
-    public void MinRtt_Random_IsNeverBelowTheWindowsMinimumAndForgetsOldOnes()
+    public void MinRtt_Random_LiesBetweenTheWindowsMinimumAndTheLastSample()
     {
         var random = new Random(6);
         var rtt = new RttEstimator();
         var samples = new List<(Instant At, TimeSpan Rtt)>();
         Instant now = default;
-        for (int i = 0; i < 5000; i++)
+        for (int i = 0; i < 1000; i++)
         {
             now += TimeSpan.FromSeconds(random.NextDouble() * 10);
             TimeSpan sample = Ms(10 + random.NextDouble() * 100);

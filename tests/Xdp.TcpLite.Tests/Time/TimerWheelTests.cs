@@ -164,12 +164,20 @@ public class TimerWheelTests
                 now += choice < 9 ? TimeSpan.FromMilliseconds(random.NextDouble() * 5) : TimeSpan.FromMilliseconds(random.NextDouble() * random.NextDouble() * range);
                 TakeAll(wheel, timers, now);
             }
-            Instant first = timers.Min(t => t.Due);
+            Instant first = First(timers);
             Assert.True(first == Instant.Never || wheel.NextDeadline < first + TimeSpan.FromMilliseconds(1), $"{i}");
         }
         TakeAll(wheel, timers, now + TimeSpan.FromDays(400));
         Assert.All(timers, t => Assert.Equal(Instant.Never, t.Due));
         Assert.Equal(Instant.Never, wheel.NextDeadline);
+    }
+
+    private static Instant First(Timer[] timers)
+    {
+        Instant first = Instant.Never;
+        foreach (Timer timer in timers)
+            first = Instant.Min(first, timer.Due);
+        return first;
     }
 
     private static void TakeAll(TimerWheel wheel, Timer[] timers, Instant now)
@@ -179,7 +187,7 @@ public class TimerWheelTests
             Assert.True(expired.Due <= now);
             expired.Due = Instant.Never;
         }
-        Instant late = timers.Min(t => t.Due);
+        Instant late = First(timers);
         Assert.True(late > now - TimeSpan.FromMilliseconds(1), $"{now - late} late");
         Assert.True(wheel.NextDeadline > now);
     }
