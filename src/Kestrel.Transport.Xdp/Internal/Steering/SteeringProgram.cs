@@ -1,0 +1,206 @@
+using System.Net;
+using System.Net.NetworkInformation;
+using System.Runtime.InteropServices;
+using Xdp.Sockets;
+using Xdp.Sockets.Bpf;
+
+namespace Kestrel.Transport.Xdp.Internal.Steering;
+
+/// <summary>
+/// The XDP program of one interface and its maps. Owns both, and the attachment.
+/// <para>
+/// Reading counters is safe from any thread at any time; everything that changes maps belongs to the engine's control path, one call
+/// at a time. Every change takes effect between two packets: entries are added before the flag that puts a list in force.
+/// </para>
+/// </summary>
+internal sealed class SteeringProgram : IDisposable
+{
+    private const string ResourceName = "xdp_steer.bpf.o", ProgramName = "xdp_steer";
+
+    /// <summary>STEER_MAX_QUEUES of bpf/xdp_steer.h.</summary>
+    internal const int MaxQueues = 256;
+
+    private const ulong NanosecondsPerSecond = 1_000_000_000;
+
+    private readonly BpfObject _object;
+    private readonly BpfMap _xsks, _endpoints, _macs, _allowed, _denied, _config, _synLimits, _counters;
+    private SteeringFlags _flags;
+    private XdpLink? _link;
+
+    private SteeringProgram(BpfObject bpf)
+    {
+        _object = bpf;
+        Program = bpf.Programs[ProgramName];
+        _xsks = bpf.Maps["xsks_map"];
+        _endpoints = bpf.Maps["endpoints"];
+        _macs = bpf.Maps["macs"];
+        _allowed = bpf.Maps["allowed_sources"];
+        _denied = bpf.Maps["denied_sources"];
+        _config = bpf.Maps["config"];
+        _synLimits = bpf.Maps["syn_limits"];
+        _counters = bpf.Maps["counters"];
+    }
+
+    internal BpfProgram Program { get; }
+
+    internal bool IsAttached => _link is not null;
+
+    /// <exception cref="XdpException">The kernel refused the program or a map; says why.</exception>
+    internal static SteeringProgram Load() => new(BpfObject.Load(ReadObject()));
+
+    /// <summary>
+    /// Attaches, waiting up to two seconds for another holder to let go. Blocks. <see cref="XdpAttachMode.Auto"/> means native:
+    /// generic mode is used only where it was asked for.
+    /// </summary>
+    /// <returns>The mode in use, and why it is not native when it is not.</returns>
+    /// <exception cref="XdpException">Refused; the hint says why and, for EBUSY, which program holds the interface.</exception>
+    internal (XdpAttachMode Mode, string? Reason) Attach(int ifindex, XdpAttachMode requested, TimeSpan? busyRetry = null)
+    {
+        if (_link is not null)
+            throw new InvalidOperationException("The program is attached already.");
+        _link = XdpLink.Attach(Program, ifindex, requested, busyRetry);
+        return (_link.Mode, _link.Mode == XdpAttachMode.Generic ? "generic mode was asked for" : null);
+    }
+
+    internal void Detach()
+    {
+        _link?.Dispose();
+        _link = null;
+    }
+
+    /// <summary>
+    /// Puts an endpoint into a mode, adding it when it is new. The address is one of the interface's, never a wildcard; IPv4-mapped
+    /// means IPv4. VLAN: 0 untagged; the tag's id; <c>outer &lt;&lt; 12 | inner</c> with two tags.
+    /// </summary>
+    internal void SetEndpoint(IPAddress local, int port, int vlan, SteeringMode mode)
+    {
+        if (local.Equals(IPAddress.Any) || local.Equals(IPAddress.IPv6Any))
+            throw new ArgumentException("A wildcard endpoint is expanded to addresses before it is steered.", nameof(local));
+        _endpoints.Update(EndpointKey.From(local, port, vlan), (uint)mode);
+    }
+
+    /// <returns>False when there was no such endpoint.</returns>
+    internal bool RemoveEndpoint(IPAddress local, int port, int vlan)
+        => _endpoints.Delete(EndpointKey.From(local, port, vlan));
+
+    /// <summary>The destination MACs that are ours; frames to any other pass untouched.</summary>
+    internal void SetMacs(IReadOnlyList<PhysicalAddress> macs)
+    {
+        HashSet<MacKey> wanted = new(macs.Select(MacKey.From), ByteComparer<MacKey>.Instance);
+        foreach (MacKey mac in wanted)
+            _macs.Update(mac, 1u);
+        foreach (MacKey mac in _macs.Keys<MacKey>())
+        {
+            if (!wanted.Contains(mac))
+                _macs.Delete(mac);
+        }
+    }
+
+    /// <summary>Hands the packets of a queue to a bound AF_XDP socket.</summary>
+    internal void SetXsk(int queue, SafeHandle xsk)
+    {
+        bool held = false;
+        try
+        {
+            xsk.DangerousAddRef(ref held);
+            SetXsk(queue, (int)xsk.DangerousGetHandle());
+        }
+        finally
+        {
+            if (held)
+                xsk.DangerousRelease();
+        }
+    }
+
+    internal void SetXsk(int queue, int xsk)
+    {
+        CheckQueue(queue);
+        _xsks.Update((uint)queue, (uint)xsk);
+    }
+
+    /// <returns>False when the queue had none. A socket that closes leaves the map by itself.</returns>
+    internal bool ClearXsk(int queue)
+    {
+        CheckQueue(queue);
+        return _xsks.Delete((uint)queue);
+    }
+
+    /// <summary>Only these sources may reach steered endpoints; an empty list allows all.</summary>
+    internal void SetAllowedSources(IReadOnlyList<IPNetwork> networks) => SetSources(_allowed, networks, SteeringFlags.AllowList);
+
+    /// <summary>These sources may not reach steered endpoints, whatever the allow list says.</summary>
+    internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) => SetSources(_denied, networks, SteeringFlags.DenyList);
+
+    /// <summary>
+    /// Limits the SYNs a queue's socket gets; what is above is dropped and counted. A rate of 0 is no limit; the burst, at least 1, is how
+    /// many may come at once after a pause.
+    /// </summary>
+    internal void SetSynRate(int queue, long perSecond, long burst)
+    {
+        CheckQueue(queue);
+        ArgumentOutOfRangeException.ThrowIfNegative(perSecond);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(burst);
+        ulong interval = perSecond == 0 ? 0 : Math.Max(1, NanosecondsPerSecond / (ulong)perSecond);
+        _synLimits.Update((uint)queue, new SynLimit(interval, interval * (ulong)(burst - 1)));
+    }
+
+    internal SteeringCounters ReadCounters()
+    {
+        Span<ulong> values = stackalloc ulong[SteeringCounters.Count];
+        for (uint i = 0; i < SteeringCounters.Count; i++)
+            values[(int)i] = _counters.SumPerCpu(i);
+        return new SteeringCounters(values);
+    }
+
+    public void Dispose()
+    {
+        Detach();
+        _object.Dispose();
+    }
+
+    private void SetSources(BpfMap trie, IReadOnlyList<IPNetwork> networks, SteeringFlags flag)
+    {
+        HashSet<SourceKey> wanted = new(networks.Select(SourceKey.From), ByteComparer<SourceKey>.Instance);
+        foreach (SourceKey key in wanted)
+            trie.Update(key, 1u);
+        SteeringFlags flags = networks.Count > 0 ? _flags | flag : _flags & ~flag;
+        _config.Update(0u, (uint)flags);
+        _flags = flags;
+        foreach (SourceKey key in trie.Keys<SourceKey>())
+        {
+            if (!wanted.Contains(key))
+                trie.Delete(key);
+        }
+    }
+
+    private static byte[] ReadObject()
+    {
+        using Stream stream = typeof(SteeringProgram).Assembly.GetManifestResourceStream(ResourceName)
+            ?? throw new InvalidOperationException($"The assembly was built without {ResourceName}.");
+        byte[] bytes = new byte[stream.Length];
+        stream.ReadExactly(bytes);
+        return bytes;
+    }
+
+    private static void CheckQueue(int queue)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(queue);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(queue, MaxQueues);
+    }
+
+    /// <summary>Compares map keys as the kernel does.</summary>
+    private sealed class ByteComparer<T> : IEqualityComparer<T> where T : unmanaged
+    {
+        internal static readonly ByteComparer<T> Instance = new();
+
+        public bool Equals(T x, T y)
+            => MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in x)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in y)));
+
+        public int GetHashCode(T value)
+        {
+            var hash = new HashCode();
+            hash.AddBytes(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
+            return hash.ToHashCode();
+        }
+    }
+}

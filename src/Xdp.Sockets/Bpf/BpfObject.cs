@@ -1,0 +1,107 @@
+using System.Buffers.Binary;
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets.Bpf;
+
+/// <summary>
+/// The maps and programs of one object file, created in the kernel. Nothing is pinned: what is not attached or held elsewhere
+/// goes when this is disposed or the process ends.
+/// <para>
+/// Covers what <c>clang -O2 -g -target bpf</c> makes of programs in <c>SEC("xdp")</c> and <c>SEC("tc")</c> with BTF-defined maps.
+/// Global variables, subprograms and CO-RE relocations are refused, not ignored.
+/// </para>
+/// </summary>
+public sealed class BpfObject : IDisposable
+{
+    private const int LoadImmediate64 = 0x18; // BPF_LD | BPF_IMM | BPF_DW
+
+    private readonly Dictionary<string, BpfMap> _maps = [];
+    private readonly Dictionary<string, BpfProgram> _programs = [];
+
+    private BpfObject()
+    {
+    }
+
+    public IReadOnlyDictionary<string, BpfMap> Maps => _maps;
+
+    public IReadOnlyDictionary<string, BpfProgram> Programs => _programs;
+
+    /// <param name="elf">The object file.</param>
+    /// <param name="adjust">May change a map before it is created, its size for instance.</param>
+    /// <exception cref="XdpException">The kernel refused; with the verifier's words when it was a program.</exception>
+    /// <exception cref="InvalidDataException">Not a BPF object.</exception>
+    /// <exception cref="NotSupportedException">The object needs something this loader does not do.</exception>
+    public static BpfObject Load(ReadOnlySpan<byte> elf, Func<BpfMapDefinition, BpfMapDefinition>? adjust = null)
+    {
+        BpfElf file = BpfElf.Parse(elf);
+        var result = new BpfObject();
+        try
+        {
+            result.CreateMaps(file, adjust);
+            result.LoadPrograms(file);
+            return result;
+        }
+        catch
+        {
+            result.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (BpfProgram program in _programs.Values)
+            program.Dispose();
+        foreach (BpfMap map in _maps.Values)
+            map.Dispose();
+    }
+
+    private void CreateMaps(BpfElf file, Func<BpfMapDefinition, BpfMapDefinition>? adjust)
+    {
+        ReadOnlySpan<byte> btf = file.SectionBytes(".BTF");
+        if (btf.IsEmpty)
+            throw new InvalidDataException("The object has no .BTF section; compile with clang -g.");
+        foreach (BpfMapDefinition definition in BtfMapParser.Parse(btf).Values)
+            _maps.Add(definition.Name, BpfMap.Create(adjust?.Invoke(definition) ?? definition));
+    }
+
+    private void LoadPrograms(BpfElf file)
+    {
+        byte[] license = [.. file.SectionBytes("license"), 0];
+        foreach (BpfElf.ProgramText text in file.Programs())
+        {
+            foreach (BpfElf.MapReference reference in text.MapReferences)
+                PointTo(_maps[reference.Map], text.Instructions.AsSpan(reference.Offset, 16));
+            (uint type, uint attachType) = TypeOf(text.Section);
+            _programs.Add(text.Name, BpfProgram.Load(text.Name, type, attachType, text.Instructions, license));
+        }
+    }
+
+    /// <summary>
+    /// Fills a map's descriptor into the two-slot load that refers to it. A slot is {opcode, registers, 16-bit offset, 32-bit immediate}; the
+    /// source register, the upper half of the second byte, tells the verifier what the immediate is.
+    /// </summary>
+    private static void PointTo(BpfMap map, Span<byte> load)
+    {
+        if (load[0] != LoadImmediate64)
+            throw new InvalidDataException($"The reference to map '{map.Name}' stands at an instruction that loads no address.");
+        load[1] = (byte)(load[1] & 0x0f | (int)BpfNative.BPF_PSEUDO_MAP_FD << 4);
+        BinaryPrimitives.WriteUInt32LittleEndian(load[4..], map.Handle.Fd);
+        BinaryPrimitives.WriteUInt32LittleEndian(load[12..], 0);
+    }
+
+    private static (uint Type, uint AttachType) TypeOf(string section) => section.Split('/')[0] switch
+    {
+        "xdp" => (BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP),
+        "tc" or "classifier" => (BpfNative.BPF_PROG_TYPE_SCHED_CLS, 0),
+        _ => throw new NotSupportedException($"Programs in section '{section}' are of a kind this loader does not know."),
+    };
+
+    internal static string? PrivilegeHint(int errno) => errno switch
+    {
+        ErrnoNames.EPERM => "Needs CAP_BPF and CAP_NET_ADMIN; before Linux 5.11 also a higher RLIMIT_MEMLOCK",
+        ErrnoNames.ENOSYS => "This kernel or machine type has no bpf(2) known here",
+        ErrnoNames.ENOMEM => "Not enough kernel memory, or a memory limit of the cgroup",
+        _ => null,
+    };
+}

@@ -1,0 +1,143 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets.Bpf;
+
+/// <summary>What an XDP program says about a packet: the kernel's <c>enum xdp_action</c>.</summary>
+public enum XdpAction : uint
+{
+    Aborted = 0,
+    Drop = 1,
+    Pass = 2,
+    Transmit = 3,
+    Redirect = 4,
+}
+
+/// <param name="ReturnValue">For XDP an <see cref="XdpAction"/>.</param>
+/// <param name="Length">Bytes of the packet afterwards.</param>
+/// <param name="Duration">Mean over the repetitions.</param>
+public readonly record struct BpfTestResult(uint ReturnValue, int Length, TimeSpan Duration)
+{
+    public XdpAction Action => (XdpAction)ReturnValue;
+}
+
+/// <summary>A loaded and verified program.</summary>
+public sealed unsafe class BpfProgram : IDisposable
+{
+    /// <summary>Enough for the complaint about any program of ours; the kernel cuts off the rest.</summary>
+    private const int LogSize = 1 << 20;
+
+    /// <summary>A complaint stands at the end of the log.</summary>
+    private const int LogTail = 4000;
+
+    private BpfProgram(string name, BpfHandle handle)
+    {
+        Name = name;
+        Handle = handle;
+        Id = Describe(handle).Id;
+    }
+
+    public string Name { get; }
+
+    public BpfHandle Handle { get; }
+
+    /// <summary>The kernel's number for it, as bpftool shows it.</summary>
+    public uint Id { get; }
+
+    internal static BpfProgram Load(string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license)
+    {
+        // Without a log first: it slows verification down several times.
+        int fd = Load(name, type, attachType, instructions, license, log: default);
+        if (fd >= 0)
+            return new BpfProgram(name, new BpfHandle(fd));
+
+        int error = -fd;
+        byte[] log = new byte[LogSize];
+        fd = Load(name, type, attachType, instructions, license, log);
+        if (fd >= 0)
+            return new BpfProgram(name, new BpfHandle(fd));
+
+        int length = log.AsSpan().IndexOf((byte)0);
+        string text = Encoding.UTF8.GetString(log, 0, length < 0 ? log.Length : length).TrimEnd();
+        if (text.Length > LogTail)
+            text = "…" + text[^LogTail..];
+        string? hint = text.Length == 0 ? BpfObject.PrivilegeHint(error) : $"The verifier says:\n{text}";
+        throw new XdpException($"bpf(BPF_PROG_LOAD, \"{name}\", {instructions.Length / 8} instructions)", error, hint);
+    }
+
+    private static int Load(string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license, Span<byte> log)
+    {
+        fixed (byte* text = instructions, terms = license, buffer = log)
+        {
+            var attributes = new BpfNative.ProgLoad
+            {
+                ProgType = type,
+                ExpectedAttachType = attachType,
+                InstructionCount = (uint)instructions.Length / 8,
+                Instructions = text,
+                License = terms,
+                LogLevel = log.IsEmpty ? 0u : 1u,
+                LogSize = (uint)log.Length,
+                LogBuffer = buffer,
+            };
+            BpfNative.CopyName(attributes.Name, name);
+            return BpfNative.Bpf(BpfNative.BPF_PROG_LOAD, ref attributes);
+        }
+    }
+
+    /// <summary>
+    /// Runs the program over a packet without a device sending or receiving it. Redirects are answered but not carried out.
+    /// </summary>
+    /// <param name="packet">From the Ethernet header on; at least 14 bytes.</param>
+    /// <param name="ifindex">The device it seems to come from, in the caller's network namespace; 0 is that namespace's loopback.</param>
+    /// <param name="queue">The device's RX queue; the device must have it.</param>
+    /// <param name="repeat">How often, for the duration's sake.</param>
+    /// <param name="output">Receives the packet as the program left it, when large enough.</param>
+    public BpfTestResult TestRun(ReadOnlySpan<byte> packet, int ifindex = 0, int queue = 0, int repeat = 1, Span<byte> output = default)
+    {
+        var context = new BpfNative.XdpMd { DataEnd = (uint)packet.Length, IngressIfindex = (uint)ifindex, RxQueueIndex = (uint)queue };
+        fixed (byte* input = packet, result = output)
+        {
+            var attributes = new BpfNative.ProgTestRun
+            {
+                ProgFd = Handle.Fd,
+                DataSizeIn = (uint)packet.Length,
+                DataIn = input,
+                DataSizeOut = (uint)output.Length,
+                DataOut = result,
+                Repeat = (uint)repeat,
+                ContextSizeIn = ifindex == 0 ? 0u : (uint)sizeof(BpfNative.XdpMd),
+                ContextIn = ifindex == 0 ? null : &context,
+            };
+            int error = BpfNative.Bpf(BpfNative.BPF_PROG_TEST_RUN, ref attributes);
+            GC.KeepAlive(this);
+            if (error < 0)
+                throw new XdpException($"bpf(BPF_PROG_TEST_RUN, \"{Name}\", {packet.Length} bytes, ifindex {ifindex}, queue {queue})", -error);
+            return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, TimeSpan.FromMicroseconds(attributes.Duration / 1000.0));
+        }
+    }
+
+    public void Dispose() => Handle.Dispose();
+
+    /// <summary>The name of a program loaded by anyone, or null when it is gone or may not be looked at.</summary>
+    internal static string? NameOf(uint id)
+    {
+        var attributes = new BpfNative.GetFdById { Id = id };
+        int fd = BpfNative.Bpf(BpfNative.BPF_PROG_GET_FD_BY_ID, ref attributes);
+        if (fd < 0)
+            return null;
+        using var handle = new BpfHandle(fd);
+        BpfNative.ProgInfo info = Describe(handle);
+        return Marshal.PtrToStringUTF8((nint)info.Name);
+    }
+
+    private static BpfNative.ProgInfo Describe(BpfHandle handle)
+    {
+        BpfNative.ProgInfo info = default;
+        var attributes = new BpfNative.GetInfo { Fd = handle.Fd, InfoLength = (uint)sizeof(BpfNative.ProgInfo), Info = &info };
+        _ = BpfNative.Bpf(BpfNative.BPF_OBJ_GET_INFO_BY_FD, ref attributes);
+        GC.KeepAlive(handle);
+        return info;
+    }
+}

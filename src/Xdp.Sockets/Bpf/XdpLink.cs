@@ -1,0 +1,157 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Xdp.Sockets.Interop;
+using Xdp.Sockets.Net;
+
+namespace Xdp.Sockets.Bpf;
+
+public enum XdpAttachMode
+{
+    /// <summary>Native, and never silently generic.</summary>
+    Auto,
+
+    /// <summary>In the driver, before the kernel makes a socket buffer.</summary>
+    Native,
+
+    /// <summary>After the driver, on any device: slower, and segments arrive merged (GRO).</summary>
+    Generic,
+}
+
+/// <summary>The XDP program of a device. Hardware offload reads as Native; the name is null when the program may not be looked at.</summary>
+public readonly record struct XdpAttachment(XdpAttachMode Mode, uint ProgramId, string? ProgramName);
+
+/// <summary>
+/// A program attached to a device by a bpf_link. The attachment is exclusive, changes program atomically, and ends when
+/// this is disposed or the process dies, however it dies.
+/// </summary>
+public sealed class XdpLink : IDisposable
+{
+    /// <summary>A killed holder's link lives on for 27–44 ms; two seconds also cover a busy machine.</summary>
+    public static readonly TimeSpan BusyRetry = TimeSpan.FromSeconds(2);
+
+    private static readonly TimeSpan s_busyPause = TimeSpan.FromMilliseconds(10);
+
+    private readonly BpfHandle _handle;
+    private BpfProgram _program;
+
+    private XdpLink(BpfHandle handle, BpfProgram program, int ifindex, XdpAttachMode mode)
+    {
+        _handle = handle;
+        _program = program;
+        Ifindex = ifindex;
+        Mode = mode;
+    }
+
+    public int Ifindex { get; }
+
+    /// <summary>Native or Generic.</summary>
+    public XdpAttachMode Mode { get; }
+
+    public BpfHandle Handle => _handle;
+
+    /// <summary>Attaches. Blocks while another program holds the device, up to <paramref name="busyRetry"/>.</summary>
+    /// <exception cref="XdpException">EBUSY or EEXIST: names the program that holds the device. EOPNOTSUPP, ERANGE, ENOSPC and others: what the driver misses.</exception>
+    public static XdpLink Attach(BpfProgram program, int ifindex, XdpAttachMode mode = XdpAttachMode.Auto, TimeSpan? busyRetry = null)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        bool generic = mode == XdpAttachMode.Generic;
+        TimeSpan patience = busyRetry ?? BusyRetry;
+        long start = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            var attributes = new BpfNative.LinkCreate
+            {
+                ProgFd = program.Handle.Fd,
+                TargetIfindex = (uint)ifindex,
+                AttachType = BpfNative.BPF_XDP,
+                Flags = generic ? BpfNative.XDP_FLAGS_SKB_MODE : BpfNative.XDP_FLAGS_DRV_MODE,
+            };
+            int fd = BpfNative.Bpf(BpfNative.BPF_LINK_CREATE, ref attributes);
+            GC.KeepAlive(program);
+            if (fd >= 0)
+                return new XdpLink(new BpfHandle(fd), program, ifindex, generic ? XdpAttachMode.Generic : XdpAttachMode.Native);
+
+            bool busy = fd is -ErrnoNames.EBUSY or -ErrnoNames.EEXIST;
+            if (!busy || Stopwatch.GetElapsedTime(start) >= patience)
+                throw Refused(program, ifindex, generic, -fd);
+            Thread.Sleep(s_busyPause);
+        }
+    }
+
+    /// <summary>What is attached to a device, by whomever; null when nothing is or there is no such device.</summary>
+    public static XdpAttachment? Query(int ifindex)
+    {
+        XdpAttachment? found = null;
+        using NetlinkSocket socket = NetlinkSocket.Open();
+        var header = new NetlinkNative.IfInfoMsg { Index = ifindex };
+        _ = socket.Request(NetlinkRequest.Create(NetlinkNative.RTM_GETLINK, dump: false, header), (_, body) =>
+        {
+            var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfInfoMsg>()..]);
+            while (attributes.MoveNext())
+            {
+                if (attributes.Type == NetlinkNative.IFLA_XDP)
+                    found = ParseAttachment(attributes.Value);
+            }
+        });
+        return found;
+    }
+
+    /// <summary>Puts another program in place, atomically: no packet passes unseen.</summary>
+    public void Update(BpfProgram program)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        var attributes = new BpfNative.LinkUpdate { LinkFd = _handle.Fd, NewProgFd = program.Handle.Fd };
+        int result = BpfNative.Bpf(BpfNative.BPF_LINK_UPDATE, ref attributes);
+        GC.KeepAlive(program);
+        if (result < 0)
+            throw new XdpException($"bpf(BPF_LINK_UPDATE, ifindex {Ifindex}, \"{_program.Name}\" to \"{program.Name}\")", -result);
+        _program = program;
+    }
+
+    /// <summary>Detaches before it returns, even if a forked child still holds a copy of the descriptor.</summary>
+    public void Dispose()
+    {
+        if (_handle.IsClosed)
+            return;
+        var attributes = new BpfNative.LinkDetach { LinkFd = _handle.Fd };
+        _ = BpfNative.Bpf(BpfNative.BPF_LINK_DETACH, ref attributes);
+        _handle.Dispose();
+    }
+
+    /// <param name="body">The attributes inside IFLA_XDP.</param>
+    internal static XdpAttachment? ParseAttachment(ReadOnlySpan<byte> body)
+    {
+        var xdp = new NetlinkAttributes(body);
+        byte attached = 0;
+        uint program = 0;
+        while (xdp.MoveNext())
+        {
+            if (xdp.Type == NetlinkNative.IFLA_XDP_ATTACHED)
+                attached = xdp.Value[0];
+            else if (xdp.Type == NetlinkNative.IFLA_XDP_PROG_ID)
+                program = (uint)xdp.Int32;
+        }
+        const byte AttachedGeneric = 2; // XDP_ATTACHED_SKB
+        if (attached == 0)
+            return null;
+        return new XdpAttachment(attached == AttachedGeneric ? XdpAttachMode.Generic : XdpAttachMode.Native, program, BpfProgram.NameOf(program));
+    }
+
+    private static XdpException Refused(BpfProgram program, int ifindex, bool generic, int errno)
+    {
+        string? hint = errno switch
+        {
+            ErrnoNames.EBUSY or ErrnoNames.EEXIST => Query(ifindex) is { } holder
+                ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); see bpftool net"
+                : "The device is held by another XDP program",
+            ErrnoNames.EOPNOTSUPP when !generic => "The driver has no native XDP, or not in the device's present configuration; generic mode must be asked for",
+            ErrnoNames.ERANGE => "The MTU, or that of a veth's peer, is too big for native XDP",
+            ErrnoNames.ENOSPC => "A veth must have at least as many RX queues as its peer has TX queues",
+            ErrnoNames.EINVAL => "The driver refuses the device's present configuration: MTU, channels or LRO; the kernel log may say which",
+            ErrnoNames.ENODEV => "There is no such device in this network namespace",
+            _ => BpfObject.PrivilegeHint(errno),
+        };
+        return new XdpException(
+            $"bpf(BPF_LINK_CREATE, \"{program.Name}\", ifindex {ifindex}, {(generic ? "generic" : "native")})", errno, hint);
+    }
+}

@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+
+namespace Xdp.Sockets.Interop;
+
+/// <summary>rtnetlink and the ethtool ioctls: calls, structs and numbers. Names are those of linux/netlink.h, rtnetlink.h and ethtool.h.</summary>
+internal static unsafe partial class NetlinkNative
+{
+    internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2, SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0;
+    internal const int SOL_NETLINK = 270, NETLINK_EXT_ACK = 11, NETLINK_GET_STRICT_CHK = 12;
+    internal const int SOL_SOCKET = 1, SO_RCVBUF = 8;
+
+    internal const ushort NLMSG_ERROR = 2, NLMSG_DONE = 3;
+    internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_DUMP = 0x300, NLM_F_DUMP_INTR = 0x10;
+    internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_NEWADDR = 20, RTM_DELADDR = 21, RTM_GETADDR = 22,
+        RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28, RTM_GETNEIGH = 30;
+    internal const uint RTMGRP_LINK = 1, RTMGRP_IPV4_IFADDR = 0x10, RTMGRP_IPV6_IFADDR = 0x100;
+    internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;
+
+    internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_MASTER = 10, IFLA_OPERSTATE = 16, IFLA_LINKINFO = 18,
+        IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43;
+    internal const ushort IFLA_INFO_KIND = 1;
+    internal const ushort IFLA_XDP_ATTACHED = 2, IFLA_XDP_PROG_ID = 4;
+    internal const ushort IFA_ADDRESS = 1, IFA_LOCAL = 2, IFA_FLAGS = 8;
+    internal const ushort RTA_DST = 1, RTA_SRC = 2, RTA_OIF = 4, RTA_GATEWAY = 5, RTA_PREFSRC = 7, RTA_VIA = 18;
+    internal const ushort NDA_DST = 1, NDA_LLADDR = 2;
+    internal const uint IFF_UP = 1, IFF_LOOPBACK = 8, IFF_RUNNING = 0x40, IFF_LOWER_UP = 0x10000;
+    internal const uint IFA_F_TENTATIVE = 0x40, IFA_F_DADFAILED = 0x08;
+    internal const ushort NUD_INCOMPLETE = 1, NUD_FAILED = 0x20, NUD_NOARP = 0x40;
+
+    internal const nuint SIOCETHTOOL = 0x8946;
+    internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GCHANNELS = 0x3c;
+
+    internal const short POLLIN = 1;
+
+    [LibraryImport("libc", EntryPoint = "socket", SetLastError = true)]
+    internal static partial int Socket(int family, int type, int protocol);
+
+    [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]
+    internal static partial int Bind(int fd, SockAddrNl* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    internal static partial int SetSockOpt(int fd, int level, int option, int* value, uint length);
+
+    [LibraryImport("libc", EntryPoint = "send", SetLastError = true)]
+    internal static partial nint Send(int fd, void* buffer, nuint length, int flags);
+
+    [LibraryImport("libc", EntryPoint = "recv", SetLastError = true)]
+    internal static partial nint Recv(int fd, void* buffer, nuint length, int flags);
+
+    [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
+    internal static partial int Poll(PollFd* fds, nuint count, int timeout);
+
+    [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
+    internal static partial int EventFd(uint initial, int flags);
+
+    [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
+    internal static partial nint Write(int fd, void* buffer, nuint length);
+
+    [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+    internal static partial int Ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    internal static partial int Close(int fd);
+
+    internal struct SockAddrNl
+    {
+        internal ushort Family, Padding;
+        internal uint PortId, Groups;
+    }
+
+    internal struct NlMsgHdr
+    {
+        internal uint Length;
+        internal ushort Type, Flags;
+        internal uint Sequence, PortId;
+    }
+
+    internal struct IfInfoMsg
+    {
+        internal byte Family, Padding;
+        internal ushort Type;
+        internal int Index;
+        internal uint Flags, Change;
+    }
+
+    internal struct IfAddrMsg
+    {
+        internal byte Family, PrefixLength, Flags, Scope;
+        internal int Index;
+    }
+
+    internal struct RtMsg
+    {
+        internal byte Family, DestinationLength, SourceLength, Tos, Table, Protocol, Scope, Type;
+        internal uint Flags;
+    }
+
+    internal struct NdMsg
+    {
+        internal byte Family, Padding1;
+        internal ushort Padding2;
+        internal int Index;
+        internal ushort State;
+        internal byte Flags, Type;
+    }
+
+    internal struct PollFd
+    {
+        internal int Fd;
+        internal short Events, Revents;
+    }
+
+    /// <summary><c>struct ifreq</c> of the ioctls that take a pointer.</summary>
+    internal struct IfReq
+    {
+        internal fixed byte Name[16];
+        internal void* Data;
+        private fixed byte _rest[16];
+    }
+
+    internal struct EthtoolDrvInfo
+    {
+        internal uint Command;
+        internal fixed byte Driver[32];
+        internal fixed byte Rest[160];
+    }
+
+    internal struct EthtoolChannels
+    {
+        internal uint Command, MaxRx, MaxTx, MaxOther, MaxCombined, Rx, Tx, Other, Combined;
+    }
+}

@@ -1,0 +1,181 @@
+using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Text;
+using Microsoft.Win32.SafeHandles;
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets.Net;
+
+/// <summary>
+/// An rtnetlink socket of the calling thread's network namespace: one request at a time and its answers, or the messages of the
+/// groups it joined. Not thread-safe.
+/// </summary>
+internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
+{
+    /// <summary>The kernel fills dumps in pages of up to 32 KiB when the buffer allows.</summary>
+    private const int BufferSize = 32 * 1024;
+
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(BufferSize);
+    private uint _sequence;
+
+    private NetlinkSocket(int fd)
+        : base(ownsHandle: true) => SetHandle(fd);
+
+    internal int Fd => (int)handle;
+
+    /// <param name="groups">RTMGRP bits to listen to; 0 for requests.</param>
+    internal static NetlinkSocket Open(uint groups = 0)
+    {
+        int fd = NetlinkNative.Socket(NetlinkNative.AF_NETLINK, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC, NetlinkNative.NETLINK_ROUTE);
+        if (fd < 0)
+            throw new XdpException("socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)", Marshal.GetLastPInvokeError());
+        var socket = new NetlinkSocket(fd);
+        var address = new NetlinkNative.SockAddrNl { Family = NetlinkNative.AF_NETLINK, Groups = groups };
+        if (NetlinkNative.Bind(fd, &address, (uint)sizeof(NetlinkNative.SockAddrNl)) < 0)
+        {
+            int error = Marshal.GetLastPInvokeError();
+            socket.Dispose();
+            throw new XdpException($"bind(AF_NETLINK, groups {groups:x})", error);
+        }
+        return socket;
+    }
+
+    /// <summary>
+    /// Sends one request and hands each answer to <paramref name="onMessage"/>: one, or all of a dump.
+    /// A dump that was disturbed by a change (NLM_F_DUMP_INTR) is taken as it is: a watcher hears of the change.
+    /// </summary>
+    /// <returns>0, or the negative errno the kernel answered with.</returns>
+    internal int Request(NetlinkRequest request, NetlinkMessageHandler onMessage)
+    {
+        Span<byte> message = request.Finish(++_sequence);
+        fixed (byte* p = message)
+        {
+            if (NetlinkNative.Send(Fd, p, (nuint)message.Length, 0) < 0)
+                return -Marshal.GetLastPInvokeError();
+        }
+        while (true)
+        {
+            ReadOnlySpan<byte> received = Receive(out int error);
+            if (error != 0)
+                return -error;
+            while (TryTake(ref received, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body))
+            {
+                if (header.Sequence != _sequence)
+                    continue;
+                if (header.Type == NetlinkNative.NLMSG_DONE)
+                    return 0;
+                if (header.Type == NetlinkNative.NLMSG_ERROR)
+                    return BinaryPrimitives.ReadInt32LittleEndian(body);
+                onMessage(header.Type, body);
+                if (!request.IsDump)
+                    return 0;
+            }
+        }
+    }
+
+    /// <summary>Blocks for the next datagram; its messages come apart with <see cref="TryTake"/>. Valid until the next call.</summary>
+    internal ReadOnlySpan<byte> Receive(out int error)
+    {
+        fixed (byte* p = _buffer)
+        {
+            nint length;
+            do
+                length = NetlinkNative.Recv(Fd, p, BufferSize, 0);
+            while (length < 0 && Marshal.GetLastPInvokeError() == ErrnoNames.EINTR);
+            error = length < 0 ? Marshal.GetLastPInvokeError() : 0;
+            return length <= 0 ? default : _buffer.AsSpan(0, (int)length);
+        }
+    }
+
+    internal static bool TryTake(ref ReadOnlySpan<byte> messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body)
+    {
+        header = default;
+        body = default;
+        if (messages.Length < sizeof(NetlinkNative.NlMsgHdr))
+            return false;
+        header = MemoryMarshal.Read<NetlinkNative.NlMsgHdr>(messages);
+        int length = (int)header.Length;
+        if (length < sizeof(NetlinkNative.NlMsgHdr) || length > messages.Length)
+            return false;
+        body = messages[sizeof(NetlinkNative.NlMsgHdr)..length];
+        messages = messages[Math.Min(length + 3 & ~3, messages.Length)..];
+        return true;
+    }
+
+    protected override bool ReleaseHandle() => NetlinkNative.Close((int)handle) == 0;
+}
+
+internal delegate void NetlinkMessageHandler(ushort type, ReadOnlySpan<byte> body);
+
+/// <summary>Builds a request: header, family header, attributes.</summary>
+internal sealed unsafe class NetlinkRequest
+{
+    private readonly byte[] _bytes = new byte[512];
+    private int _length;
+
+    internal bool IsDump { get; }
+
+    private NetlinkRequest(bool isDump) => IsDump = isDump;
+
+    internal static NetlinkRequest Create<T>(ushort type, bool dump, in T familyHeader) where T : unmanaged
+    {
+        var request = new NetlinkRequest(dump);
+        var header = new NetlinkNative.NlMsgHdr
+        {
+            Type = type,
+            Flags = (ushort)(NetlinkNative.NLM_F_REQUEST | (dump ? NetlinkNative.NLM_F_DUMP : 0)),
+        };
+        MemoryMarshal.Write(request._bytes, in header);
+        MemoryMarshal.Write(request._bytes.AsSpan(sizeof(NetlinkNative.NlMsgHdr)), in familyHeader);
+        request._length = sizeof(NetlinkNative.NlMsgHdr) + (sizeof(T) + 3 & ~3);
+        return request;
+    }
+
+    internal NetlinkRequest Add(ushort type, ReadOnlySpan<byte> value)
+    {
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(_length), (ushort)(4 + value.Length));
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(_length + 2), type);
+        value.CopyTo(_bytes.AsSpan(_length + 4));
+        _length += 4 + value.Length + 3 & ~3;
+        return this;
+    }
+
+    internal NetlinkRequest Add(ushort type, int value)
+        => Add(type, MemoryMarshal.AsBytes(new ReadOnlySpan<int>(in value)));
+
+    internal Span<byte> Finish(uint sequence)
+    {
+        ref NetlinkNative.NlMsgHdr header = ref Unsafe.As<byte, NetlinkNative.NlMsgHdr>(ref _bytes[0]);
+        header.Length = (uint)_length;
+        header.Sequence = sequence;
+        return _bytes.AsSpan(0, _length);
+    }
+}
+
+/// <summary>Walks the attributes of a message: <c>while (attributes.MoveNext()) …</c>.</summary>
+internal ref struct NetlinkAttributes(ReadOnlySpan<byte> bytes)
+{
+    private ReadOnlySpan<byte> _rest = bytes;
+
+    internal ushort Type { get; private set; }
+
+    internal ReadOnlySpan<byte> Value { get; private set; }
+
+    internal readonly int Int32 => Value.Length >= 4 ? BinaryPrimitives.ReadInt32LittleEndian(Value) : 0;
+
+    internal readonly string Text => Encoding.UTF8.GetString(Value.TrimEnd((byte)0));
+
+    internal bool MoveNext()
+    {
+        if (_rest.Length < 4)
+            return false;
+        int length = BinaryPrimitives.ReadUInt16LittleEndian(_rest);
+        if (length < 4 || length > _rest.Length)
+            return false;
+        Type = (ushort)(BinaryPrimitives.ReadUInt16LittleEndian(_rest[2..]) & NetlinkNative.NLA_TYPE_MASK);
+        Value = _rest[4..length];
+        _rest = _rest[Math.Min(length + 3 & ~3, _rest.Length)..];
+        return true;
+    }
+}

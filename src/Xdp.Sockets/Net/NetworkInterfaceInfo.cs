@@ -1,0 +1,215 @@
+using System.Net;
+using System.Net.NetworkInformation;
+using System.Runtime.InteropServices;
+using System.Text;
+using Xdp.Sockets.Bpf;
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets.Net;
+
+/// <summary>Where an address is valid: the kernel's <c>enum rt_scope_t</c>.</summary>
+public enum AddressScope : byte
+{
+    Global = 0,
+    Site = 200,
+    Link = 253,
+    Host = 254,
+    Nowhere = 255,
+}
+
+/// <summary>
+/// An address of an interface. IPv6 link-local ones carry the interface as scope id. Tentative: not usable before duplicate address
+/// detection has ended, or because it failed.
+/// </summary>
+public sealed record InterfaceAddress(IPAddress Address, int PrefixLength, AddressScope Scope, bool IsTentative);
+
+/// <summary>
+/// What the kernel tells about one network interface of the calling thread's network namespace, as of the time of the call.
+/// </summary>
+public sealed record NetworkInterfaceInfo
+{
+    public required int Index { get; init; }
+
+    public required string Name { get; init; }
+
+    /// <summary>All zero for loopback, empty for devices without one (tun).</summary>
+    public required PhysicalAddress Mac { get; init; }
+
+    public required int Mtu { get; init; }
+
+    /// <summary>Switched on by the administrator.</summary>
+    public required bool IsUp { get; init; }
+
+    /// <summary>Up, and with a carrier.</summary>
+    public required bool IsRunning { get; init; }
+
+    public required bool IsLoopback { get; init; }
+
+    /// <summary>"veth", "bridge", "bond", "tun", "vlan", …; null for physical devices and loopback.</summary>
+    public required string? Kind { get; init; }
+
+    /// <summary>The driver's name as ethtool tells it; null when it tells none.</summary>
+    public required string? Driver { get; init; }
+
+    /// <summary>Queues in use: ethtool's channels, or where a driver has none, what the device was created with.</summary>
+    public required int RxQueues { get; init; }
+
+    public required int TxQueues { get; init; }
+
+    /// <summary>The bridge, bond or VRF it belongs to; 0 for none.</summary>
+    public required int MasterIndex { get; init; }
+
+    /// <summary>The XDP program attached, if any.</summary>
+    public required XdpAttachment? Xdp { get; init; }
+
+    public required IReadOnlyList<InterfaceAddress> Addresses { get; init; }
+
+    /// <returns>Null when there is no interface of that name.</returns>
+    public static NetworkInterfaceInfo? Get(string name) => List().FirstOrDefault(i => i.Name == name);
+
+    /// <returns>Null when there is no interface of that index.</returns>
+    public static NetworkInterfaceInfo? Get(int index) => List().FirstOrDefault(i => i.Index == index);
+
+    public static IReadOnlyList<NetworkInterfaceInfo> List()
+    {
+        using NetlinkSocket socket = NetlinkSocket.Open();
+        var links = new List<NetworkInterfaceInfo>();
+        int result = socket.Request(
+            NetlinkRequest.Create(NetlinkNative.RTM_GETLINK, dump: true, default(NetlinkNative.IfInfoMsg)),
+            (type, body) =>
+            {
+                if (type == NetlinkNative.RTM_NEWLINK)
+                    links.Add(ParseLink(body));
+            });
+        if (result < 0)
+            throw new XdpException("netlink(RTM_GETLINK, dump)", -result);
+
+        var addresses = new List<(int Index, InterfaceAddress Address)>();
+        result = socket.Request(
+            NetlinkRequest.Create(NetlinkNative.RTM_GETADDR, dump: true, default(NetlinkNative.IfAddrMsg)),
+            (type, body) =>
+            {
+                if (type == NetlinkNative.RTM_NEWADDR && ParseAddress(body) is { } parsed)
+                    addresses.Add(parsed);
+            });
+        if (result < 0)
+            throw new XdpException("netlink(RTM_GETADDR, dump)", -result);
+
+        using var ethtool = new Ethtool();
+        return [.. links.Select(link => ethtool.Complete(link) with { Addresses = [.. addresses.Where(a => a.Index == link.Index).Select(a => a.Address)] })];
+    }
+
+    internal static NetworkInterfaceInfo ParseLink(ReadOnlySpan<byte> body)
+    {
+        var header = MemoryMarshal.Read<NetlinkNative.IfInfoMsg>(body);
+        string name = "";
+        PhysicalAddress mac = PhysicalAddress.None;
+        int mtu = 0, master = 0, rxQueues = 1, txQueues = 1;
+        string? kind = null;
+        XdpAttachment? xdp = null;
+
+        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfInfoMsg>()..]);
+        while (attributes.MoveNext())
+        {
+            switch (attributes.Type)
+            {
+                case NetlinkNative.IFLA_IFNAME: name = attributes.Text; break;
+                case NetlinkNative.IFLA_ADDRESS: mac = new PhysicalAddress(attributes.Value.ToArray()); break;
+                case NetlinkNative.IFLA_MTU: mtu = attributes.Int32; break;
+                case NetlinkNative.IFLA_MASTER: master = attributes.Int32; break;
+                case NetlinkNative.IFLA_NUM_RX_QUEUES: rxQueues = attributes.Int32; break;
+                case NetlinkNative.IFLA_NUM_TX_QUEUES: txQueues = attributes.Int32; break;
+                case NetlinkNative.IFLA_LINKINFO: kind = ParseKind(attributes.Value); break;
+                case NetlinkNative.IFLA_XDP: xdp = XdpLink.ParseAttachment(attributes.Value); break;
+            }
+        }
+        return new NetworkInterfaceInfo
+        {
+            Index = header.Index,
+            Name = name,
+            Mac = mac,
+            Mtu = mtu,
+            IsUp = (header.Flags & NetlinkNative.IFF_UP) != 0,
+            IsRunning = (header.Flags & NetlinkNative.IFF_RUNNING) != 0,
+            IsLoopback = (header.Flags & NetlinkNative.IFF_LOOPBACK) != 0,
+            Kind = kind,
+            Driver = null,
+            RxQueues = rxQueues,
+            TxQueues = txQueues,
+            MasterIndex = master,
+            Xdp = xdp,
+            Addresses = [],
+        };
+    }
+
+    internal static (int Index, InterfaceAddress Address)? ParseAddress(ReadOnlySpan<byte> body)
+    {
+        var header = MemoryMarshal.Read<NetlinkNative.IfAddrMsg>(body);
+        ReadOnlySpan<byte> address = default, local = default;
+        uint flags = header.Flags;
+        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfAddrMsg>()..]);
+        while (attributes.MoveNext())
+        {
+            switch (attributes.Type)
+            {
+                case NetlinkNative.IFA_ADDRESS: address = attributes.Value; break;
+                case NetlinkNative.IFA_LOCAL: local = attributes.Value; break;
+                case NetlinkNative.IFA_FLAGS: flags = (uint)attributes.Int32; break;
+            }
+        }
+        // On point-to-point links IFA_ADDRESS is the peer's.
+        ReadOnlySpan<byte> own = local.IsEmpty ? address : local;
+        if (own.Length is not (4 or 16))
+            return null;
+        var ip = new IPAddress(own);
+        if (ip.IsIPv6LinkLocal)
+            ip.ScopeId = header.Index;
+        bool tentative = (flags & (NetlinkNative.IFA_F_TENTATIVE | NetlinkNative.IFA_F_DADFAILED)) != 0;
+        return (header.Index, new InterfaceAddress(ip, header.PrefixLength, (AddressScope)header.Scope, tentative));
+    }
+
+    private static string? ParseKind(ReadOnlySpan<byte> linkInfo)
+    {
+        var attributes = new NetlinkAttributes(linkInfo);
+        while (attributes.MoveNext())
+        {
+            if (attributes.Type == NetlinkNative.IFLA_INFO_KIND)
+                return attributes.Text;
+        }
+        return null;
+    }
+
+    /// <summary>The driver's side of an interface.</summary>
+    private sealed unsafe class Ethtool : IDisposable
+    {
+        private readonly int _fd = NetlinkNative.Socket(NetlinkNative.AF_INET, NetlinkNative.SOCK_DGRAM | NetlinkNative.SOCK_CLOEXEC, 0);
+
+        internal NetworkInterfaceInfo Complete(NetworkInterfaceInfo link)
+        {
+            NetlinkNative.EthtoolDrvInfo driver = default;
+            driver.Command = NetlinkNative.ETHTOOL_GDRVINFO;
+            if (Ask(link.Name, &driver))
+                link = link with { Driver = Marshal.PtrToStringUTF8((nint)driver.Driver) is { Length: > 0 } name ? name : null };
+
+            NetlinkNative.EthtoolChannels channels = default;
+            channels.Command = NetlinkNative.ETHTOOL_GCHANNELS;
+            if (Ask(link.Name, &channels) && channels.Rx + channels.Tx + channels.Combined > 0)
+                link = link with { RxQueues = (int)(channels.Rx + channels.Combined), TxQueues = (int)(channels.Tx + channels.Combined) };
+            return link;
+        }
+
+        public void Dispose()
+        {
+            if (_fd >= 0)
+                _ = NetlinkNative.Close(_fd);
+        }
+
+        private bool Ask(string name, void* question)
+        {
+            NetlinkNative.IfReq request = default;
+            Encoding.UTF8.GetBytes(name, new Span<byte>(request.Name, 15));
+            request.Data = question;
+            return _fd >= 0 && NetlinkNative.Ioctl(_fd, NetlinkNative.SIOCETHTOOL, &request) >= 0;
+        }
+    }
+}
