@@ -31,6 +31,12 @@ internal sealed class BpfElf
 
     private BpfElf(byte[] file) => _file = file;
 
+    internal IReadOnlyList<ProgramText> Programs { get; private set; } = [];
+
+    internal IReadOnlyDictionary<string, BpfMapDefinition> Maps { get; private set; } = new Dictionary<string, BpfMapDefinition>();
+
+    internal byte[] License { get; private set; } = [];
+
     /// <exception cref="InvalidDataException">Not an object file for BPF, or cut short.</exception>
     internal static BpfElf Parse(ReadOnlySpan<byte> file)
     {
@@ -43,15 +49,18 @@ internal sealed class BpfElf
         {
             elf.ReadSections();
             elf.ReadSymbols();
+            elf.Programs = elf.ReadPrograms();
+            elf.Maps = BtfMapParser.Parse(elf.SectionBytes(".BTF"));
+            elf.License = elf.SectionBytes("license").ToArray();
+            return elf;
         }
-        catch (ArgumentOutOfRangeException e)
+        catch (Exception e) when (e is ArgumentException or IndexOutOfRangeException or OverflowException)
         {
-            throw new InvalidDataException("The BPF object is cut short.", e);
+            throw new InvalidDataException("The BPF object is cut short or damaged.", e);
         }
-        return elf;
     }
 
-    internal ReadOnlySpan<byte> SectionBytes(string name)
+    private ReadOnlySpan<byte> SectionBytes(string name)
     {
         foreach (Section section in _sections)
         {
@@ -61,7 +70,7 @@ internal sealed class BpfElf
         return default;
     }
 
-    internal IReadOnlyList<ProgramText> Programs()
+    private List<ProgramText> ReadPrograms()
     {
         var programs = new List<ProgramText>();
         foreach (Symbol symbol in _symbols)

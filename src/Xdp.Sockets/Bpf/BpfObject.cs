@@ -58,17 +58,14 @@ public sealed class BpfObject : IDisposable
 
     private void CreateMaps(BpfElf file, Func<BpfMapDefinition, BpfMapDefinition>? adjust)
     {
-        ReadOnlySpan<byte> btf = file.SectionBytes(".BTF");
-        if (btf.IsEmpty)
-            throw new InvalidDataException("The object has no .BTF section; compile with clang -g.");
-        foreach (BpfMapDefinition definition in BtfMapParser.Parse(btf).Values)
+        foreach (BpfMapDefinition definition in file.Maps.Values)
             _maps.Add(definition.Name, BpfMap.Create(adjust?.Invoke(definition) ?? definition));
     }
 
     private void LoadPrograms(BpfElf file)
     {
-        byte[] license = [.. file.SectionBytes("license"), 0];
-        foreach (BpfElf.ProgramText text in file.Programs())
+        byte[] license = [.. file.License, 0];
+        foreach (BpfElf.ProgramText text in file.Programs)
         {
             foreach (BpfElf.MapReference reference in text.MapReferences)
                 PointTo(_maps[reference.Map], text.Instructions.AsSpan(reference.Offset, 16));

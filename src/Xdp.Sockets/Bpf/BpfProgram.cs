@@ -35,7 +35,9 @@ public sealed unsafe class BpfProgram : IDisposable
     {
         Name = name;
         Handle = handle;
-        Id = Describe(handle).Id;
+        BpfNative.ProgInfo info = Describe(handle);
+        Id = info.Id;
+        Tag = Convert.ToHexStringLower(new ReadOnlySpan<byte>(&info.Tag, sizeof(ulong)));
     }
 
     public string Name { get; }
@@ -44,6 +46,9 @@ public sealed unsafe class BpfProgram : IDisposable
 
     /// <summary>The kernel's number for it, as bpftool shows it.</summary>
     public uint Id { get; }
+
+    /// <summary>A hash of the instructions without the numbers of maps: the same object gives the same tag, whoever loads it.</summary>
+    public string Tag { get; }
 
     internal static BpfProgram Load(string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license)
     {

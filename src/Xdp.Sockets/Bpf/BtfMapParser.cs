@@ -23,7 +23,7 @@ internal sealed class BtfMapParser
     internal static IReadOnlyDictionary<string, BpfMapDefinition> Parse(ReadOnlySpan<byte> btf)
     {
         if (btf.Length < 24 || BinaryPrimitives.ReadUInt16LittleEndian(btf) != Magic)
-            throw new InvalidDataException("The object's .BTF section has no BTF header.");
+            throw new InvalidDataException("The object has no BTF; compile with clang -g.");
         int header = ReadInt(btf, 4);
         ReadOnlySpan<byte> types = btf.Slice(header + ReadInt(btf, 8), ReadInt(btf, 12));
         ReadOnlySpan<byte> strings = btf.Slice(header + ReadInt(btf, 16), ReadInt(btf, 20));

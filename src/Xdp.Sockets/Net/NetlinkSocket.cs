@@ -43,17 +43,13 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
 
     /// <summary>
     /// Sends one request and hands each answer to <paramref name="onMessage"/>: one, or all of a dump.
-    /// A dump that was disturbed by a change (NLM_F_DUMP_INTR) is taken as it is: a watcher hears of the change.
+    /// A dump that a change disturbed is taken as it is: a watcher hears of the change.
     /// </summary>
     /// <returns>0, or the negative errno the kernel answered with.</returns>
     internal int Request(NetlinkRequest request, NetlinkMessageHandler onMessage)
     {
-        Span<byte> message = request.Finish(++_sequence);
-        fixed (byte* p = message)
-        {
-            if (NetlinkNative.Send(Fd, p, (nuint)message.Length, 0) < 0)
-                return -Marshal.GetLastPInvokeError();
-        }
+        if (Send(request) is < 0 and int refused)
+            return refused;
         while (true)
         {
             ReadOnlySpan<byte> received = Receive(out int error);
@@ -72,6 +68,14 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
                     return 0;
             }
         }
+    }
+
+    /// <summary>Sends a request whose answer nobody waits for.</summary>
+    internal int Send(NetlinkRequest request)
+    {
+        Span<byte> message = request.Finish(++_sequence);
+        fixed (byte* p = message)
+            return NetlinkNative.Send(Fd, p, (nuint)message.Length, 0) < 0 ? -Marshal.GetLastPInvokeError() : 0;
     }
 
     /// <summary>Blocks for the next datagram; its messages come apart with <see cref="TryTake"/>. Valid until the next call.</summary>
@@ -118,13 +122,13 @@ internal sealed unsafe class NetlinkRequest
 
     private NetlinkRequest(bool isDump) => IsDump = isDump;
 
-    internal static NetlinkRequest Create<T>(ushort type, bool dump, in T familyHeader) where T : unmanaged
+    internal static NetlinkRequest Create<T>(ushort type, bool dump, in T familyHeader, ushort flags = 0) where T : unmanaged
     {
         var request = new NetlinkRequest(dump);
         var header = new NetlinkNative.NlMsgHdr
         {
             Type = type,
-            Flags = (ushort)(NetlinkNative.NLM_F_REQUEST | (dump ? NetlinkNative.NLM_F_DUMP : 0)),
+            Flags = (ushort)(NetlinkNative.NLM_F_REQUEST | flags | (dump ? NetlinkNative.NLM_F_DUMP : 0)),
         };
         MemoryMarshal.Write(request._bytes, in header);
         MemoryMarshal.Write(request._bytes.AsSpan(sizeof(NetlinkNative.NlMsgHdr)), in familyHeader);

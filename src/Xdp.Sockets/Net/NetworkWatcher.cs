@@ -1,0 +1,133 @@
+using System.Runtime.InteropServices;
+using Xdp.Sockets.Interop;
+
+namespace Xdp.Sockets.Net;
+
+public enum NetworkChangeKind
+{
+    /// <summary>The interface can carry packets now: up, with a carrier. Also said of a new interface that can.</summary>
+    LinkUp,
+
+    /// <summary>The interface cannot carry packets any more.</summary>
+    LinkDown,
+
+    /// <summary>Anything else about an interface: its MTU, MAC, name, master.</summary>
+    LinkChanged,
+
+    /// <summary>The interface is gone, or went to another network namespace.</summary>
+    LinkRemoved,
+
+    AddressAdded,
+
+    AddressRemoved,
+
+    /// <summary>Messages were lost: what is known may be stale. Read everything again.</summary>
+    Overrun,
+}
+
+/// <summary>A change of the network. The address is there for address changes only; a name is missing from those.</summary>
+public sealed record NetworkChange(NetworkChangeKind Kind, int Ifindex, string? Name = null, InterfaceAddress? Address = null);
+
+/// <summary>
+/// Listens to link and address changes of the network namespace it was created in, on a thread of its own. Changes come in the kernel's
+/// order, from that thread; a handler that blocks makes the kernel drop messages (<see cref="NetworkChangeKind.Overrun"/>).
+/// What happened before the constructor returned is not told: create the watcher first, then list.
+/// </summary>
+public sealed unsafe class NetworkWatcher : IDisposable
+{
+    private readonly NetlinkSocket _socket;
+    private readonly int _stopFd;
+    private readonly Thread _thread;
+    private readonly Action<NetworkChange> _changed;
+    private readonly Dictionary<int, bool> _running = [];
+    private int _disposed;
+
+    /// <summary>Starts at once. An exception the handler throws ends the process, as on any thread.</summary>
+    public NetworkWatcher(Action<NetworkChange> changed)
+    {
+        _changed = changed;
+        _socket = NetlinkSocket.Open(NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR);
+        _stopFd = NetlinkNative.EventFd(0, NetlinkNative.EFD_CLOEXEC);
+        if (_stopFd < 0)
+        {
+            int error = Marshal.GetLastPInvokeError();
+            _socket.Dispose();
+            throw new XdpException("eventfd()", error);
+        }
+        // Read after the socket listens: a link that changes in between is told of once more, not missed.
+        foreach (NetworkInterfaceInfo link in NetworkInterfaceInfo.List())
+            _running[link.Index] = link.IsRunning;
+        _thread = new Thread(Run) { IsBackground = true, Name = "xdp network watcher" };
+        _thread.Start();
+    }
+
+    /// <summary>No handler runs any more once this returns, unless it is called from the handler.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
+        ulong one = 1;
+        _ = NetlinkNative.Write(_stopFd, &one, sizeof(ulong));
+        if (Thread.CurrentThread != _thread)
+            _thread.Join();
+    }
+
+    private void Run()
+    {
+        var fds = stackalloc NetlinkNative.PollFd[2];
+        fds[0] = new NetlinkNative.PollFd { Fd = _socket.Fd, Events = NetlinkNative.POLLIN };
+        fds[1] = new NetlinkNative.PollFd { Fd = _stopFd, Events = NetlinkNative.POLLIN };
+        while (true)
+        {
+            int ready = NetlinkNative.Poll(fds, 2, -1);
+            if (Volatile.Read(ref _disposed) != 0)
+                break;
+            if (ready <= 0 || fds[0].Revents == 0)
+                continue;
+            ReadOnlySpan<byte> messages = _socket.Receive(out int error);
+            if (error == ErrnoNames.ENOBUFS)
+                _changed(new NetworkChange(NetworkChangeKind.Overrun, 0));
+            while (Volatile.Read(ref _disposed) == 0 && NetlinkSocket.TryTake(ref messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body))
+            {
+                if (Interpret(header.Type, body) is { } change)
+                    _changed(change);
+            }
+        }
+        _socket.Dispose();
+        _ = NetlinkNative.Close(_stopFd);
+    }
+
+    private NetworkChange? Interpret(ushort type, ReadOnlySpan<byte> body)
+    {
+        switch (type)
+        {
+            case NetlinkNative.RTM_NEWLINK:
+                // A bridge tells of its ports in messages of family AF_BRIDGE, which are not about the link.
+                if (body[0] != 0)
+                    return null;
+                NetworkInterfaceInfo link = NetworkInterfaceInfo.ParseLink(body);
+                bool was = _running.TryGetValue(link.Index, out bool running) && running;
+                _running[link.Index] = link.IsRunning;
+                NetworkChangeKind kind = link.IsRunning == was ? NetworkChangeKind.LinkChanged
+                    : link.IsRunning ? NetworkChangeKind.LinkUp : NetworkChangeKind.LinkDown;
+                return new NetworkChange(kind, link.Index, link.Name);
+
+            case NetlinkNative.RTM_DELLINK:
+                if (body[0] != 0)
+                    return null;
+                NetworkInterfaceInfo gone = NetworkInterfaceInfo.ParseLink(body);
+                _running.Remove(gone.Index);
+                return new NetworkChange(NetworkChangeKind.LinkRemoved, gone.Index, gone.Name);
+
+            case NetlinkNative.RTM_NEWADDR or NetlinkNative.RTM_DELADDR:
+                if (NetworkInterfaceInfo.ParseAddress(body) is not { } address)
+                    return null;
+                return new NetworkChange(
+                    type == NetlinkNative.RTM_NEWADDR ? NetworkChangeKind.AddressAdded : NetworkChangeKind.AddressRemoved,
+                    address.Index, null, address.Address);
+
+            default:
+                return null;
+        }
+    }
+}
