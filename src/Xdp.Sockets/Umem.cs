@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
@@ -23,12 +22,14 @@ public sealed unsafe class Umem : IDisposable
     private static readonly Lazy<bool> TxMetadataProbe = new(ProbeTxMetadata);
 
     private readonly byte* _base;
+    private readonly int _frameShift;
     private readonly MemfdMemory? _memfd;
 
     private Umem(UmemOptions options)
     {
         FrameCount = options.FrameCount;
         FrameSize = options.FrameSize;
+        _frameShift = int.Log2(options.FrameSize);
         HasTxMetadata = options.TxMetadata;
         SoftwareTxChecksum = options.SoftwareTxChecksum;
         int size = options.FrameCount * options.FrameSize;
@@ -111,7 +112,7 @@ public sealed unsafe class Umem : IDisposable
     }
 
     /// <summary>The frame an address lies in. The address is not checked: see <see cref="Contains"/>.</summary>
-    public int FrameOf(ulong address) => (int)(address / (uint)FrameSize);
+    public int FrameOf(ulong address) => (int)(address >> _frameShift);
 
     /// <summary>The bytes lie in one frame of this memory. Holds for whatever a sane kernel hands out.</summary>
     public bool Contains(ulong address, uint length) =>
@@ -145,69 +146,5 @@ public sealed unsafe class Umem : IDisposable
         Umem page = Create(new UmemOptions { FrameCount = 1, TxMetadata = true });
         using XskHandle handle = new(fd, page.Root);
         return XskSetup.RegisterUmem(handle, page) == 0;
-    }
-}
-
-/// <summary>A shared mapping of a memfd, unmapped by the last reference's finalizer.</summary>
-internal sealed unsafe class MemfdMemory : MemoryManager<byte>
-{
-    private readonly MappingHandle _mapping;
-    private readonly int _length;
-
-    private MemfdMemory(SafeFileHandle file, MappingHandle mapping, int length)
-    {
-        File = file;
-        _mapping = mapping;
-        _length = length;
-    }
-
-    internal SafeFileHandle File { get; }
-
-    internal byte* Address => _mapping.Address;
-
-    internal static MemfdMemory Create(int length, bool hugePages)
-    {
-        const long HugePage = 2 << 20;
-        int fd = XskNative.memfd_create("xdp-umem", XskNative.MFD_CLOEXEC | (hugePages ? XskNative.MFD_HUGETLB : 0));
-        if (fd < 0)
-            throw new XdpException($"memfd_create(xdp-umem{(hugePages ? ", MFD_HUGETLB" : "")})", XskNative.Errno);
-        SafeFileHandle file = XskNative.Own(fd);
-        try
-        {
-            long bytes = hugePages ? (length + HugePage - 1) & -HugePage : length;
-            if (XskNative.ftruncate(file, bytes) < 0)
-                throw new XdpException($"ftruncate(memfd, {bytes})", XskNative.Errno);
-            void* address = XskNative.mmap(null, (nuint)bytes, XskNative.PROT_READ | XskNative.PROT_WRITE,
-                XskNative.MAP_SHARED | XskNative.MAP_POPULATE, file, 0);
-            if ((nint)address == -1)
-            {
-                throw new XdpException($"mmap(memfd, {bytes} bytes{(hugePages ? ", huge pages" : "")})", XskNative.Errno, hugePages
-                    ? $"Set huge pages aside (vm.nr_hugepages, {bytes / HugePage} of 2 MiB) or turn HugePages off."
-                    : null);
-            }
-            return new MemfdMemory(file, new MappingHandle(address, (nuint)bytes), length);
-        }
-        catch
-        {
-            file.Dispose();
-            throw;
-        }
-    }
-
-    public override Span<byte> GetSpan() => new(Address, _length);
-
-    public override MemoryHandle Pin(int elementIndex = 0)
-    {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)elementIndex, (uint)_length, nameof(elementIndex));
-        return new MemoryHandle(Address + elementIndex, pinnable: this);
-    }
-
-    public override void Unpin()
-    {
-    }
-
-    // The mapping outlives explicit disposal: it goes with its last reference.
-    protected override void Dispose(bool disposing)
-    {
     }
 }

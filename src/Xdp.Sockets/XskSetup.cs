@@ -105,7 +105,7 @@ internal static unsafe class XskSetup
         handle.Adopt(new MappingHandle(address, length));
         byte* start = (byte*)address;
         return new RingMemory((nint)(start + offset.producer), (nint)(start + offset.consumer), (nint)(start + offset.flags),
-            (nint)(start + offset.desc), entries);
+            (nint)(start + offset.desc), entries, handle);
     }
 
     /// <summary>

@@ -9,10 +9,13 @@ public readonly record struct XskStatistics
     /// <summary>Received packets dropped for other reasons than a full RX ring, such as one that does not fit a frame.</summary>
     public ulong RxDropped { get; init; }
 
-    /// <summary>FILL entries that the kernel refused.</summary>
+    /// <summary>
+    /// Invalid descriptors on the RX ring, which only the kernel writes: 0 in practice. FILL entries that it refuses are
+    /// skipped and counted nowhere (6.18).
+    /// </summary>
     public ulong RxInvalidDescriptors { get; init; }
 
-    /// <summary>TX entries that the kernel refused, and dropped without completing them.</summary>
+    /// <summary>TX entries that the kernel refused and dropped. Whether it completes them depends on its version.</summary>
     public ulong TxInvalidDescriptors { get; init; }
 
     /// <summary>Received packets dropped because the application did not empty the RX ring in time.</summary>

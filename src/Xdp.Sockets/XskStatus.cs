@@ -17,7 +17,7 @@ public enum KickStatus
 
     /// <summary>
     /// The kernel refuses the packet at the head and will not pass it, as it does with wrong TX metadata:
-    /// <see cref="Xsk.LastKickErrno"/>. Only closing the socket helps.
+    /// <see cref="Xsk.LastKickErrno"/>. Nothing goes out until its metadata is put right, in place, or the socket closed.
     /// </summary>
     Stuck,
 }

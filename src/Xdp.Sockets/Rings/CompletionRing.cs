@@ -5,6 +5,7 @@ namespace Xdp.Sockets;
 /// <summary>
 /// COMPLETION: addresses of transmitted packets, exactly as they were submitted, in the order the device freed them. Completed
 /// means that the kernel no longer reads the frame, not that anybody received it. In copy mode a full ring stops transmission.
+/// Check the address before use (<see cref="Umem.Contains"/>): kernels that complete invalid descriptors return it as written.
 /// </summary>
 public sealed unsafe class CompletionRing : ConsumerRing
 {

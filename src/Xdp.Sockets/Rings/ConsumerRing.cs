@@ -21,8 +21,11 @@ public abstract unsafe class ConsumerRing
     private uint _peeked;           // one past the last entry peeked
     private uint _released;         // what *_consumer holds
 
+    private object? _owner;         // keeps the mapping while somebody holds the ring alone
+
     private protected ConsumerRing(in RingMemory memory)
     {
+        _owner = memory.Owner;
         _producer = (uint*)memory.Producer;
         _consumer = (uint*)memory.Consumer;
         EntryBase = (void*)memory.Entries;
@@ -102,6 +105,7 @@ public abstract unsafe class ConsumerRing
         _producer = ClosedRing.Zero;
         _consumer = ClosedRing.Written;
         EntryBase = ClosedRing.Entry;
+        _owner = null;
         _available = _peeked = _released = Size = Mask = 0;
     }
 }

@@ -24,8 +24,11 @@ public abstract unsafe class ProducerRing
     private uint _limit;            // kernel's consumer as last seen, plus the size: reservations end here
     private uint _size;
 
+    private object? _owner;         // keeps the mapping while somebody holds the ring alone
+
     private protected ProducerRing(in RingMemory memory)
     {
+        _owner = memory.Owner;
         _producer = (uint*)memory.Producer;
         _consumer = (uint*)memory.Consumer;
         _flags = (uint*)memory.Flags;
@@ -120,6 +123,7 @@ public abstract unsafe class ProducerRing
         _consumer = ClosedRing.Zero;
         _flags = ClosedRing.Zero;
         EntryBase = ClosedRing.Entry;
+        _owner = null;
         _reserved = _submitted = _limit = _size = Mask = 0;
     }
 }

@@ -6,7 +6,7 @@ namespace Xdp.Sockets;
 /// </summary>
 internal readonly struct RingMemory
 {
-    internal RingMemory(nint producer, nint consumer, nint flags, nint entries, uint size)
+    internal RingMemory(nint producer, nint consumer, nint flags, nint entries, uint size, object? owner = null)
     {
         if (!uint.IsPow2(size))
             throw new ArgumentOutOfRangeException(nameof(size), size, "A ring's size is a power of two.");
@@ -15,6 +15,7 @@ internal readonly struct RingMemory
         Flags = flags;
         Entries = entries;
         Size = size;
+        Owner = owner;
     }
 
     internal nint Producer { get; }
@@ -27,4 +28,7 @@ internal readonly struct RingMemory
 
     /// <summary>Number of entries.</summary>
     internal uint Size { get; }
+
+    /// <summary>What keeps the memory mapped for as long as it is reachable.</summary>
+    internal object? Owner { get; }
 }

@@ -5,7 +5,8 @@ namespace Xdp.Sockets;
 /// <summary>
 /// TX: packets to send. A frame stays the kernel's from <see cref="ProducerRing.Submit"/> until its address comes back
 /// through <see cref="CompletionRing"/>. The kernel drops an invalid descriptor (outside the UMEM, across a frame's end,
-/// unknown options) without completing it: see <see cref="XskStatistics.TxInvalidDescriptors"/>.
+/// unknown options) and counts it in <see cref="XskStatistics.TxInvalidDescriptors"/>; it completes it on some versions
+/// (6.18.44) and not on others.
 /// </summary>
 public sealed unsafe class TxRing : ProducerRing
 {
