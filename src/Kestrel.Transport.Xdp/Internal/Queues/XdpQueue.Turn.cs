@@ -184,7 +184,7 @@ internal sealed partial class XdpQueue
 
     private void TakeReady()
     {
-        while (_stack.TryAccept(out TcpConnection accepted))
+        while (_stack.TryAccept(out TcpConnection? accepted))
             Accept(accepted);
         while (_stack.TryTakeReady(out TcpConnection ready))
         {
