@@ -1,0 +1,206 @@
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Connections;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+// The queue's side. Every method is called inside a turn, in this order: OnEvents when the stack has events for the connection, TakeWork
+// and ApplyWork when it is on the dirty list, and Deliver after either, when the stack is not on the call stack.
+// When the queue stops, OnEvents(TcpEvents.Closed) for every connection that is left.
+internal sealed partial class XdpConnection
+{
+    private Deliveries _deliveries;
+    private bool _peerClosed;
+    private bool _inputPaused;
+    private bool _custodyTaken;
+
+    [Flags]
+    private enum Deliveries
+    {
+        None = 0,
+        Read = 1,
+        Flush = 2,
+    }
+
+    /// <summary>Link of the queue's list of dirty connections.</summary>
+    internal XdpConnection? NextDirty;
+
+    /// <summary>Takes what the application side has asked for; its next request posts the connection again.</summary>
+    public ConnectionWork TakeWork()
+    {
+        const ConnectionWork kept = ConnectionWork.Detached;
+        var work = (ConnectionWork)Interlocked.And(ref _work.Bits, (int)kept);
+        return (work & kept) != 0 ? ConnectionWork.None : work;
+    }
+
+    public void ApplyWork(ConnectionWork work) => ApplyWork(work, new StackTcp(_tcp!));
+
+    public void OnEvents(TcpEvents events) => OnEvents(events, new StackTcp(_tcp!));
+
+    internal void ApplyWork<TTcp>(ConnectionWork work, TTcp tcp) where TTcp : struct, ITcp
+    {
+        if ((work & ConnectionWork.Abort) != 0)
+        {
+            tcp.Abort();
+            TakeCustody();
+            return;
+        }
+        if ((work & ConnectionWork.Output) != 0)
+        {
+            BlockQueue pending = _output.TakePending();
+            if (!pending.IsEmpty)
+                tcp.Write(ref pending);
+        }
+        if ((work & ConnectionWork.Close) != 0)
+        {
+            tcp.Close();
+            TakeCustody();
+            // Output was completed: the transport does not keep a connection half open, and neither does the socket transport.
+            EndFromQueue();
+        }
+        else if ((work & (ConnectionWork.Window | ConnectionWork.CloseReceive)) != 0)
+        {
+            PullInput(tcp);
+        }
+        if ((work & ConnectionWork.Info) != 0)
+            _infoRequest?.Publish(tcp.GetInfo(_host.Now));
+    }
+
+    internal void OnEvents<TTcp>(TcpEvents events, TTcp tcp) where TTcp : struct, ITcp
+    {
+        if ((events & (TcpEvents.Reset | TcpEvents.TimedOut)) != 0)
+        {
+            Fault((events & TcpEvents.Reset) != 0 ? SocketError.ConnectionReset : SocketError.TimedOut);
+        }
+        else
+        {
+            if ((events & (TcpEvents.Sent | TcpEvents.AllAcknowledged)) != 0 && _output.OnSent(tcp.UnsentBytes, tcp.UnacknowledgedBytes, tcp.EffectiveMss))
+                _deliveries |= Deliveries.Flush;
+            if ((events & (TcpEvents.Readable | TcpEvents.PeerClosed)) != 0)
+            {
+                _peerClosed |= (events & TcpEvents.PeerClosed) != 0;
+                PullInput(tcp);
+            }
+        }
+        if ((events & TcpEvents.Closed) != 0)
+            Detach();
+    }
+
+    /// <summary>
+    /// Runs or schedules what awaits the operations that this turn completed; false when there was nothing. Application code may run in
+    /// here, and call back into the connection.
+    /// </summary>
+    public bool Deliver()
+    {
+        Deliveries deliveries = _deliveries;
+        if (deliveries == Deliveries.None)
+            return false;
+        _deliveries = Deliveries.None;
+        bool inline = _settings.InlineScheduling;
+        if ((deliveries & Deliveries.Flush) != 0)
+        {
+            // With both, only one runs inline: the reader's continuation could wait for the flush's.
+            if (inline && deliveries == Deliveries.Flush)
+                _output.Execute();
+            else
+                _output.Schedule();
+        }
+        if ((deliveries & Deliveries.Read) != 0)
+        {
+            if (inline)
+                _input.Execute();
+            else
+                _input.Schedule();
+        }
+        return true;
+    }
+
+    private void PullInput<TTcp>(TTcp tcp) where TTcp : struct, ITcp
+    {
+        long released = 0;
+        while (tcp.ReadableBytes > 0 && _input.Room is > 0 and long room)
+        {
+            if (_inputPaused)
+            {
+                _inputPaused = false;
+                XdpConnectionLog.Resume(_settings.Logger, ConnectionId);
+            }
+            BlockQueue blocks = tcp.TakeReceived(room);
+            XdpPipeReader.Receipt receipt = _input.Receive(ref blocks);
+            released += receipt.Released;
+            if (receipt.Claimed)
+                _deliveries |= Deliveries.Read;
+            if (receipt.Paused)
+            {
+                _inputPaused = true;
+                XdpConnectionLog.Pause(_settings.Logger, ConnectionId);
+            }
+            if (receipt.Dropped)
+                FireConnectionClosed();
+        }
+        released += _input.TakeReleased();
+        if (released > 0)
+            tcp.ReleaseWindow(released);
+        if (_peerClosed && tcp.ReadableBytes == 0)
+            EndInput();
+    }
+
+    /// <summary>The peer's FIN, once everything before it is in the pipe.</summary>
+    private void EndInput()
+    {
+        if (_input.CompleteWriter(null))
+            _deliveries |= Deliveries.Read;
+        if (Volatile.Read(ref _closedFired) == 0)
+            XdpConnectionLog.ReadFin(_settings.Logger, ConnectionId);
+        FireConnectionClosed();
+    }
+
+    private void Fault(SocketError error)
+    {
+        var cause = new SocketException((int)error);
+        Exception fault = error == SocketError.ConnectionReset ? new ConnectionResetException(cause.Message, cause) : cause;
+        Interlocked.CompareExchange(ref _shutdownReason, fault, null);
+        if (error == SocketError.ConnectionReset)
+            XdpConnectionLog.Reset(_settings.Logger, ConnectionId);
+        else
+            XdpConnectionLog.Error(_settings.Logger, fault, ConnectionId);
+        if (_output.Close(drop: true, error == SocketError.ConnectionReset ? null : fault))
+            _deliveries |= Deliveries.Flush;
+        EndFromQueue();
+        TakeCustody();
+    }
+
+    /// <summary>Input ends with the reason that came first, if it has not ended already.</summary>
+    private void EndFromQueue()
+    {
+        if (Volatile.Read(ref _shutdownReason) is null)
+        {
+            var reason = new ConnectionAbortedException("The XDP transport's output was completed gracefully.");
+            if (Interlocked.CompareExchange(ref _shutdownReason, reason, null) is null)
+                XdpConnectionLog.WriteFin(_settings.Logger, ConnectionId, reason.Message);
+        }
+        if (_output.Close(drop: false))
+            _deliveries |= Deliveries.Flush;
+        if (_input.CompleteWriter(_shutdownReason))
+            _deliveries |= Deliveries.Read;
+        FireConnectionClosed();
+    }
+
+    private void Detach()
+    {
+        Interlocked.Or(ref _work.Bits, (int)ConnectionWork.Detached);
+        if (_output.Close(drop: true))
+            _deliveries |= Deliveries.Flush;
+        EndFromQueue();
+        TakeCustody();
+        _infoRequest?.End();
+    }
+
+    private void TakeCustody()
+    {
+        if (_custodyTaken)
+            return;
+        _custodyTaken = true;
+        CountEnd();
+    }
+}

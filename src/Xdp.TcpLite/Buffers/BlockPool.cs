@@ -1,0 +1,102 @@
+using System.Buffers;
+
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// Heap memory for what does not stay in UMEM frames: blocks of one size, recycled, created in slabs on demand
+/// up to a budget. Any thread.
+/// </summary>
+public sealed class BlockPool
+{
+    /// <summary>Bytes a block: a page, which holds two full segments of Ethernet.</summary>
+    public const int BlockSize = 4096;
+
+    private const int BlocksPerSlab = 64;
+
+    private readonly Lock _growing = new();
+    private readonly int _maxBlocks;
+    private Block[] _blocks = [];
+    private FreeStack _free;
+    private int _oversized;
+
+    /// <param name="budget">Bytes above which <see cref="TryTake()"/> refuses. <see cref="Take()"/> goes beyond it.</param>
+    public BlockPool(long budget = 256L << 20)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(budget);
+        _maxBlocks = (int)Math.Min(budget / BlockSize, FreeStack.MaxBlocks);
+    }
+
+    /// <summary>When set, returned blocks are overwritten with a pattern, so that use after return shows.</summary>
+    public bool Poison { get; init; }
+
+    /// <summary>Blocks that are with somebody, oversized ones included. Zero when everything has come home.</summary>
+    public int InUse => Volatile.Read(ref _blocks).Length - _free.Count + Volatile.Read(ref _oversized);
+
+    /// <summary>A block, or null when the budget is used up: for what a peer can cause.</summary>
+    public Block? TryTake() => TryTake(_maxBlocks);
+
+    /// <summary>A block, beyond the budget if need be: for writers, who must never be refused.</summary>
+    public Block Take() => TryTake(FreeStack.MaxBlocks) ?? TakeOversized(BlockSize);
+
+    /// <summary>A block of at least <paramref name="capacity"/> bytes.</summary>
+    public Block Take(int capacity) => capacity <= BlockSize ? Take() : TakeOversized(capacity);
+
+    private Block? TryTake(int limit)
+    {
+        Block? block = _free.TryPop(ref _blocks);
+        if (block is null)
+        {
+            block = Grow(limit);
+            if (block is null)
+                return null;
+        }
+        block.Reset();
+        block.State = FrameState.Application;
+        block.Generation++;
+        return block;
+    }
+
+    private Block TakeOversized(int capacity)
+    {
+        Interlocked.Increment(ref _oversized);
+        byte[] array = ArrayPool<byte>.Shared.Rent(capacity);
+        return new Block(this, -1, array, 0, array.Length) { State = FrameState.Application };
+    }
+
+    private Block? Grow(int limit)
+    {
+        lock (_growing)
+        {
+            Block? block = _free.TryPop(ref _blocks);
+            int have = _blocks.Length;
+            if (block is not null || have + BlocksPerSlab > limit)
+                return block;
+            byte[] slab = GC.AllocateUninitializedArray<byte>(BlocksPerSlab * BlockSize, pinned: true);
+            var blocks = new Block[have + BlocksPerSlab];
+            _blocks.CopyTo(blocks, 0);
+            for (int i = 0; i < BlocksPerSlab; i++)
+                blocks[have + i] = new Block(this, have + i, slab, i * BlockSize, BlockSize);
+            Volatile.Write(ref _blocks, blocks);
+            for (int i = 1; i < BlocksPerSlab; i++)
+                _free.Push(blocks[have + i]);
+            return blocks[have];
+        }
+    }
+
+    internal void Return(Block block)
+    {
+        if (block.State == FrameState.Free)
+            FramePool.FailFast($"heap block {block.Index} returned twice");
+        block.State = FrameState.Free;
+        if (Poison)
+            block.Span.Fill(FramePool.PoisonByte);
+        if (block.Index >= 0)
+        {
+            _free.Push(block);
+            return;
+        }
+        Interlocked.Decrement(ref _oversized);
+        if (System.Runtime.InteropServices.MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)block.AllMemory, out ArraySegment<byte> array))
+            ArrayPool<byte>.Shared.Return(array.Array!);
+    }
+}

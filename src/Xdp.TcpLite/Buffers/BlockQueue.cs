@@ -1,0 +1,77 @@
+namespace Xdp.TcpLite;
+
+/// <summary>A singly linked first-in first-out list of blocks that its holder owns. A mutable struct: pass it by <c>ref</c>, or give it away whole.</summary>
+public struct BlockQueue
+{
+    public Block? Head { get; private set; }
+    public Block? Tail { get; private set; }
+
+    /// <summary>Sum of the blocks' lengths when they were enqueued, less what left from the front.</summary>
+    public long Bytes { get; private set; }
+
+    public readonly bool IsEmpty => Head is null;
+
+    public void Enqueue(Block block)
+    {
+        block.Next = null;
+        if (Tail is null)
+            Head = block;
+        else
+            Tail.Next = block;
+        Tail = block;
+        Bytes += block.Length;
+    }
+
+    /// <summary>Appends all of <paramref name="other"/>, which is empty afterwards.</summary>
+    public void Append(ref BlockQueue other)
+    {
+        if (other.Head is null)
+            return;
+        if (Tail is null)
+            Head = other.Head;
+        else
+            Tail.Next = other.Head;
+        Tail = other.Tail;
+        Bytes += other.Bytes;
+        other = default;
+    }
+
+    /// <summary>Takes the first block, or null. Its current length leaves <see cref="Bytes"/>.</summary>
+    public Block? Dequeue()
+    {
+        Block? block = Head;
+        if (block is null)
+            return null;
+        Head = block.Next;
+        if (Head is null)
+            Tail = null;
+        block.Next = null;
+        Bytes -= block.Length;
+        return block;
+    }
+
+    /// <summary>Copies <paramref name="source"/> into the last block as far as there is room; returns the number of bytes copied.</summary>
+    public int AppendToTail(ReadOnlySpan<byte> source)
+    {
+        if (Tail is null)
+            return 0;
+        int count = Tail.Append(source);
+        Bytes += count;
+        return count;
+    }
+
+    /// <summary>Drops <paramref name="count"/> bytes from the front of the first block, which stays in the queue.</summary>
+    public void TrimHead(int count)
+    {
+        Head!.Start += count;
+        Head.Length -= count;
+        Bytes -= count;
+    }
+
+    /// <summary>Returns every block to its pool.</summary>
+    public void ReturnAll()
+    {
+        while (Dequeue() is { } block)
+            block.Return();
+    }
+}

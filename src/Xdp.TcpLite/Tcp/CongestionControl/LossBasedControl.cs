@@ -1,0 +1,128 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What NewReno and CUBIC share: slow start, loss episodes and their undoing, restart after idle time (RFC 5681, RFC 6928).</summary>
+internal abstract class LossBasedControl : ICongestionControl
+{
+    /// <summary>A threshold that no window reaches.</summary>
+    internal const long Unlimited = long.MaxValue / 4;
+
+    private bool _inEpisode;
+    private bool _timedOut;
+    private long _priorCwnd;
+    private long _priorSsthresh;
+
+    public long Cwnd { get; private protected set; }
+
+    public long Ssthresh { get; private protected set; } = Unlimited;
+
+    private protected int Mss { get; private set; } = 536;
+
+    public void Start(int mss)
+    {
+        Mss = mss;
+        Cwnd = InitialWindow;
+        Ssthresh = Unlimited;
+    }
+
+    public void OnMssChanged(int mss)
+    {
+        Mss = mss;
+        Cwnd = Math.Max(Cwnd, mss);
+        Ssthresh = Math.Max(Ssthresh, 2L * mss);
+    }
+
+    public void OnAck(long ackedBytes, TimeSpan srtt, TimeSpan minRtt, Instant now, bool cwndLimited)
+    {
+        ObserveAck(now, cwndLimited);
+        if (!cwndLimited)
+            return;
+        if (Cwnd < Ssthresh)
+        {
+            // Bytes, not ACKs, are counted: neither dividing nor stretching ACKs changes the growth (RFC 3465).
+            long growth = Math.Min(ackedBytes, Ssthresh - Cwnd);
+            Cwnd += growth;
+            ackedBytes -= growth;
+        }
+        if (ackedBytes > 0)
+            Avoid(ackedBytes, srtt, now);
+    }
+
+    public void OnCongestion(long flightSize, Instant now)
+    {
+        if (_inEpisode)
+            return;
+        Begin(flightSize, isTimeout: false);
+    }
+
+    public void SetCwnd(long cwnd) => Cwnd = Math.Max(cwnd, Mss);
+
+    public void OnRecoveryExit(Instant now)
+    {
+        if (_inEpisode && !_timedOut)
+            Cwnd = Math.Max(Ssthresh, 2L * Mss);
+        _inEpisode = false;
+        _timedOut = false;
+    }
+
+    public void OnRto(long flightSize, Instant now)
+    {
+        if (!_inEpisode)
+            Begin(flightSize, isTimeout: true);
+        _timedOut = true;
+        Cwnd = Mss;
+    }
+
+    public void OnIdle(TimeSpan idle, TimeSpan rto, Instant now)
+    {
+        ObserveIdle(idle, now);
+        if (rto <= TimeSpan.Zero)
+            return;
+        long restart = Math.Min(InitialWindow, Cwnd);
+        Ssthresh = Math.Max(Ssthresh, Cwnd / 4 * 3);
+        for (TimeSpan left = idle - rto; left > TimeSpan.Zero && Cwnd > restart; left -= rto)
+            Cwnd /= 2;
+        Cwnd = Math.Max(Cwnd, restart);
+    }
+
+    public void Undo()
+    {
+        if (!_inEpisode)
+            return;
+        Cwnd = Math.Max(Cwnd, _priorCwnd);
+        Ssthresh = Math.Max(Ssthresh, _priorSsthresh);
+        RestoreState();
+        _inEpisode = false;
+        _timedOut = false;
+    }
+
+    /// <summary>IW of RFC 6928: ten segments, but no more than 14600 bytes unless two are more.</summary>
+    private long InitialWindow => Math.Min(10L * Mss, Math.Max(2L * Mss, 14600));
+
+    private void Begin(long flightSize, bool isTimeout)
+    {
+        _inEpisode = true;
+        _priorCwnd = Cwnd;
+        _priorSsthresh = Ssthresh;
+        SaveState();
+        Ssthresh = Math.Max(Reduce(flightSize, isTimeout), 2L * Mss);
+    }
+
+    /// <summary>Congestion avoidance: grows the window.</summary>
+    private protected abstract void Avoid(long ackedBytes, TimeSpan srtt, Instant now);
+
+    /// <summary>The threshold after a loss, with <see cref="Cwnd"/> still as it was.</summary>
+    private protected abstract long Reduce(long flightSize, bool isTimeout);
+
+    /// <summary>Keeps what <see cref="RestoreState"/> brings back.</summary>
+    private protected abstract void SaveState();
+
+    private protected abstract void RestoreState();
+
+    private protected virtual void ObserveAck(Instant now, bool cwndLimited)
+    {
+    }
+
+    private protected virtual void ObserveIdle(TimeSpan idle, Instant now)
+    {
+    }
+}

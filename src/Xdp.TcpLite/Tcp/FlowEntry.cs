@@ -1,0 +1,73 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What the stack knows about a 4-tuple: a half-open record, a connection, or a TIME-WAIT record.</summary>
+public abstract class FlowEntry : TimerEntry
+{
+    private protected FlowEntry(in FlowKey flow) => Flow = flow;
+
+    public FlowKey Flow { get; }
+}
+
+/// <summary>What both sides agreed on in their SYNs.</summary>
+internal struct NegotiatedOptions
+{
+    /// <summary>Largest payload the peer takes, options not deducted (RFC 6691).</summary>
+    public ushort PeerMss;
+    public bool WindowScaling;
+    public byte SndWndShift;
+    public byte RcvWndShift;
+    public bool Sack;
+    public bool Timestamps;
+
+    /// <summary>Added to the stack's clock to make this flow's TSval (RFC 7323, section 5.4).</summary>
+    public uint TsOffset;
+
+    /// <summary>TS.Recent.</summary>
+    public uint TsRecent;
+}
+
+/// <summary>A connection in SYN-RECEIVED that came from a listener: the little that must be kept until the peer's ACK shows that it is there.</summary>
+internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(flow)
+{
+    internal readonly Listener Listener = listener;
+    internal LinkPath Path;
+    internal SeqNumber Iss;
+    internal SeqNumber Irs;
+    internal NegotiatedOptions Options;
+
+    /// <summary>The window in the SYN, which is never scaled.</summary>
+    internal ushort SndWnd;
+
+    /// <summary>SYN-ACKs sent again.</summary>
+    internal int Retransmits;
+    internal Instant SentAt;
+    internal Instant Deadline;
+}
+
+/// <summary>A connection in TIME-WAIT: what is needed to answer a retransmitted FIN and to judge a new SYN (RFC 6191).</summary>
+internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
+{
+    internal LinkPath Path;
+    internal SeqNumber SndNxt;
+    internal SeqNumber RcvNxt;
+    internal ushort Window;
+    internal bool Timestamps;
+    internal uint TsOffset;
+    internal uint TsRecent;
+    internal Instant Deadline;
+
+    /// <summary>Order of entry; the oldest is forgotten first when the table is full.</summary>
+    internal TimeWait? NextOldest;
+
+    /// <summary>No longer in the table, though the list by age may still hold it.</summary>
+    internal bool Forgotten;
+}
+
+/// <summary>An address and port that accepts connections.</summary>
+internal sealed class Listener(object? owner)
+{
+    internal readonly object? Owner = owner;
+    internal int HalfOpenCount;
+    internal int AcceptQueueLength;
+    internal bool Closed;
+}

@@ -1,0 +1,125 @@
+namespace Xdp.TcpLite;
+
+/// <summary>Active open (RFC 9293, section 3.10.7.3), simultaneous open included.</summary>
+public sealed partial class TcpConnection
+{
+    /// <summary>SYNs that are sent again before giving up (Linux's tcp_syn_retries).</summary>
+    private const int SynRetries = 6;
+
+    private Instant _synSentAt;
+
+    internal void StartActive(Instant now)
+    {
+        SndNxt = Iss + 1;
+        _noneLostBefore = SndNxt;
+        _synSentAt = now;
+        State = TcpState.SynSent;
+        _synToSend = true;
+        Arm(ref _retransmitDeadline, now + _options.InitialRto);
+        RequestEmit();
+    }
+
+    private bool ReceiveInSynSent(in Packet packet, Instant now)
+    {
+        bool acceptableAck = packet.IsAck && packet.Ack == SndNxt;
+        if (packet.IsAck && !acceptableAck)
+        {
+            if (!packet.IsRst)
+                _stack.Reply(_path, Flow, new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst });
+            _stack.Drop(DropReason.BadAck);
+            return false;
+        }
+        if (packet.IsRst)
+        {
+            if (acceptableAck)
+                Finish(TcpEvents.Reset);
+            else
+                _stack.Drop(DropReason.BadRst);
+            return false;
+        }
+        if (!packet.IsSyn)
+        {
+            _stack.Drop(DropReason.BadSyn);
+            return false;
+        }
+        Irs = packet.Seq;
+        RcvNxt = packet.Seq + 1;
+        _lastAckSent = RcvNxt;
+        _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
+        _tsRecentAt = now;
+        SetPath(packet.Path);
+        byte ourShift = _negotiated.RcvWndShift;
+        uint tsOffset = _negotiated.TsOffset;
+        _negotiated = TcpStack.Negotiate(packet, ourShift, tsOffset);
+        UpdateMss();
+        _congestion.Start(_sndMss);
+        StartWindowUnscaled(packet);
+        if (acceptableAck)
+        {
+            State = TcpState.SynReceived;
+            OnSynAcknowledged(packet, now);
+            _ackNow = true;
+        }
+        else
+        {
+            State = TcpState.SynReceived;
+            _synToSend = true;
+        }
+        RequestEmit();
+        return false;
+    }
+
+    /// <summary>The window of a SYN or SYN-ACK is not scaled.</summary>
+    private void StartWindowUnscaled(in Packet packet)
+    {
+        SndWnd = packet.Window;
+        MaxSndWnd = SndWnd;
+        SndWl1 = packet.Seq;
+        SndWl2 = packet.Ack;
+    }
+
+    private void OnSynAcknowledged(in Packet packet, Instant now)
+    {
+        if (_backoff == 0)
+            _rtt.Sample(now - _synSentAt, now);
+        _backoff = 0;
+        _retransmitDeadline = Instant.Never;
+        SndUna = Iss + 1;
+        _synToSend = false;
+        State = TcpState.Established;
+        StartKeepAlive(now);
+        Raise(TcpEvents.Established);
+    }
+
+    private void OnSynTimeout(Instant now)
+    {
+        if (_backoff >= SynRetries)
+        {
+            Finish(TcpEvents.TimedOut);
+            return;
+        }
+        _backoff++;
+        _synToSend = true;
+        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _backoff));
+        RequestEmit();
+    }
+
+    private bool EmitSyn(Instant now, out TxPacket packet, out bool starved)
+    {
+        packet = default;
+        Block? frame = _stack.Frames.TryTakeForSegment();
+        starved = frame is null;
+        if (frame is null)
+            return false;
+        _synToSend = false;
+        bool answers = State == TcpState.SynReceived;
+        SegmentFields fields = _stack.SynFields(Flow, _negotiated, answers, now);
+        fields.Seq = Iss;
+        fields.Ack = RcvNxt;
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _headers, fields);
+        frame.FreeOnCompletion = true;
+        _segmentsOut++;
+        packet = _stack.Submit(frame, start, FramePool.PayloadStart - start);
+        return true;
+    }
+}

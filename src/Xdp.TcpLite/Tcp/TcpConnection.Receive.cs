@@ -1,0 +1,426 @@
+namespace Xdp.TcpLite;
+
+/// <summary>Segment arrival: the steps of RFC 9293, section 3.10.7.4, in their order, with RFC 5961 and RFC 7323 where they amend them.</summary>
+public sealed partial class TcpConnection
+{
+    /// <summary>Challenge ACKs and answers to bare segments out of window, per connection: one in this time (Linux's tcp_invalid_ratelimit).</summary>
+    private static readonly TimeSpan s_invalidInterval = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Idle time after which TS.Recent is no longer held against a segment (RFC 7323, section 5.5).</summary>
+    private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
+
+    internal SeqNumber Irs { get; private set; }
+    internal SeqNumber RcvNxt { get; private set; }
+
+    /// <summary>Right edge of the window as last announced. It never moves back.</summary>
+    private SeqNumber _rcvAdvertised;
+
+    /// <summary>Last.ACK.sent of RFC 7323.</summary>
+    private SeqNumber _lastAckSent;
+
+    private BlockQueue _received;
+
+    /// <summary>Receive buffer: what the window is cut from, in bytes.</summary>
+    private long _rcvBuffer;
+
+    /// <summary>In-order bytes that count against the buffer: not yet examined by the application.</summary>
+    private long _unreleased;
+    private long _releasedSinceGrowth;
+    private Instant _windowGrowthFrom;
+
+    /// <summary>Largest payload seen: what a "full segment" is for delayed acknowledgements.</summary>
+    private int _rcvMss;
+    private int _bytesSinceAck;
+    private bool _ackNow;
+    private SeqNumber _duplicateLeft, _duplicateRight;
+    private bool _peerFin;
+    private bool _discardReceived;
+    private Instant _tsRecentAt;
+    private Instant _lastHeardAt;
+    private Instant _lastInvalidAnswerAt = new(long.MinValue / 2);
+    private long _bytesReceived;
+    private long _segmentsIn;
+
+    /// <summary>A passive open completes: the segment that acknowledges our SYN has arrived.</summary>
+    internal void StartPassive(HalfOpen half, Instant now)
+    {
+        Irs = half.Irs;
+        RcvNxt = half.Irs + 1;
+        _lastAckSent = RcvNxt;
+        _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
+        _tsRecentAt = now;
+        _noneLostBefore = Iss + 1;
+        SndUna = Iss + 1;
+        SndNxt = Iss + 1;
+        State = TcpState.Established;
+        if (half.Retransmits == 0)
+            _rtt.Sample(now - half.SentAt, now);
+        StartKeepAlive(now);
+    }
+
+    /// <summary>The last window was announced in a segment that is not scaled, or the peer's is: sets SND.WND from the segment that establishes.</summary>
+    internal void StartWindow(in Packet packet)
+    {
+        SndWnd = (long)packet.Window << _negotiated.SndWndShift;
+        MaxSndWnd = SndWnd;
+        SndWl1 = packet.Seq;
+        SndWl2 = packet.Ack;
+    }
+
+    /// <returns>Whether the frame is kept.</returns>
+    internal bool Receive(in Packet packet, Block frame, int start, Instant now)
+    {
+        _segmentsIn++;
+        if (State == TcpState.SynSent)
+            return ReceiveInSynSent(packet, now);
+        if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
+            return false;
+        _lastHeardAt = now;
+        if (packet.Path != _path)
+            SetPath(packet.Path);
+        UpdateTsRecent(packet, now);
+        Acknowledge(packet, now);
+        if (State is TcpState.Closed)
+            return false;
+        bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
+        if (packet.IsFin)
+            NoteFin(packet);
+        if (_finAt is not null)
+            ReceiveFin(now);
+        return kept;
+    }
+
+    // First: PAWS (RFC 7323, section 5.3).
+    private bool CheckTimestamp(in Packet packet, Instant now)
+    {
+        if (!_negotiated.Timestamps || !packet.HasTimestamps || packet.IsRst)
+            return true;
+        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || now - _tsRecentAt > s_pawsExpiry)
+            return true;
+        _stack.Drop(DropReason.PawsFailed);
+        AnswerInvalid(packet, now);
+        return false;
+    }
+
+    // Second: is any of it in the window?
+    private bool CheckSequence(in Packet packet, Instant now)
+    {
+        SeqNumber end = packet.Seq + packet.SegmentLength;
+        int window = Math.Max(0, _rcvAdvertised - RcvNxt);
+        bool acceptable = packet.SegmentLength == 0
+            ? packet.Seq >= RcvNxt && packet.Seq <= RcvNxt + window
+            : end > RcvNxt && packet.Seq < RcvNxt + window;
+        // A window probe: nothing of it fits, but its acknowledgement counts (section 3.10.7.4, "special allowance").
+        if (!acceptable && window == 0 && packet.Seq == RcvNxt)
+        {
+            AckNow();
+            return true;
+        }
+        if (acceptable)
+            return true;
+        _stack.Drop(DropReason.OutOfWindow);
+        if (packet.IsRst)
+            return false;
+        if (packet.SegmentLength > 0 && end <= RcvNxt)
+            NoteDuplicate(packet.Seq, end);
+        AnswerInvalid(packet, now);
+        return false;
+    }
+
+    // Third: RST, exact or challenged (RFC 5961, section 3.2).
+    private bool CheckReset(in Packet packet, Instant now)
+    {
+        if (!packet.IsRst)
+            return true;
+        if (packet.Seq == RcvNxt)
+        {
+            _stack.Counters.RstsReceived++;
+            Finish(TcpEvents.Reset);
+        }
+        else
+        {
+            _stack.Drop(DropReason.BadRst);
+            Challenge(now);
+        }
+        return false;
+    }
+
+    // Fourth: SYN is always challenged (RFC 5961, section 4.2).
+    private bool CheckSyn(in Packet packet, Instant now)
+    {
+        if (!packet.IsSyn)
+            return true;
+        _stack.Drop(DropReason.BadSyn);
+        Challenge(now);
+        return false;
+    }
+
+    // Fifth: ACK, within (SND.UNA - MAX.SND.WND) and SND.NXT (RFC 5961, section 5.2).
+    private bool CheckAck(in Packet packet, Instant now)
+    {
+        if (!packet.IsAck)
+        {
+            _stack.Drop(DropReason.MissingAck);
+            return false;
+        }
+        if (packet.Ack > SndNxt)
+        {
+            _stack.Drop(DropReason.BadAck);
+            AnswerInvalid(packet, now);
+            return false;
+        }
+        if (SndUna - packet.Ack > MaxSndWnd)
+        {
+            _stack.Drop(DropReason.BadAck);
+            Challenge(now);
+            return false;
+        }
+        return true;
+    }
+
+    // Seventh: the payload. Urgent data is read in line, as RFC 6093 advises.
+    private bool ReceivePayload(in Packet packet, Block frame, int offset, Instant now)
+    {
+        if (!CanReceive)
+            return false;
+        SeqNumber seq = packet.Seq;
+        int length = packet.PayloadLength;
+        int stale = RcvNxt - seq;
+        if (stale > 0)
+        {
+            NoteDuplicate(seq, RcvNxt);
+            AckNow();
+            if (stale >= length)
+                return false;
+            seq += stale;
+            offset += stale;
+            length -= stale;
+        }
+        length = Math.Min(length, _rcvAdvertised - seq);
+        if (length <= 0)
+        {
+            AckNow();
+            return false;
+        }
+        return seq == RcvNxt && _reassembly.IsEmpty
+            ? ReceiveInOrder(frame, offset, length, now)
+            : ReceiveAhead(seq, frame, offset, length, now);
+    }
+
+    private bool ReceiveInOrder(Block frame, int offset, int length, Instant now)
+    {
+        bool kept = false;
+        if (!_discardReceived && !Deliver(frame, offset, length, out kept))
+        {
+            // Not acknowledged, so it comes again, when there may be memory.
+            _stack.Drop(DropReason.NoMemory);
+            return false;
+        }
+        RcvNxt += length;
+        Arrived(length);
+        _bytesSinceAck += length;
+        _rcvMss = Math.Max(_rcvMss, Math.Min(length, ushort.MaxValue));
+        if (_bytesSinceAck >= 2 * _rcvMss)
+            AckNow();
+        else
+            ArmDelayedAck(now);
+        return kept;
+    }
+
+    private bool ReceiveAhead(SeqNumber seq, Block frame, int offset, int length, Instant now)
+    {
+        _stack.Counters.OutOfOrderSegments++;
+        if (_ackNow && !_negotiated.Sack && _duplicateAcks < MaxDuplicateAcks)
+            _duplicateAcks++;
+        AckNow();
+        if (_discardReceived)
+            return false;
+        if (_reassembly.Memory > 2L * _options.ReceiveBufferMax)
+        {
+            _stack.Drop(DropReason.ReassemblyFull);
+            return false;
+        }
+        DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
+        if (duplicate is { } d)
+            NoteDuplicate(d.Left, d.Right);
+        if (reason is not DropReason.None)
+            _stack.Drop(reason);
+        SeqNumber before = RcvNxt;
+        SeqNumber rcvNxt = RcvNxt;
+        _reassembly.TakeInOrder(ref rcvNxt, ref _received, _stack.Frames);
+        RcvNxt = rcvNxt;
+        if (rcvNxt != before)
+            Arrived(rcvNxt - before);
+        return kept;
+    }
+
+    private void Arrived(int bytes)
+    {
+        _bytesReceived += bytes;
+        _unreleased += bytes;
+        if (!_discardReceived)
+            Raise(TcpEvents.Readable);
+    }
+
+    /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
+    private bool KeepsFrame(Block frame, int length) =>
+        length > CopyBelow && frame.IsFrame && !_options.ForceHeap && _received.Bytes < (long)_options.FramesPerConnection * _rcvMss
+        && 2 * _stack.Frames.ApplicationCount < _stack.Frames.FrameCount;
+
+    private const int CopyBelow = 256;
+
+    /// <summary>Enough for fast retransmit, and no amplifier.</summary>
+    private const int MaxDuplicateAcks = 4;
+
+    private bool Deliver(Block frame, int offset, int length, out bool kept)
+    {
+        kept = KeepsFrame(frame, length);
+        if (kept)
+        {
+            frame.Start = offset;
+            frame.Length = length;
+            _stack.Frames.Delivered(frame);
+            _received.Enqueue(frame);
+            return true;
+        }
+        ReadOnlySpan<byte> payload = frame.Span.Slice(offset, length);
+        Block? fresh = null;
+        int room = _received.Tail is { IsFrame: false } tail ? Math.Min(tail.Room, length) : 0;
+        if (room < length)
+        {
+            // A payload can exceed a block only when it came in one that is larger still.
+            fresh = length - room <= BlockPool.BlockSize ? _stack.Blocks.TryTake() : _stack.Blocks.Take(length - room);
+            if (fresh is null)
+                return false;
+        }
+        _stack.Counters.HeapCopies++;
+        if (room > 0)
+            _received.AppendToTail(payload[..room]);
+        if (fresh is not null)
+        {
+            fresh.Append(payload[room..]);
+            _received.Enqueue(fresh);
+        }
+        return true;
+    }
+
+    // Eighth: FIN, which counts once everything before it is here.
+    private SeqNumber? _finAt;
+
+    private void NoteFin(in Packet packet)
+    {
+        if (_peerFin || !CanReceive)
+        {
+            AckNow();
+            return;
+        }
+        SeqNumber at = packet.Seq + packet.PayloadLength;
+        if (at <= _rcvAdvertised)
+            _finAt ??= at;
+        AckNow();
+    }
+
+    private void ReceiveFin(Instant now)
+    {
+        if (_finAt != RcvNxt || _peerFin)
+            return;
+        _peerFin = true;
+        _finAt = null;
+        RcvNxt += 1;
+        AckNow();
+        Raise(TcpEvents.PeerClosed);
+        switch (State)
+        {
+            case TcpState.Established:
+                State = TcpState.CloseWait;
+                break;
+            case TcpState.FinWait1:
+                // Had our FIN been acknowledged, the state would be FIN-WAIT-2 by now.
+                State = TcpState.Closing;
+                break;
+            case TcpState.FinWait2:
+                EnterTimeWait(now);
+                break;
+        }
+    }
+
+    // ---- answers
+
+    private void AckNow()
+    {
+        _ackNow = true;
+        RequestEmit();
+    }
+
+    /// <summary>Answers a segment that is not acceptable: always when it carries data (a lost ACK or a probe), else at a limited rate.</summary>
+    private void AnswerInvalid(in Packet packet, Instant now)
+    {
+        if (packet.SegmentLength > 0)
+            AckNow();
+        else
+            Challenge(now);
+    }
+
+    private void Challenge(Instant now)
+    {
+        if (now - _lastInvalidAnswerAt < s_invalidInterval)
+            return;
+        _lastInvalidAnswerAt = now;
+        _stack.Counters.ChallengeAcks++;
+        AckNow();
+    }
+
+    private void NoteDuplicate(SeqNumber left, SeqNumber right)
+    {
+        _duplicateLeft = left;
+        _duplicateRight = right;
+    }
+
+    private void UpdateTsRecent(in Packet packet, Instant now)
+    {
+        if (!packet.HasTimestamps || !_negotiated.Timestamps || packet.Seq > _lastAckSent)
+            return;
+        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || now - _tsRecentAt > s_pawsExpiry)
+        {
+            _negotiated.TsRecent = packet.TsVal;
+            _tsRecentAt = now;
+        }
+    }
+
+    // ---- the window we announce
+
+    /// <summary>RCV.WND: what the buffer has room for, without moving the right edge back or by crumbs (RFC 1122, section 4.2.3.3).</summary>
+    private long ReceiveWindow()
+    {
+        long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
+        long room = Math.Max(0, _rcvBuffer - _unreleased);
+        if (room <= announced || room - announced < Math.Min(_rcvMss, _rcvBuffer / 2))
+            return announced;
+        return room;
+    }
+
+    private ushort AdvertisedWindow() => (ushort)Math.Min(ReceiveWindow() >> _negotiated.RcvWndShift, ushort.MaxValue);
+
+    /// <summary>Enough room has come free that the peer should hear of it before it is blocked.</summary>
+    private bool WorthAnnouncing()
+    {
+        GrowReceiveBuffer();
+        long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
+        long window = ReceiveWindow();
+        return window > announced && window >= 2 * announced;
+    }
+
+    /// <summary>The buffer follows what the application reads within a round trip, so that the window never limits a reader who keeps up.</summary>
+    private void GrowReceiveBuffer()
+    {
+        Instant now = _stack.Now;
+        TimeSpan rtt = _rtt.HasSample ? _rtt.Srtt : _options.InitialRto;
+        if (now - _windowGrowthFrom < rtt)
+            return;
+        long wanted = 4 * _releasedSinceGrowth;
+        if (wanted > _rcvBuffer)
+            _rcvBuffer = Math.Min(Math.Min(wanted, 2 * _rcvBuffer), _options.ReceiveBufferMax);
+        _releasedSinceGrowth = 0;
+        _windowGrowthFrom = now;
+    }
+}

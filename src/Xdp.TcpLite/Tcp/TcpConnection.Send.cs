@@ -1,0 +1,254 @@
+namespace Xdp.TcpLite;
+
+/// <summary>The decision what to send next, and making the segment.</summary>
+public sealed partial class TcpConnection
+{
+    private bool _finQueued;
+    private bool _finSent;
+    private bool _finAcked;
+
+    /// <summary>A first retransmission goes out even where the congestion window has no room.</summary>
+    private bool _mustRetransmit;
+
+    /// <summary>The tail loss probe is the last segment, once more.</summary>
+    private bool _probeTail;
+
+    /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
+    private SeqNumber _noneLostBefore;
+
+    /// <summary>A probe of the window or of the peer's life is due: a bare segment from before the window, which must be answered.</summary>
+    private bool _probeWindow;
+    private bool _takeAnyWindow;
+    private bool _synToSend;
+
+    /// <summary>Duplicate ACKs owed beyond the first: a peer without SACK counts them.</summary>
+    private int _duplicateAcks;
+    private ushort _ipId;
+    private long _bytesSent;
+    private long _segmentsOut;
+
+    private uint TsNow(Instant now) => TcpStack.TimestampClock(now) + _negotiated.TsOffset;
+
+    /// <summary>Writes the next segment, if there is one to send now. Asked again until it says no.</summary>
+    internal bool TryEmit(Instant now, out TxPacket packet, out bool starved)
+    {
+        packet = default;
+        starved = false;
+        if (State is TcpState.Closed or TcpState.TimeWait)
+            return false;
+        if (_synToSend)
+            return EmitSyn(now, out packet, out starved);
+        if (State == TcpState.SynSent)
+            return false;
+        if (NextRetransmission() is { } lost)
+            return EmitSegment(lost, retransmission: true, now, out packet, out starved);
+        if (NextNewLength(out bool fin) is var length && (length > 0 || fin))
+            return EmitNew(length, fin, now, out packet, out starved);
+        if (_probeWindow)
+            return EmitBare(SndUna - 1, now, out packet, out starved);
+        if (_ackNow)
+            return EmitBare(SndNxt, now, out packet, out starved);
+        return false;
+    }
+
+    /// <summary>Index of the next segment to send again, if the congestion window has room for it.</summary>
+    private int? NextRetransmission()
+    {
+        if (_probeTail)
+            return _send.Count - 1;
+        if (_lostBytes == 0)
+            return null;
+        for (int i = _send.IndexOf(_noneLostBefore); i < _send.Count; i++)
+        {
+            ref SentSegment segment = ref _send[i];
+            if ((segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted | SentFlags.Sacked)) != SentFlags.Lost)
+                continue;
+            _noneLostBefore = segment.Seq;
+            if (!_mustRetransmit && InFlight + segment.SequenceLength > _congestion.Cwnd)
+                return null;
+            if (segment.Length > _sndMss)
+                _send.Split(i, _sndMss);
+            return i;
+        }
+        _noneLostBefore = SndNxt;
+        return null;
+    }
+
+    /// <summary>
+    /// Payload bytes of the next new segment: what the peer's window, the congestion window, Nagle and silly-window avoidance (RFC 1122,
+    /// section 4.2.3.4) allow.
+    /// </summary>
+    private int NextNewLength(out bool fin)
+    {
+        fin = false;
+        if (_finSent)
+            return 0;
+        long unsent = _send.UnsentBytes;
+        if (unsent == 0)
+        {
+            fin = _finQueued;
+            return 0;
+        }
+        long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
+        long allowed = Math.Min(window, _congestion.Cwnd - InFlight);
+        int length = _send.NextLength(_sndMss);
+        if (length > allowed)
+        {
+            _cwndLimited |= _congestion.Cwnd - InFlight < window;
+            // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
+            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
+            return crumb ? (int)window : 0;
+        }
+        bool last = length == unsent;
+        if (length < _sndMss && last && !NoDelay && !_finQueued && SndNxt != SndUna)
+            return 0;
+        fin = last && _finQueued;
+        return length;
+    }
+
+    private bool EmitNew(int length, bool fin, Instant now, out TxPacket packet, out bool starved)
+    {
+        bool idle = SndNxt == SndUna;
+        if (idle && length > 0)
+            RestartAfterIdle(now);
+        int before = _send.Count;
+        _send.Cut(length, SndNxt, fin, now);
+        if (!EmitSegment(before, retransmission: false, now, out packet, out starved))
+        {
+            _send.Uncut();
+            return false;
+        }
+        SndNxt += length + (fin ? 1 : 0);
+        _bytesSent += length;
+        _prrOut += length;
+        if (idle)
+            _firstUnackedAt = now;
+        if (fin)
+        {
+            _finSent = true;
+            State = State == TcpState.CloseWait ? TcpState.LastAck : TcpState.FinWait1;
+        }
+        if (length > 0)
+            Raise(TcpEvents.Sent);
+        _takeAnyWindow = false;
+        ArmLossTimer(now, restart: idle);
+        return true;
+    }
+
+    private void RestartAfterIdle(Instant now)
+    {
+        TimeSpan idle = now - _lastSentAt;
+        TimeSpan rto = _rtt.Rto(_options, 0);
+        if (_bytesSent > 0 && idle > rto)
+            _congestion.OnIdle(idle, rto, now);
+    }
+
+    private bool EmitSegment(int index, bool retransmission, Instant now, out TxPacket packet, out bool starved)
+    {
+        ref SentSegment segment = ref _send[index];
+        starved = false;
+        packet = default;
+        Block frame;
+        if (segment.Length > 0 && SendQueue.IsInPlace(segment))
+        {
+            frame = segment.Block!;
+        }
+        else
+        {
+            if (_stack.Frames.TryTakeForSegment() is not { } fresh)
+            {
+                starved = true;
+                return false;
+            }
+            frame = fresh;
+            SendQueue.CopyPayload(segment, frame.Span[FramePool.PayloadStart..]);
+        }
+        TcpFlags flags = TcpFlags.Ack;
+        if (segment.Has(SentFlags.Fin))
+            flags |= TcpFlags.Fin;
+        if (segment.Length > 0 && (segment.Length < _sndMss || _send.UnsentBytes == 0))
+            flags |= TcpFlags.Psh;
+        packet = Seal(frame, segment.Seq, segment.Length, flags, now);
+        if (!ReferenceEquals(frame, segment.Block))
+            frame.FreeOnCompletion = true;
+        segment.SentAt = now;
+        if (retransmission)
+            NoteRetransmission(ref segment, isFirst: index == 0, now);
+        return true;
+    }
+
+    private void NoteRetransmission(ref SentSegment segment, bool isFirst, Instant now)
+    {
+        if (segment.Has(SentFlags.Retransmitted))
+            _retransmittedBytes -= segment.SequenceLength;
+        segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
+        _retransmittedBytes += segment.SequenceLength;
+        _prrOut += segment.SequenceLength;
+        _retransmits++;
+        _retransmitsToUndo++;
+        _mustRetransmit = false;
+        _probeTail = false;
+        _stack.Counters.Retransmits++;
+        ArmLossTimer(now, restart: isFirst);
+    }
+
+    private bool EmitBare(SeqNumber seq, Instant now, out TxPacket packet, out bool starved)
+    {
+        packet = default;
+        Block? frame = _stack.Frames.TryTakeForSegment();
+        starved = frame is null;
+        if (frame is null)
+            return false;
+        packet = Seal(frame, seq, 0, TcpFlags.Ack, now);
+        frame.FreeOnCompletion = true;
+        _probeWindow = false;
+        return true;
+    }
+
+    private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, Instant now)
+    {
+        ushort window = AdvertisedWindow();
+        SeqNumber edge = RcvNxt + (window << _negotiated.RcvWndShift);
+        _rcvAdvertised = SeqNumber.Max(_rcvAdvertised, edge);
+        var fields = new SegmentFields
+        {
+            Seq = seq,
+            Ack = RcvNxt,
+            Flags = flags,
+            Window = window,
+            IpId = _ipId++,
+        };
+        if (_negotiated.Timestamps)
+        {
+            fields.HasTimestamps = true;
+            fields.TsVal = TsNow(now);
+            fields.TsEcr = _negotiated.TsRecent;
+        }
+        if (_negotiated.Sack && length == 0 && (!_reassembly.IsEmpty || _duplicateLeft != _duplicateRight))
+            AddSack(ref fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
+        _ackNow = _duplicateAcks > 0;
+        _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        _bytesSinceAck = 0;
+        _delayedAckDeadline = Instant.Never;
+        _lastAckSent = RcvNxt;
+        _lastSentAt = now;
+        _segmentsOut++;
+        _stack.Counters.BytesOut += length;
+        return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
+    }
+
+    private void AddSack(ref SegmentFields fields)
+    {
+        int max = _negotiated.Timestamps ? 3 : 4;
+        if (_duplicateLeft != _duplicateRight)
+        {
+            fields.Sack.Add(_duplicateLeft, _duplicateRight);
+            _duplicateRight = _duplicateLeft;
+        }
+        _reassembly.WriteSackBlocks(ref fields.Sack, max);
+    }
+
+    private void SendReset() =>
+        _stack.Reply(_path, Flow, new SegmentFields { Seq = SndNxt, Ack = RcvNxt, Flags = TcpFlags.Rst | TcpFlags.Ack });
+}

@@ -1,0 +1,45 @@
+namespace Xdp.TcpLite;
+
+/// <summary>A snapshot of a connection, with the fields of Linux's <c>tcp_info</c> that apply here. Lengths are in bytes.</summary>
+public readonly record struct TcpConnectionInfo
+{
+    public TcpState State { get; init; }
+
+    /// <summary>Effective maximum segment: payload bytes a segment can carry, options deducted.</summary>
+    public int SndMss { get; init; }
+    public int RcvMss { get; init; }
+    public long Cwnd { get; init; }
+    public long Ssthresh { get; init; }
+    public long SndWnd { get; init; }
+    public long RcvWnd { get; init; }
+    public TimeSpan Srtt { get; init; }
+    public TimeSpan RttVar { get; init; }
+    public TimeSpan MinRtt { get; init; }
+    public TimeSpan Rto { get; init; }
+
+    /// <summary>Sent and not acknowledged.</summary>
+    public long Unacked { get; init; }
+    public long Sacked { get; init; }
+    public long Lost { get; init; }
+
+    /// <summary>Written and never sent.</summary>
+    public long Unsent { get; init; }
+
+    /// <summary>Segments sent again, over the connection's life.</summary>
+    public long TotalRetransmits { get; init; }
+
+    /// <summary>Retransmissions the peer reported to have been needless, over the connection's life.</summary>
+    public long SpuriousRetransmits { get; init; }
+
+    /// <summary>Back-to-back retransmission time-outs.</summary>
+    public int Backoff { get; init; }
+    public bool ReorderingSeen { get; init; }
+
+    /// <summary>Receive buffer that the window is cut from; it grows with the flow.</summary>
+    public long RcvSpace { get; init; }
+    public long BytesSent { get; init; }
+    public long BytesAcked { get; init; }
+    public long BytesReceived { get; init; }
+    public long SegmentsIn { get; init; }
+    public long SegmentsOut { get; init; }
+}

@@ -1,0 +1,32 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What happened to a connection since its events were last taken.</summary>
+[Flags]
+public enum TcpEvents
+{
+    None = 0,
+
+    /// <summary>An active open has completed, or a passive one was accepted.</summary>
+    Established = 1,
+
+    /// <summary>There are in-order bytes to take.</summary>
+    Readable = 2,
+
+    /// <summary>Written bytes were sent for the first time: <see cref="TcpConnection.UnsentBytes"/> has fallen.</summary>
+    Sent = 4,
+
+    /// <summary>The peer's FIN has arrived in order: nothing follows what is readable now.</summary>
+    PeerClosed = 8,
+
+    /// <summary>The peer has reset the connection.</summary>
+    Reset = 16,
+
+    /// <summary>Retransmission, keepalive, persist or the user timeout gave up.</summary>
+    TimedOut = 32,
+
+    /// <summary>All that was written has been acknowledged, the FIN too if there was one.</summary>
+    AllAcknowledged = 64,
+
+    /// <summary>The stack has forgotten the connection (TIME-WAIT may go on without it). The last event.</summary>
+    Closed = 128,
+}

@@ -1,0 +1,20 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What a <see cref="TimerWheel"/> holds: links of the list it is in.</summary>
+public abstract class TimerEntry
+{
+    private protected TimerEntry()
+    {
+    }
+
+    /// <summary>When the entry falls due; <see cref="Instant.Never"/> when it is in no wheel.</summary>
+    public Instant WheelDeadline { get; internal set; } = Instant.Never;
+
+    internal bool IsScheduled => Next is not null;
+
+    internal TimerEntry? Previous { get; set; }
+    internal TimerEntry? Next { get; set; }
+
+    /// <summary>The tick at which the wheel will look at the entry: its deadline's or an earlier one.</summary>
+    internal long LookTick { get; set; }
+}

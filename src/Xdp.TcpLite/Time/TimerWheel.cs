@@ -1,0 +1,233 @@
+using System.Numerics;
+
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// A hierarchical timer wheel (Varghese and Lauck, 1987): ticks of 1 ms, four levels of 256 slots, 49 days. Scheduling, cancelling and putting off are
+/// O(1), and putting off moves nothing: an entry that is met before its deadline is filed again. An entry fires at its deadline or
+/// less than a tick later, never before. Called by the stack's turn.
+/// </summary>
+internal sealed class TimerWheel
+{
+    private const int Levels = 4;
+    private const int SlotBits = 8;
+    private const int Slots = 1 << SlotBits;
+    private const int WordsPerLevel = Slots / 64;
+    private const long TicksPerTick = TimeSpan.TicksPerMillisecond;
+    private const long Horizon = 1L << (Levels * SlotBits);
+
+    private readonly Instant _origin;
+
+    /// <summary>Heads of circular lists, level by level.</summary>
+    private readonly Head[] _slots = new Head[Levels * Slots];
+
+    /// <summary>A bit for each slot that may hold entries; cleared when the slot is emptied, not when its last entry is cancelled.</summary>
+    private readonly ulong[] _occupied = new ulong[Levels * WordsPerLevel];
+
+    /// <summary>What has been taken out of its slot and is due, or to be filed again.</summary>
+    private readonly Head _met = new();
+
+    /// <summary>Every slot that starts at this tick or before has been emptied.</summary>
+    private long _tick;
+
+    /// <summary>No occupied slot starts before this tick.</summary>
+    private long _nextTick = long.MaxValue;
+
+    public TimerWheel(Instant origin)
+    {
+        _origin = origin;
+        for (int i = 0; i < _slots.Length; i++)
+            _slots[i] = new Head();
+    }
+
+    /// <summary>When <see cref="TakeExpired"/> wants to be called next: early perhaps, never later than the tick of an entry.</summary>
+    public Instant NextDeadline
+    {
+        get
+        {
+            if (!_met.IsEmpty)
+                return InstantOf(_tick);
+            return _nextTick == long.MaxValue ? Instant.Never : InstantOf(_nextTick);
+        }
+    }
+
+    /// <summary>Schedules the entry, or moves it when it is scheduled already. <see cref="Instant.Never"/> cancels it.</summary>
+    public void Schedule(TimerEntry entry, Instant at)
+    {
+        if (at == Instant.Never)
+        {
+            Cancel(entry);
+            return;
+        }
+        entry.WheelDeadline = at;
+        if (entry.IsScheduled)
+        {
+            if (DueTick(at) >= entry.LookTick)
+                return;
+            Unlink(entry);
+        }
+        File(entry);
+    }
+
+    public void Cancel(TimerEntry entry)
+    {
+        entry.WheelDeadline = Instant.Never;
+        if (entry.IsScheduled)
+            Unlink(entry);
+    }
+
+    /// <summary>Takes an entry whose deadline has come out of the wheel; null when there is no other. Earlier ticks come first.</summary>
+    public TimerEntry? TakeExpired(Instant now)
+    {
+        long nowTick = Math.Max(_tick, FloorTick(now));
+        while (true)
+        {
+            while (!_met.IsEmpty)
+            {
+                TimerEntry entry = _met.Next!;
+                Unlink(entry);
+                if (DueTick(entry.WheelDeadline) <= _tick)
+                {
+                    entry.WheelDeadline = Instant.Never;
+                    return entry;
+                }
+                File(entry);
+            }
+            if (_nextTick > nowTick)
+            {
+                _tick = nowTick;
+                return null;
+            }
+            long next = FirstOccupiedTick();
+            if (next <= nowTick)
+                Advance(next);
+            _nextTick = FirstOccupiedTick();
+        }
+    }
+
+    private Instant InstantOf(long tick) => new(_origin.Ticks + tick * TicksPerTick);
+
+    private long FloorTick(Instant at) => (at.Ticks - _origin.Ticks) / TicksPerTick;
+
+    /// <summary>The first tick that is not before the instant.</summary>
+    private long DueTick(Instant at)
+    {
+        long ticks = at.Ticks - _origin.Ticks;
+        return ticks <= 0 ? 0 : (ticks - 1) / TicksPerTick + 1;
+    }
+
+    private void File(TimerEntry entry)
+    {
+        long due = DueTick(entry.WheelDeadline);
+        long delta = due - _tick;
+        if (delta <= 0)
+        {
+            entry.LookTick = _tick;
+            Append(_met, entry);
+            return;
+        }
+        if (delta >= Horizon)
+        {
+            delta = Horizon - 1;
+            due = _tick + delta;
+        }
+        int level = BitOperations.Log2((ulong)delta) / SlotBits;
+        long position = due >> (level * SlotBits);
+        int slot = (int)(position & (Slots - 1));
+        entry.LookTick = position << (level * SlotBits);
+        _nextTick = Math.Min(_nextTick, entry.LookTick);
+        _occupied[level * WordsPerLevel + slot / 64] |= 1UL << slot;
+        Append(_slots[level * Slots + slot], entry);
+    }
+
+    /// <summary>Moves time to <paramref name="tick"/>, before which no occupied slot starts, and empties the slots that start there.</summary>
+    private void Advance(long tick)
+    {
+        _tick = tick;
+        for (int level = Levels - 1; level >= 0; level--)
+        {
+            long position = tick >> (level * SlotBits);
+            if (position << (level * SlotBits) != tick)
+                continue;
+            int slot = (int)(position & (Slots - 1));
+            ref ulong word = ref _occupied[level * WordsPerLevel + slot / 64];
+            if ((word & 1UL << slot) == 0)
+                continue;
+            word &= ~(1UL << slot);
+            Splice(_slots[level * Slots + slot], _met);
+        }
+    }
+
+    /// <summary>The start of the occupied slot that starts first; <see cref="long.MaxValue"/> when all are empty.</summary>
+    private long FirstOccupiedTick()
+    {
+        long first = long.MaxValue;
+        for (int level = 0; level < Levels; level++)
+        {
+            long position = _tick >> (level * SlotBits);
+            int distance = DistanceToOccupied(level, (int)(position + 1) & (Slots - 1));
+            if (distance >= 0)
+                first = Math.Min(first, (position + 1 + distance) << (level * SlotBits));
+        }
+        return first;
+    }
+
+    /// <summary>Slots from <paramref name="from"/> to the next occupied one, all round the level; -1 when there is none.</summary>
+    private int DistanceToOccupied(int level, int from)
+    {
+        ReadOnlySpan<ulong> words = _occupied.AsSpan(level * WordsPerLevel, WordsPerLevel);
+        for (int i = 0; i <= WordsPerLevel; i++)
+        {
+            int index = (from / 64 + i) % WordsPerLevel;
+            ulong word = words[index];
+            if (i == 0)
+                word &= ulong.MaxValue << from;
+            if (word != 0)
+                return (index * 64 + BitOperations.TrailingZeroCount(word) - from) & (Slots - 1);
+        }
+        return -1;
+    }
+
+    private static void Append(Head head, TimerEntry entry)
+    {
+        TimerEntry last = head.Previous!;
+        entry.Previous = last;
+        entry.Next = head;
+        last.Next = entry;
+        head.Previous = entry;
+    }
+
+    private static void Unlink(TimerEntry entry)
+    {
+        entry.Previous!.Next = entry.Next;
+        entry.Next!.Previous = entry.Previous;
+        entry.Previous = null;
+        entry.Next = null;
+    }
+
+    private static void Splice(Head from, Head to)
+    {
+        if (from.IsEmpty)
+            return;
+        TimerEntry first = from.Next!;
+        TimerEntry last = from.Previous!;
+        first.Previous = to.Previous;
+        to.Previous!.Next = first;
+        last.Next = to;
+        to.Previous = last;
+        from.Clear();
+    }
+
+    private sealed class Head : TimerEntry
+    {
+        public Head() => Clear();
+
+        public bool IsEmpty => ReferenceEquals(Next, this);
+
+        public void Clear()
+        {
+            Next = this;
+            Previous = this;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+namespace Xdp.TcpLite;
+
+/// <summary>Why a received packet, or a part of it, was not used. Each value has its own counter in <see cref="TcpStackCounters"/>.</summary>
+public enum DropReason
+{
+    None,
+
+    // ---- parsing
+
+    /// <summary>The frame ends inside its Ethernet, VLAN or IP header.</summary>
+    TooShort,
+
+    /// <summary>Neither IPv4 nor IPv6.</summary>
+    NotIp,
+
+    /// <summary>IP, but its payload is not TCP.</summary>
+    NotTcp,
+
+    /// <summary>Wrong version, header length, or an extension header that must not be passed over.</summary>
+    BadIpHeader,
+
+    /// <summary>The IP length is less than its header or more than the frame.</summary>
+    BadIpLength,
+    BadIpChecksum,
+    Fragment,
+
+    /// <summary>Multicast, broadcast, unspecified, loopback, IPv4-mapped, or the host's own.</summary>
+    BadSourceAddress,
+
+    /// <summary>Link-layer or IP multicast or broadcast, unspecified, loopback or IPv4-mapped.</summary>
+    BadDestinationAddress,
+
+    /// <summary>The segment is shorter than a TCP header, or the data offset lies in the header or past the end.</summary>
+    BadTcpHeader,
+    BadTcpChecksum,
+    PortZero,
+
+    /// <summary>Source and destination are the same address and port.</summary>
+    Land,
+
+    /// <summary>ICMP that is neither "fragmentation needed" nor "packet too big", or whose checksum or quote is bad.</summary>
+    BadIcmp,
+
+    // ---- handshake
+
+    NoListener,
+    BacklogFull,
+    AcceptQueueFull,
+    SynCookieInvalid,
+
+    /// <summary>A SYN with FIN or RST, or one that is out of place.</summary>
+    BadSyn,
+
+    // ---- connections
+
+    /// <summary>Not one of its bytes lies in the receive window.</summary>
+    OutOfWindow,
+
+    /// <summary>Acknowledges what was never sent, or is older than the largest window.</summary>
+    BadAck,
+
+    /// <summary>No ACK flag where one must be.</summary>
+    MissingAck,
+
+    /// <summary>The timestamp is older than the last one (RFC 7323, section 5).</summary>
+    PawsFailed,
+
+    /// <summary>A RST that is not exactly at RCV.NXT.</summary>
+    BadRst,
+
+    /// <summary>All of its bytes had arrived before.</summary>
+    Duplicate,
+
+    /// <summary>Out of order, and the connection holds as much of that as it may.</summary>
+    ReassemblyFull,
+    NoMemory,
+
+    /// <summary>Data for an application that reads no more.</summary>
+    ClosedReceive,
+
+    /// <summary>A segment to a connection in TIME-WAIT that does not open a new one.</summary>
+    TimeWaitSegment,
+
+    /// <summary>Path MTU news for a flow, or a sequence number, that is not outstanding.</summary>
+    UnknownIcmp,
+}

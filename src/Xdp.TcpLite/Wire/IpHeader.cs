@@ -1,0 +1,189 @@
+using System.Buffers.Binary;
+
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// The checked Ethernet and IP headers of a received frame (RFC 791, RFC 8200), whatever they carry. Bytes of the frame behind the IP packet
+/// are padding and never payload.
+/// </summary>
+internal struct IpHeader
+{
+    /// <summary>IPv6 extension headers before TCP; more is no honest packet.</summary>
+    private const int MaxExtensionHeaders = 8;
+
+    private const ushort EtherTypeVlan = 0x8100;
+    private const ushort EtherTypeServiceVlan = 0x88a8;
+    private const ulong MulticastMac = 1UL << 40;
+
+    private const byte HopByHop = 0;
+    private const byte Routing = 43;
+    private const byte FragmentHeader = 44;
+    private const byte DestinationOptions = 60;
+
+    public LinkPath Path;
+    public IpAddr Source;
+    public IpAddr Destination;
+
+    /// <summary>What follows the IP header and its extension headers.</summary>
+    public byte Protocol;
+    public byte Ecn;
+    public byte Ttl;
+    public bool IsFragment;
+    public int PayloadStart;
+    public int PayloadLength;
+
+    public static DropReason Parse(ReadOnlySpan<byte> frame, out IpHeader header)
+    {
+        header = default;
+        if (frame.Length < LinkPath.EthernetLength)
+            return DropReason.TooShort;
+        ulong local = LinkPath.ReadMac(frame);
+        ulong remote = LinkPath.ReadMac(frame[6..]);
+        ushort etherType = BinaryPrimitives.ReadUInt16BigEndian(frame[12..]);
+        int offset = LinkPath.EthernetLength;
+        int tagCount = 0;
+        uint outerTag = 0, innerTag = 0;
+        while (etherType is EtherTypeVlan or EtherTypeServiceVlan && tagCount < 2)
+        {
+            if (frame.Length < offset + LinkPath.TagLength)
+                return DropReason.TooShort;
+            uint tag = BinaryPrimitives.ReadUInt32BigEndian(frame[(offset - 2)..]);
+            if (tagCount++ == 0)
+                outerTag = tag;
+            else
+                innerTag = tag;
+            etherType = BinaryPrimitives.ReadUInt16BigEndian(frame[(offset + 2)..]);
+            offset += LinkPath.TagLength;
+        }
+        header.Path = new LinkPath(local, remote, tagCount, outerTag, innerTag);
+        DropReason reason = etherType switch
+        {
+            HeaderTemplate.EtherTypeIPv4 => ParseIPv4(frame, offset, ref header),
+            HeaderTemplate.EtherTypeIPv6 => ParseIPv6(frame, offset, ref header),
+            _ => DropReason.NotIp,
+        };
+        if (reason != DropReason.None)
+            return reason;
+        if ((local & MulticastMac) != 0)
+            return DropReason.BadDestinationAddress;
+        // A reply to a group would reach nobody that answers.
+        return (remote & MulticastMac) != 0 ? DropReason.BadSourceAddress : DropReason.None;
+    }
+
+    /// <summary>Could these be the addresses of a segment from a peer to this host?</summary>
+    public readonly DropReason CheckAddresses()
+    {
+        if (Source == Destination)
+            return DropReason.BadSourceAddress;
+        if (Source.IsIPv4)
+        {
+            if (!IsUnicast(Source.IPv4))
+                return DropReason.BadSourceAddress;
+            return IsUnicast(Destination.IPv4) ? DropReason.None : DropReason.BadDestinationAddress;
+        }
+        if (!IsUnicast(Source))
+            return DropReason.BadSourceAddress;
+        return IsUnicast(Destination) ? DropReason.None : DropReason.BadDestinationAddress;
+    }
+
+    private static bool IsUnicast(uint address) =>
+        address >> 24 is not (0 or 127) && address >> 28 != 0xe && address != uint.MaxValue;
+
+    // :: and ::1 leave the upper 127 bits zero.
+    private static bool IsUnicast(in IpAddr address) =>
+        address.High >> 56 != 0xff && (address.High != 0 || address.Low > 1);
+
+    private static DropReason ParseIPv4(ReadOnlySpan<byte> frame, int offset, ref IpHeader header)
+    {
+        ReadOnlySpan<byte> ip = frame[offset..];
+        if (ip.Length < HeaderTemplate.IPv4Length)
+            return DropReason.TooShort;
+        int headerLength = (ip[0] & 0xf) * 4;
+        if (ip[0] >> 4 != 4 || headerLength < HeaderTemplate.IPv4Length)
+            return DropReason.BadIpHeader;
+        if (ip.Length < headerLength)
+            return DropReason.TooShort;
+        int totalLength = BinaryPrimitives.ReadUInt16BigEndian(ip[2..]);
+        if (totalLength < headerLength || totalLength > ip.Length)
+            return DropReason.BadIpLength;
+        if (Checksum.Fold(Checksum.Sum(ip[..headerLength])) != 0xffff)
+            return DropReason.BadIpChecksum;
+        header.Source = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(ip[12..]));
+        header.Destination = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(ip[16..]));
+        header.Protocol = ip[9];
+        header.Ecn = (byte)(ip[1] & 3);
+        header.Ttl = ip[8];
+        header.IsFragment = (BinaryPrimitives.ReadUInt16BigEndian(ip[6..]) & 0x3fff) != 0; // MF, offset
+        header.PayloadStart = offset + headerLength;
+        header.PayloadLength = totalLength - headerLength;
+        return DropReason.None;
+    }
+
+    private static DropReason ParseIPv6(ReadOnlySpan<byte> frame, int offset, ref IpHeader header)
+    {
+        ReadOnlySpan<byte> ip = frame[offset..];
+        if (ip.Length < HeaderTemplate.IPv6Length)
+            return DropReason.TooShort;
+        if (ip[0] >> 4 != 6)
+            return DropReason.BadIpHeader;
+        int payloadLength = BinaryPrimitives.ReadUInt16BigEndian(ip[4..]);
+        if (payloadLength == 0 || payloadLength > ip.Length - HeaderTemplate.IPv6Length)
+            return DropReason.BadIpLength;
+        header.Source = IpAddr.FromIPv6(ip[8..]);
+        header.Destination = IpAddr.FromIPv6(ip[24..]);
+
+        // An IPv4-mapped address in an IPv6 packet would pass for the IPv4 flow of that address.
+        if (header.Source.IsIPv4)
+            return DropReason.BadSourceAddress;
+        if (header.Destination.IsIPv4)
+            return DropReason.BadDestinationAddress;
+        header.Ecn = (byte)(ip[1] >> 4 & 3);
+        header.Ttl = ip[7];
+
+        ReadOnlySpan<byte> rest = ip.Slice(HeaderTemplate.IPv6Length, payloadLength);
+        DropReason reason = SkipExtensionHeaders(ref rest, ip[6], ref header);
+        header.PayloadStart = offset + HeaderTemplate.IPv6Length + payloadLength - rest.Length;
+        header.PayloadLength = rest.Length;
+        return reason;
+    }
+
+    private static DropReason SkipExtensionHeaders(ref ReadOnlySpan<byte> rest, byte next, ref IpHeader header)
+    {
+        for (int count = 0; next is HopByHop or Routing or FragmentHeader or DestinationOptions; count++)
+        {
+            if (count == MaxExtensionHeaders || (next == HopByHop && count > 0))
+                return DropReason.BadIpHeader;
+            if (rest.Length < 8)
+                return DropReason.BadIpLength;
+            if (next == FragmentHeader)
+            {
+                header.IsFragment = true;
+                next = rest[0];
+                break;
+            }
+            int length = (rest[1] + 1) * 8;
+            if (length > rest.Length)
+                return DropReason.BadIpLength;
+            bool passable = next == Routing ? rest[3] == 0 : OptionsMayBeSkipped(rest[2..length]);
+            if (!passable)
+                return DropReason.BadIpHeader;
+            next = rest[0];
+            rest = rest[length..];
+        }
+        header.Protocol = next;
+        return DropReason.None;
+    }
+
+    /// <summary>Unknown options say in their two top bits whether a node that does not know them discards the packet (RFC 8200, section 4.2). None is known here.</summary>
+    private static bool OptionsMayBeSkipped(ReadOnlySpan<byte> options)
+    {
+        while (!options.IsEmpty)
+        {
+            int length = options[0] == 0 ? 1 : options.Length > 1 ? options[1] + 2 : int.MaxValue;
+            if (length > options.Length || options[0] >> 6 != 0)
+                return false;
+            options = options[length..];
+        }
+        return true;
+    }
+}

@@ -1,0 +1,49 @@
+using System.Buffers.Binary;
+
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// How a peer is reached on the link: MAC addresses, as 48-bit big-endian numbers, and up to two VLAN tags, outermost first,
+/// each with its TPID in the upper and its TCI in the lower half.
+/// </summary>
+public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagCount = 0, uint OuterTag = 0, uint InnerTag = 0)
+{
+    /// <summary>Bytes of an Ethernet header without tags.</summary>
+    internal const int EthernetLength = 14;
+
+    /// <summary>Bytes of one tag.</summary>
+    internal const int TagLength = 4;
+
+    /// <summary>Bytes of the Ethernet header with its tags: 14, 18 or 22.</summary>
+    public int HeaderLength => EthernetLength + TagCount * TagLength;
+
+    public static uint Tag(ushort tpid, ushort tci) => (uint)tpid << 16 | tci;
+
+    /// <summary>Writes the header of a frame to the peer: <see cref="HeaderLength"/> bytes.</summary>
+    internal void Write(Span<byte> destination, ushort etherType)
+    {
+        WriteMac(destination, RemoteMac);
+        WriteMac(destination[6..], LocalMac);
+        int offset = 12;
+        if (TagCount > 0)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(destination[offset..], OuterTag);
+            offset += TagLength;
+        }
+        if (TagCount > 1)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(destination[offset..], InnerTag);
+            offset += TagLength;
+        }
+        BinaryPrimitives.WriteUInt16BigEndian(destination[offset..], etherType);
+    }
+
+    internal static ulong ReadMac(ReadOnlySpan<byte> source) =>
+        (ulong)BinaryPrimitives.ReadUInt16BigEndian(source) << 32 | BinaryPrimitives.ReadUInt32BigEndian(source[2..]);
+
+    private static void WriteMac(Span<byte> destination, ulong mac)
+    {
+        BinaryPrimitives.WriteUInt16BigEndian(destination, (ushort)(mac >> 32));
+        BinaryPrimitives.WriteUInt32BigEndian(destination[2..], (uint)mac);
+    }
+}

@@ -1,0 +1,56 @@
+namespace Xdp.TcpLite;
+
+/// <summary>A received TCP segment, checked: every field may be used as it is. Flow and path are seen from this host.</summary>
+internal struct Packet
+{
+    public FlowKey Flow;
+    public LinkPath Path;
+    public SeqNumber Seq;
+    public SeqNumber Ack;
+    public TcpFlags Flags;
+
+    /// <summary>The window field, not scaled.</summary>
+    public ushort Window;
+
+    /// <summary>Where the payload starts, counted from the start of the frame that was parsed.</summary>
+    public int PayloadStart;
+    public int PayloadLength;
+
+    /// <summary>The two ECN bits of the IP header.</summary>
+    public byte Ecn;
+    public byte Ttl;
+
+    public bool HasTimestamps;
+    public uint TsVal;
+    public uint TsEcr;
+
+    /// <summary>The MSS option of a SYN as it came; 0 when there was none.</summary>
+    public ushort Mss;
+
+    /// <summary>SYN only, as are <see cref="WindowScale"/> and <see cref="SackPermitted"/>.</summary>
+    public bool HasWindowScale;
+
+    /// <summary>At most 14 (RFC 7323, section 2.3).</summary>
+    public byte WindowScale;
+    public bool SackPermitted;
+    public SackBlocks Sack;
+
+    public readonly bool Has(TcpFlags flag) => (Flags & flag) != 0;
+
+    public readonly bool IsSyn => (Flags & TcpFlags.Syn) != 0;
+    public readonly bool IsFin => (Flags & TcpFlags.Fin) != 0;
+    public readonly bool IsRst => (Flags & TcpFlags.Rst) != 0;
+    public readonly bool IsAck => (Flags & TcpFlags.Ack) != 0;
+
+    /// <summary>SEG.LEN: payload, SYN and FIN.</summary>
+    public readonly int SegmentLength => PayloadLength + ((int)Flags & 1) + ((int)Flags >> 1 & 1);
+
+    /// <summary>The first sequence number behind the segment.</summary>
+    public readonly SeqNumber End => Seq + SegmentLength;
+}
+
+/// <summary>A router's news that a segment of ours was too big for the path (RFC 1191, RFC 8201).</summary>
+/// <param name="Flow">The flow of the quoted segment, seen from this host.</param>
+/// <param name="Seq">The quoted segment's sequence number, to be checked against what is outstanding (RFC 5927).</param>
+/// <param name="Mtu">The largest IP packet that fits, as given; 0 from an IPv4 router that does not say.</param>
+internal readonly record struct IcmpTooBig(FlowKey Flow, SeqNumber Seq, int Mtu);

@@ -1,0 +1,211 @@
+using System.Buffers.Binary;
+
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// From an Ethernet frame to a checked <see cref="Packet"/>, or the reason why not. Everything that a later stage relies on is
+/// checked here, once; no input makes it throw.
+/// </summary>
+internal static class PacketParser
+{
+    private const byte KindEnd = 0;
+    private const byte KindNop = 1;
+    private const byte KindMss = 2;
+    private const byte KindWindowScale = 3;
+    private const byte KindSackPermitted = 4;
+    private const byte KindSack = 5;
+    private const byte KindTimestamps = 8;
+
+    /// <summary>NOP, NOP, timestamps: all the options of nearly every segment.</summary>
+    private const uint NopNopTimestamps = 0x0101080a;
+
+    /// <summary>Larger shifts count as this one (RFC 7323, section 2.3).</summary>
+    private const byte MaxWindowScale = 14;
+
+    private const byte IcmpUnreachable = 3;
+    private const byte IcmpFragmentationNeeded = 4;
+    private const byte IcmpV6TooBig = 2;
+
+    /// <param name="frame">An Ethernet frame, padding included, FCS not.</param>
+    /// <param name="acceptPartialChecksum">See <see cref="TcpStackOptions.AcceptPartialChecksum"/>.</param>
+    /// <param name="packet">The segment; undefined unless the answer is <see cref="DropReason.None"/>.</param>
+    public static DropReason Parse(ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet)
+    {
+        packet = default;
+        DropReason reason = IpHeader.Parse(frame, out IpHeader ip);
+        if (reason != DropReason.None)
+            return reason;
+        if (ip.Protocol != Checksum.ProtocolTcp)
+            return DropReason.NotTcp;
+        if (ip.IsFragment)
+            return DropReason.Fragment;
+
+        ReadOnlySpan<byte> tcp = frame.Slice(ip.PayloadStart, ip.PayloadLength);
+        if (tcp.Length < SegmentWriter.TcpHeaderLength)
+            return DropReason.BadTcpHeader;
+        int headerLength = (tcp[12] >> 4) * 4;
+        if (headerLength < SegmentWriter.TcpHeaderLength || headerLength > tcp.Length)
+            return DropReason.BadTcpHeader;
+        ushort remotePort = BinaryPrimitives.ReadUInt16BigEndian(tcp);
+        ushort localPort = BinaryPrimitives.ReadUInt16BigEndian(tcp[2..]);
+        if (remotePort == localPort && ip.Source == ip.Destination)
+            return DropReason.Land;
+        reason = ip.CheckAddresses();
+        if (reason != DropReason.None)
+            return reason;
+        if (remotePort == 0 || localPort == 0)
+            return DropReason.PortZero;
+        if (!ChecksumHolds(tcp, ip, acceptPartialChecksum))
+            return DropReason.BadTcpChecksum;
+
+        packet.Flow = new FlowKey(ip.Destination, ip.Source, localPort, remotePort);
+        packet.Path = ip.Path;
+        packet.Seq = new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[4..]));
+        packet.Ack = new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[8..]));
+        packet.Flags = (TcpFlags)tcp[13];
+        packet.Window = BinaryPrimitives.ReadUInt16BigEndian(tcp[14..]);
+        packet.PayloadStart = ip.PayloadStart + headerLength;
+        packet.PayloadLength = tcp.Length - headerLength;
+        packet.Ecn = ip.Ecn;
+        packet.Ttl = ip.Ttl;
+        ParseOptions(tcp[SegmentWriter.TcpHeaderLength..headerLength], ref packet);
+        return DropReason.None;
+    }
+
+    private static bool ChecksumHolds(ReadOnlySpan<byte> tcp, in IpHeader ip, bool acceptPartialChecksum)
+    {
+        ulong pseudo = Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolTcp, tcp.Length);
+        if (acceptPartialChecksum && BinaryPrimitives.ReadUInt16BigEndian(tcp[16..]) == Checksum.Fold(pseudo))
+            return true;
+        return Checksum.Fold(Checksum.Sum(tcp, pseudo)) == 0xffff;
+    }
+
+    /// <summary>
+    /// As Linux does it: an option without its length, or one that is too short or past the end, ends the options and leaves the segment standing; one with
+    /// another length than its kind has is skipped; of duplicates the last counts; MSS, window scale and SACK-permitted count on a SYN only.
+    /// </summary>
+    private static void ParseOptions(ReadOnlySpan<byte> options, ref Packet packet)
+    {
+        if (options.Length == 12 && BinaryPrimitives.ReadUInt32BigEndian(options) == NopNopTimestamps)
+        {
+            ParseTimestamps(options[4..], ref packet);
+            return;
+        }
+        while (!options.IsEmpty)
+        {
+            byte kind = options[0];
+            if (kind == KindEnd)
+                return;
+            if (kind == KindNop)
+            {
+                options = options[1..];
+                continue;
+            }
+            if (options.Length < 2)
+                return;
+            int length = options[1];
+            if (length < 2 || length > options.Length)
+                return;
+            ParseOption(kind, options[2..length], ref packet);
+            options = options[length..];
+        }
+    }
+
+    private static void ParseOption(byte kind, ReadOnlySpan<byte> value, ref Packet packet)
+    {
+        bool isSyn = packet.IsSyn;
+        switch (kind)
+        {
+            case KindMss when value.Length == 2 && isSyn:
+                packet.Mss = BinaryPrimitives.ReadUInt16BigEndian(value);
+                break;
+            case KindWindowScale when value.Length == 1 && isSyn:
+                packet.HasWindowScale = true;
+                packet.WindowScale = Math.Min(value[0], MaxWindowScale);
+                break;
+            case KindSackPermitted when value.Length == 0 && isSyn:
+                packet.SackPermitted = true;
+                break;
+            case KindTimestamps when value.Length == 8:
+                ParseTimestamps(value, ref packet);
+                break;
+            case KindSack when value.Length >= 8 && value.Length % 8 == 0:
+                packet.Sack.Clear();
+                for (; !value.IsEmpty; value = value[8..])
+                    packet.Sack.Add(new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(value)), new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(value[4..])));
+                break;
+        }
+    }
+
+    private static void ParseTimestamps(ReadOnlySpan<byte> value, ref Packet packet)
+    {
+        packet.HasTimestamps = true;
+        packet.TsVal = BinaryPrimitives.ReadUInt32BigEndian(value);
+        packet.TsEcr = BinaryPrimitives.ReadUInt32BigEndian(value[4..]);
+    }
+
+    /// <summary>
+    /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: "fragmentation needed" of ICMPv4 or "packet too big" of ICMPv6 that quotes
+    /// a TCP segment of this host's. Whether that segment is outstanding is the caller's to check.
+    /// </summary>
+    public static DropReason ParseIcmp(ReadOnlySpan<byte> frame, out IcmpTooBig tooBig)
+    {
+        tooBig = default;
+        DropReason reason = IpHeader.Parse(frame, out IpHeader ip);
+        if (reason != DropReason.None)
+            return reason;
+        bool isIPv4 = ip.Source.IsIPv4;
+        if (ip.Protocol != (isIPv4 ? Checksum.ProtocolIcmp : Checksum.ProtocolIcmpV6))
+            return DropReason.NotTcp;
+        if (ip.IsFragment)
+            return DropReason.Fragment;
+        reason = ip.CheckAddresses();
+        if (reason != DropReason.None)
+            return reason;
+
+        ReadOnlySpan<byte> icmp = frame.Slice(ip.PayloadStart, ip.PayloadLength);
+        if (icmp.Length < 8)
+            return DropReason.BadIcmp;
+        ulong pseudo = isIPv4 ? 0 : Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolIcmpV6, icmp.Length);
+        if (Checksum.Fold(Checksum.Sum(icmp, pseudo)) != 0xffff)
+            return DropReason.BadIcmp;
+        if (isIPv4 ? icmp[0] != IcmpUnreachable || icmp[1] != IcmpFragmentationNeeded : icmp[0] != IcmpV6TooBig)
+            return DropReason.BadIcmp;
+        int mtu = isIPv4
+            ? BinaryPrimitives.ReadUInt16BigEndian(icmp[6..])
+            : (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(icmp[4..]), int.MaxValue);
+        return ParseQuote(icmp[8..], isIPv4, ip.Destination, mtu, out tooBig);
+    }
+
+    /// <summary>The quote is cut off wherever the router pleased, but holds 8 bytes of TCP. This host sends no extension headers.</summary>
+    private static DropReason ParseQuote(ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int mtu, out IcmpTooBig tooBig)
+    {
+        tooBig = default;
+        if (quote.Length < (isIPv4 ? HeaderTemplate.IPv4Length : HeaderTemplate.IPv6Length) + 8)
+            return DropReason.BadIcmp;
+        int headerLength = HeaderTemplate.IPv6Length;
+        IpAddr source, destination;
+        if (isIPv4)
+        {
+            headerLength = (quote[0] & 0xf) * 4;
+            bool isFragment = (BinaryPrimitives.ReadUInt16BigEndian(quote[6..]) & 0x1fff) != 0;
+            if (quote[0] >> 4 != 4 || headerLength < HeaderTemplate.IPv4Length || quote.Length < headerLength + 8 || isFragment || quote[9] != Checksum.ProtocolTcp)
+                return DropReason.BadIcmp;
+            source = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[12..]));
+            destination = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[16..]));
+        }
+        else
+        {
+            source = IpAddr.FromIPv6(quote[8..]);
+            destination = IpAddr.FromIPv6(quote[24..]);
+            if (quote[0] >> 4 != 6 || quote[6] != Checksum.ProtocolTcp || destination.IsIPv4)
+                return DropReason.BadIcmp;
+        }
+        if (source != local)
+            return DropReason.BadIcmp;
+        ReadOnlySpan<byte> tcp = quote[headerLength..];
+        var flow = new FlowKey(source, destination, BinaryPrimitives.ReadUInt16BigEndian(tcp), BinaryPrimitives.ReadUInt16BigEndian(tcp[2..]));
+        tooBig = new IcmpTooBig(flow, new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[4..])), mtu);
+        return DropReason.None;
+    }
+}

@@ -1,0 +1,163 @@
+using System.Buffers.Binary;
+
+namespace Xdp.TcpLite;
+
+/// <summary>What differs from one segment of a flow to the next.</summary>
+internal struct SegmentFields
+{
+    public SeqNumber Seq;
+    public SeqNumber Ack;
+    public TcpFlags Flags;
+
+    /// <summary>The window field, scaled already.</summary>
+    public ushort Window;
+
+    /// <summary>The two ECN bits of the IP header.</summary>
+    public byte Ecn;
+
+    /// <summary>IPv4 only.</summary>
+    public ushort IpId;
+
+    /// <summary>0 writes no MSS option.</summary>
+    public ushort Mss;
+    public bool HasWindowScale;
+    public byte WindowScale;
+    public bool SackPermitted;
+    public bool HasTimestamps;
+    public uint TsVal;
+    public uint TsEcr;
+
+    /// <summary>As many as fit behind the other options are written, from the first.</summary>
+    public SackBlocks Sack;
+}
+
+/// <summary>Writes Ethernet, IP and TCP headers in front of a payload (RFC 9293, section 3.1), with the options in Linux's order.</summary>
+internal static class SegmentWriter
+{
+    internal const int TcpHeaderLength = 20;
+
+    /// <summary>Bytes of options that a TCP header has room for.</summary>
+    internal const int MaxOptionsLength = 40;
+
+    /// <summary>Bytes of headers before a payload, at most: Ethernet with two tags, IPv6, TCP with all its options.</summary>
+    internal const int MaxHeaderLength = HeaderTemplate.MaxLength + TcpHeaderLength + MaxOptionsLength;
+
+    private const byte KindNop = 1;
+    private const byte KindMss = 2;
+    private const byte KindWindowScale = 3;
+    private const byte KindSackPermitted = 4;
+    private const byte KindSack = 5;
+    private const byte KindTimestamps = 8;
+    private const uint NopNopTimestamps = KindNop << 24 | KindNop << 16 | KindTimestamps << 8 | 10;
+
+    /// <summary>
+    /// Writes the headers so that they end at <paramref name="payloadStart"/>, where <paramref name="payloadLength"/> bytes of payload
+    /// stand already. Returns where the packet starts; it ends with the payload. There must be <see cref="MaxHeaderLength"/> bytes
+    /// of room, or as many as the segment needs.
+    /// </summary>
+    public static int Write(Span<byte> frame, int payloadStart, int payloadLength, in HeaderTemplate template, in SegmentFields fields)
+    {
+        int tcpLength = TcpHeaderLength + OptionsLength(fields);
+        int start = payloadStart - tcpLength - template.Length;
+        Span<byte> packet = frame.Slice(start, template.Length + tcpLength + payloadLength);
+        template.CopyTo(packet);
+
+        Span<byte> tcp = packet[template.Length..];
+        if (template.IsIPv6)
+            FinishIPv6(packet[template.LinkLength..], tcp.Length, fields);
+        else
+            FinishIPv4(packet[template.LinkLength..], HeaderTemplate.IPv4Length + tcp.Length, template.IPv4Sum, fields);
+
+        BinaryPrimitives.WriteUInt16BigEndian(tcp, template.LocalPort);
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], template.RemotePort);
+        BinaryPrimitives.WriteUInt32BigEndian(tcp[4..], fields.Seq.Value);
+        BinaryPrimitives.WriteUInt32BigEndian(tcp[8..], fields.Ack.Value);
+        tcp[12] = (byte)(tcpLength << 2);
+        tcp[13] = (byte)fields.Flags;
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], fields.Window);
+        BinaryPrimitives.WriteUInt32BigEndian(tcp[16..], 0); // checksum, urgent pointer
+        WriteOptions(tcp[TcpHeaderLength..tcpLength], fields);
+        ulong sum = Checksum.Sum(tcp, template.PseudoSum + (ulong)(uint)tcp.Length);
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], (ushort)~Checksum.Fold(sum));
+        return start;
+    }
+
+    /// <summary>Bytes that the options of the segment take, padding included.</summary>
+    public static int OptionsLength(in SegmentFields fields)
+    {
+        int length = FixedOptionsLength(fields);
+        int blocks = SackBlocksThatFit(fields, length);
+        return blocks == 0 ? length : length + 4 + blocks * 8;
+    }
+
+    private static int FixedOptionsLength(in SegmentFields fields)
+    {
+        int length = 0;
+        if (fields.Mss != 0)
+            length += 4;
+        if (fields.HasTimestamps)
+            length += 12;
+        else if (fields.SackPermitted)
+            length += 4;
+        if (fields.HasWindowScale)
+            length += 4;
+        return length;
+    }
+
+    private static int SackBlocksThatFit(in SegmentFields fields, int fixedLength) =>
+        Math.Min(fields.Sack.Count, (MaxOptionsLength - 4 - fixedLength) / 8);
+
+    private static void WriteOptions(Span<byte> options, in SegmentFields fields)
+    {
+        if (fields.Mss != 0)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(options, (uint)(KindMss << 24 | 4 << 16) | fields.Mss);
+            options = options[4..];
+        }
+        if (fields.HasTimestamps)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(options, fields.SackPermitted
+                ? KindSackPermitted << 24 | 2 << 16 | KindTimestamps << 8 | 10
+                : NopNopTimestamps);
+            BinaryPrimitives.WriteUInt32BigEndian(options[4..], fields.TsVal);
+            BinaryPrimitives.WriteUInt32BigEndian(options[8..], fields.TsEcr);
+            options = options[12..];
+        }
+        else if (fields.SackPermitted)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(options, KindNop << 24 | KindNop << 16 | KindSackPermitted << 8 | 2);
+            options = options[4..];
+        }
+        if (fields.HasWindowScale)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(options, (uint)(KindNop << 24 | KindWindowScale << 16 | 3 << 8) | fields.WindowScale);
+            options = options[4..];
+        }
+        if (options.IsEmpty)
+            return;
+
+        int blocks = (options.Length - 4) / 8;
+        BinaryPrimitives.WriteUInt32BigEndian(options, (uint)(KindNop << 24 | KindNop << 16 | KindSack << 8) | (uint)(2 + blocks * 8));
+        for (int i = 0; i < blocks; i++)
+        {
+            (SeqNumber left, SeqNumber right) = fields.Sack[i];
+            BinaryPrimitives.WriteUInt32BigEndian(options[(4 + i * 8)..], left.Value);
+            BinaryPrimitives.WriteUInt32BigEndian(options[(8 + i * 8)..], right.Value);
+        }
+    }
+
+    private static void FinishIPv4(Span<byte> ip, int totalLength, uint constantSum, in SegmentFields fields)
+    {
+        ip[1] = fields.Ecn;
+        BinaryPrimitives.WriteUInt16BigEndian(ip[2..], (ushort)totalLength);
+        BinaryPrimitives.WriteUInt16BigEndian(ip[4..], fields.IpId);
+        uint sum = constantSum + fields.Ecn + (uint)totalLength + fields.IpId;
+        BinaryPrimitives.WriteUInt16BigEndian(ip[10..], (ushort)~Checksum.Fold(sum));
+    }
+
+    private static void FinishIPv6(Span<byte> ip, int payloadLength, in SegmentFields fields)
+    {
+        ip[1] = (byte)(fields.Ecn << 4);
+        BinaryPrimitives.WriteUInt16BigEndian(ip[4..], (ushort)payloadLength);
+    }
+}

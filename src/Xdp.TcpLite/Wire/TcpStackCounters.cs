@@ -1,0 +1,50 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What a stack has counted since its birth. Written by the stack's turn; other threads read values that may be a turn old.</summary>
+public sealed class TcpStackCounters
+{
+    private readonly long[] _drops = new long[(int)DropReason.UnknownIcmp + 1];
+
+    public long SegmentsIn;
+    public long SegmentsOut;
+
+    /// <summary>Payload bytes, retransmissions by the peer included.</summary>
+    public long BytesIn;
+
+    /// <summary>Payload bytes, retransmissions included.</summary>
+    public long BytesOut;
+    public long Retransmits;
+    public long FastRetransmits;
+    public long RtoFires;
+    public long TlpProbes;
+
+    /// <summary>Retransmissions that a D-SACK or a timestamp showed to have been needless.</summary>
+    public long SpuriousRetransmits;
+    public long RstsSent;
+    public long RstsReceived;
+    public long ChallengeAcks;
+    public long DelayedAcks;
+    public long SynCookiesSent;
+
+    /// <summary>Passive opens that reached ESTABLISHED.</summary>
+    public long ConnectionsAccepted;
+
+    /// <summary>Active opens that reached ESTABLISHED.</summary>
+    public long ConnectionsOpened;
+    public long ConnectionsClosed;
+    public long TimeWaitReused;
+    public long OutOfOrderSegments;
+
+    /// <summary>Payloads copied to heap blocks instead of staying in their frames.</summary>
+    public long HeapCopies;
+
+    /// <summary>Segments that waited for want of a frame.</summary>
+    public long EmitStarved;
+
+    /// <summary>Packets dropped for this reason.</summary>
+    public long this[DropReason reason]
+    {
+        get => _drops[(int)reason];
+        internal set => _drops[(int)reason] = value;
+    }
+}

@@ -1,0 +1,79 @@
+namespace Xdp.TcpLite.Tests.Simulation;
+
+/// <summary>A stack with its memory, and what a host does with it: feeds it, drains it, takes its events.</summary>
+internal sealed class SimHost
+{
+    internal const int FrameSize = 2048;
+
+    private readonly Queue<Block> _inKernel = new();
+
+    internal SimHost(string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1)
+    {
+        Name = name;
+        Address = address;
+        Mac = mac;
+        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, frames / 2) { Poison = true };
+        Blocks = new BlockPool { Poison = true };
+        byte[] key = new byte[32];
+        Array.Fill(key, secret);
+        Stack = new TcpStack(options, Frames, Blocks, key, default);
+    }
+
+    internal string Name { get; }
+    internal IpAddr Address { get; }
+    internal ulong Mac { get; }
+    internal FramePool Frames { get; }
+    internal BlockPool Blocks { get; }
+    internal TcpStack Stack { get; }
+
+    /// <summary>Completions are reported this many packets late, so that frames stay in the kernel for a while.</summary>
+    internal int CompletionLag { get; init; }
+
+    /// <summary>Frames and blocks that are with somebody.</summary>
+    internal int Outstanding => Frames.FrameCount - Frames.FreeCount + Blocks.InUse;
+
+    /// <summary>Delivers a packet as the driver does: in a frame of the pool, at the offset the kernel uses. Without a free frame it is lost.</summary>
+    internal void Deliver(ReadOnlySpan<byte> packet, Instant now)
+    {
+        if (Frames.TryTakeForFill() is not { } frame)
+            return;
+        const int headroom = 256;
+        packet.CopyTo(frame.Span[headroom..]);
+        Frames.Received(frame);
+        switch (Stack.Receive(frame, headroom, packet.Length, now, out _))
+        {
+            case ReceiveResult.Done:
+                frame.Return();
+                break;
+            case ReceiveResult.UnknownFlow:
+                Stack.Refuse(frame, headroom, packet.Length, now);
+                frame.Return();
+                break;
+        }
+    }
+
+    /// <summary>Takes every segment the stack wants to send now.</summary>
+    internal void Emit(Instant now, Action<byte[]> send)
+    {
+        Span<TxPacket> packets = new TxPacket[16];
+        int count;
+        do
+        {
+            count = Stack.Emit(packets, now);
+            foreach (ref TxPacket packet in packets[..count])
+            {
+                send(packet.Frame.Span.Slice(packet.Start, packet.Length).ToArray());
+                _inKernel.Enqueue(packet.Frame);
+            }
+            Complete(CompletionLag);
+        }
+        while (count == packets.Length);
+    }
+
+    /// <summary>Reports completions until <paramref name="leave"/> frames are left in the kernel.</summary>
+    internal void Complete(int leave)
+    {
+        while (_inKernel.Count > leave)
+            Frames.Completed(_inKernel.Dequeue());
+    }
+}

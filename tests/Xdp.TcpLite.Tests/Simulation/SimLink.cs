@@ -1,0 +1,85 @@
+namespace Xdp.TcpLite.Tests.Simulation;
+
+/// <summary>What one direction of a link does to packets. Rates are probabilities a packet.</summary>
+internal sealed record LinkOptions
+{
+    internal double Loss { get; init; }
+
+    /// <summary>Mean length, in packets, of a burst of losses; 1 or less makes losses independent.</summary>
+    internal double LossBurst { get; init; } = 1;
+    internal double Reorder { get; init; }
+    internal TimeSpan ReorderDelay { get; init; } = TimeSpan.FromMilliseconds(2);
+    internal double Duplicate { get; init; }
+    internal double Corrupt { get; init; }
+    internal TimeSpan Delay { get; init; } = TimeSpan.FromMilliseconds(5);
+    internal TimeSpan Jitter { get; init; }
+
+    /// <summary>Bits a second of the bottleneck; 0 is infinitely fast.</summary>
+    internal long Rate { get; init; }
+
+    /// <summary>Bytes of the bottleneck's drop-tail queue.</summary>
+    internal int Buffer { get; init; } = 256 << 10;
+}
+
+/// <summary>One direction of a link on virtual time.</summary>
+internal sealed class SimLink(LinkOptions options, Random random)
+{
+    private Instant _freeAt;
+    /// <summary>A burst is over when the link has been quiet for this long: it is an event in time, not a toll on the next packets.</summary>
+    private static readonly TimeSpan s_burstEnds = TimeSpan.FromMilliseconds(20);
+
+    private bool _inBurst;
+    private Instant _lastSend;
+
+    internal LinkOptions Options { get; set; } = options;
+    internal int Lost { get; private set; }
+    internal int Overflowed { get; private set; }
+
+    internal void Send(byte[] packet, Instant now, Action<byte[], Instant> arrive)
+    {
+        _inBurst &= now - _lastSend < s_burstEnds;
+        _lastSend = now;
+        if (IsLost())
+        {
+            Lost++;
+            return;
+        }
+        Instant at = now;
+        if (Options.Rate > 0)
+        {
+            Instant start = Instant.Max(now, _freeAt);
+            long queued = (start - now).Ticks * Options.Rate / 8 / TimeSpan.TicksPerSecond;
+            if (queued + packet.Length > Options.Buffer)
+            {
+                Overflowed++;
+                return;
+            }
+            _freeAt = start + TimeSpan.FromTicks(packet.Length * 8L * TimeSpan.TicksPerSecond / Options.Rate);
+            at = _freeAt;
+        }
+        at += Options.Delay;
+        if (Options.Jitter > TimeSpan.Zero)
+            at += random.NextDouble() * Options.Jitter;
+        if (random.NextDouble() < Options.Reorder)
+            at += Options.ReorderDelay;
+        if (random.NextDouble() < Options.Corrupt)
+        {
+            packet = (byte[])packet.Clone();
+            packet[random.Next(packet.Length)] ^= (byte)(1 << random.Next(8));
+        }
+        arrive(packet, at);
+        if (random.NextDouble() < Options.Duplicate)
+            arrive(packet, at + TimeSpan.FromMilliseconds(random.NextDouble()));
+    }
+
+    private bool IsLost()
+    {
+        if (Options.LossBurst <= 1)
+            return random.NextDouble() < Options.Loss;
+        // Gilbert: leave a burst with 1/length, enter one so that the mean loss is as asked.
+        double leave = 1 / Options.LossBurst;
+        double enter = leave * Options.Loss / (1 - Options.Loss);
+        _inBurst = _inBurst ? random.NextDouble() >= leave : random.NextDouble() < enter;
+        return _inBurst;
+    }
+}

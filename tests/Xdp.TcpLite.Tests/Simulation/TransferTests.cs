@@ -1,0 +1,85 @@
+namespace Xdp.TcpLite.Tests.Simulation;
+
+public class TransferTests
+{
+    private const TcpEvents s_failures = TcpEvents.Reset | TcpEvents.TimedOut;
+
+    private static readonly LinkOptions s_clean = new();
+
+    /// <summary>Seeds a link; more when SIMULATION_SEEDS says so.</summary>
+    private static readonly int s_seeds = int.Parse(Environment.GetEnvironmentVariable("SIMULATION_SEEDS") ?? "3", System.Globalization.CultureInfo.InvariantCulture);
+
+    public static TheoryData<string, int, bool, bool> Cases()
+    {
+        var cases = new TheoryData<string, int, bool, bool>();
+        foreach (string link in new[] { "clean", "loss", "burst", "reorder", "duplicate", "corrupt", "bottleneck", "everything" })
+        {
+            for (int seed = 1; seed <= s_seeds; seed++)
+            {
+                cases.Add(link, seed, false, false);
+                cases.Add(link, seed, true, true);
+            }
+        }
+        return cases;
+    }
+
+    private static LinkOptions Link(string name) => name switch
+    {
+        "clean" => s_clean,
+        "loss" => s_clean with { Loss = 0.03 },
+        "burst" => s_clean with { Loss = 0.02, LossBurst = 4 },
+        "reorder" => s_clean with { Reorder = 0.05 },
+        "duplicate" => s_clean with { Duplicate = 0.05 },
+        "corrupt" => s_clean with { Corrupt = 0.02 },
+        "bottleneck" => s_clean with { Rate = 20_000_000, Buffer = 64 << 10 },
+        "everything" => s_clean with { Loss = 0.02, LossBurst = 3, Reorder = 0.02, Duplicate = 0.02, Corrupt = 0.01, Jitter = TimeSpan.FromMilliseconds(3), Rate = 50_000_000 },
+        _ => throw new ArgumentOutOfRangeException(nameof(name)),
+    };
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Transfer_BothWays_EveryByteArrivesOnceAndAllComesHome(string link, int seed, bool useFrames, bool ipv6)
+    {
+        var options = new TcpStackOptions { ForceHeap = !useFrames };
+        var network = new Network(seed, Link(link), client: options, server: options, ipv6: ipv6, completionLag: useFrames ? 3 : 0);
+        const long up = 1_500_000, down = 2_000_000;
+        TcpConnection opened = network.Connect(40000);
+        var client = new SimApplication(network.Client, opened, 1, 2, up) { UseFrames = useFrames };
+        SimApplication? server = null;
+
+        bool done = network.Run(() =>
+        {
+            if (server is null && network.Server.Stack.TryAccept(out TcpConnection? accepted))
+            {
+                server = new SimApplication(network.Server, accepted, 2, 1, down) { UseFrames = useFrames };
+                server.Step(accepted.TakeEvents());
+            }
+            Drain(network.Client, client);
+            Drain(network.Server, server);
+            return client.Closed && server is { Closed: true };
+        });
+
+        Assert.True(done, $"stalled at {network.Now}: client {opened.GetInfo(network.Now)}\nserver {server?.Connection.GetInfo(network.Now)}");
+        Assert.Equal((TcpEvents.None, TcpEvents.None), (client.Seen & s_failures, server!.Seen & s_failures));
+        Assert.Equal(down, client.Received);
+        Assert.Equal(up, server.Received);
+        network.Settle();
+        foreach (SimHost host in new[] { network.Client, network.Server })
+        {
+            Assert.Equal(0, host.Outstanding);
+            Assert.Equal(0, host.Stack.ConnectionCount);
+            Assert.Equal(0, host.Stack.TimeWaitCount);
+        }
+    }
+
+    private static void Drain(SimHost host, SimApplication? application)
+    {
+        while (host.Stack.TryTakeReady(out TcpConnection connection))
+        {
+            TcpEvents events = connection.TakeEvents();
+            if (application is not null)
+                application.Step(events);
+        }
+        application?.Step(TcpEvents.None);
+    }
+}
