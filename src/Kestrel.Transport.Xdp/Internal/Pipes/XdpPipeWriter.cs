@@ -81,9 +81,12 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     {
         lock (_lock)
         {
+            if (_closed && !_writerCompleted)
+                return;
             int room = _current is null ? 0 : _currentEnd - _current.End;
-            ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)bytes, (uint)room, nameof(bytes));
-            if (_closed || bytes == 0)
+            if ((uint)bytes > (uint)room)
+                throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was handed out.");
+            if (bytes == 0)
                 return;
             _current!.Length += bytes;
             _unflushedBytes += bytes;
@@ -143,6 +146,9 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
                 return;
             _writerCompleted = true;
             Commit();
+            if (_current is { } empty)
+                Release(empty);
+            _current = null;
         }
         if (exception is null)
             _connection.Signal(ConnectionWork.Output | ConnectionWork.Close);
@@ -223,13 +229,10 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Flushes the written blocks; true when the queue has to be told. Under the lock.</summary>
     private bool Commit()
     {
-        Block? current = _current;
-        _current = null;
-        if (current is { Length: 0 })
-        {
-            Release(current);
-            current = null;
-        }
+        // A block that holds nothing stays: its memory was handed out, and may be written to after the flush as well as before.
+        Block? current = _current is { Length: > 0 } written ? written : null;
+        if (current is not null)
+            _current = null;
         _unflushedBytes = 0;
         if (_closed)
         {
