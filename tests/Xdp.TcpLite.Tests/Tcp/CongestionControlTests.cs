@@ -112,12 +112,31 @@ public class CongestionControlTests
         control.OnRto(100 * Mss, default);
         Assert.Equal(Mss, control.Cwnd);
         Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
-        control.OnRto(Mss, default);
-        Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
         control.OnAck(Mss, s_rtt, s_rtt, default, true);
         Assert.Equal(2 * Mss, control.Cwnd);
         control.OnRecoveryExit(default);
         Assert.Equal(2 * Mss, control.Cwnd);
+    }
+
+    [Theory]
+    [InlineData(false, 0.5)]
+    [InlineData(true, 0.7)]
+    public void OnRto_InFastRecovery_HoldsTheThresholdAndAfterAnotherRtoLowersIt(bool cubic, double beta)
+    {
+        ICongestionControl control = Make(cubic);
+        control.SetCwnd(100 * Mss);
+        control.OnCongestion(100 * Mss, default);
+        control.SetCwnd(60 * Mss);
+        control.OnRto(90 * Mss, default);
+        Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
+        control.OnAck(9 * Mss, s_rtt, s_rtt, default, true);
+        control.OnRto(90 * Mss, default);
+        Assert.Equal((long)(10 * Mss * beta), control.Ssthresh);
+        Assert.Equal(Mss, control.Cwnd);
+        control.OnRecoveryExit(default);
+        Assert.Equal(Mss, control.Cwnd);
+        control.OnCongestion(40 * Mss, default);
+        Assert.Equal((long)(40 * Mss * beta), control.Ssthresh);
     }
 
     [Theory]

@@ -221,6 +221,9 @@ public class PacketParserTests
         byte[] frame = s_v4.Build();
         frame.AsSpan(0, 6).Fill(0xff);
         Assert.Equal(DropReason.BadDestinationAddress, Parse(frame));
+        frame = s_v4.Build();
+        frame[6] |= 1;
+        Assert.Equal(DropReason.BadSourceAddress, Parse(frame));
     }
 
     // ---- IPv4

@@ -91,4 +91,84 @@ public class SegmentWriterTests
         var buffer = new byte[122];
         Assert.Equal(0, SegmentWriter.Write(buffer, 122, 0, template, new SegmentFields { HasTimestamps = true, Sack = Blocks(3) }));
     }
+
+    [Fact]
+    public void Write_RandomSegments_ComeBackAsTheyWere()
+    {
+        var random = new Random(10);
+        for (int i = 0; i < 20_000; i++)
+        {
+            SegmentFields fields = RandomFields(random);
+            var builder = new SegmentBuilder
+            {
+                Flow = random.Next(2) == 0 ? SegmentBuilder.FlowV4 : SegmentBuilder.FlowV6,
+                Fields = fields,
+                Payload = new byte[random.Next(50)],
+                Padding = random.Next(10),
+            };
+            byte[] frame = builder.Build();
+            Assert.Equal(DropReason.None, PacketParserTests.Parse(frame, out Packet packet));
+            Assert.Equal(fields.Seq, packet.Seq);
+            Assert.Equal(fields.Ack, packet.Ack);
+            Assert.Equal(fields.Flags, packet.Flags);
+            Assert.Equal(fields.Window, packet.Window);
+            Assert.Equal(fields.Ecn, packet.Ecn);
+            Assert.Equal(fields.HasTimestamps, packet.HasTimestamps);
+            Assert.Equal(fields.HasTimestamps ? (fields.TsVal, fields.TsEcr) : (0, 0), (packet.TsVal, packet.TsEcr));
+            Assert.Equal(packet.IsSyn ? fields.Mss : 0, packet.Mss);
+            Assert.Equal(packet.IsSyn && fields.HasWindowScale, packet.HasWindowScale);
+            Assert.Equal(packet.IsSyn && fields.HasWindowScale ? fields.WindowScale : 0, packet.WindowScale);
+            Assert.Equal(packet.IsSyn && fields.SackPermitted, packet.SackPermitted);
+            Assert.Equal(builder.Payload.Length, packet.PayloadLength);
+            int options = packet.PayloadStart - builder.TcpStart - 20;
+            Assert.Equal(SegmentWriter.OptionsLength(fields), options);
+            Assert.True(packet.Sack.Count == fields.Sack.Count || options + 8 > 40);
+            for (int n = 0; n < packet.Sack.Count; n++)
+                Assert.Equal(fields.Sack[n], packet.Sack[n]);
+        }
+    }
+
+    private static SegmentFields RandomFields(Random random)
+    {
+        uint Word() => (uint)random.NextInt64(1L << 32);
+        bool Coin() => random.Next(2) == 0;
+        var fields = new SegmentFields
+        {
+            Seq = new SeqNumber(Word()),
+            Ack = new SeqNumber(Word()),
+            Flags = (TcpFlags)random.Next(256),
+            Window = (ushort)Word(),
+            Ecn = (byte)random.Next(4),
+            IpId = (ushort)Word(),
+            Mss = Coin() ? (ushort)Word() : (ushort)0,
+            HasWindowScale = Coin(),
+            WindowScale = (byte)random.Next(15),
+            SackPermitted = Coin(),
+            HasTimestamps = Coin(),
+            TsVal = Word(),
+            TsEcr = Word(),
+        };
+        for (int i = random.Next(5); i > 0; i--)
+            fields.Sack.Add(new SeqNumber(Word()), new SeqNumber(Word()));
+        return fields;
+    }
+
+    [Fact]
+    public void WriteAndParse_DoNotAllocate()
+    {
+        var buffer = new byte[2048];
+        SegmentFields fields = RandomFields(new Random(11));
+        long allocated = 0;
+        for (int round = 0; round < 2; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int i = 0; i < 100; i++)
+            {
+                int start = SegmentWriter.Write(buffer, 256, i, s_template, fields);
+                PacketParser.Parse(buffer.AsSpan(start, 256 + i - start), acceptPartialChecksum: i % 2 == 0, out _);
+            }
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        }
+        Assert.Equal(0, allocated);
+    }
 }
