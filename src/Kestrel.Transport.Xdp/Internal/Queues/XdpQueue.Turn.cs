@@ -186,7 +186,7 @@ internal sealed partial class XdpQueue
     {
         while (_stack.TryAccept(out TcpConnection? accepted))
             Accept(accepted);
-        while (_stack.TryTakeReady(out TcpConnection ready))
+        while (_stack.TryTakeReady(out TcpConnection? ready))
         {
             TcpEvents events = ready.TakeEvents();
             // Connections that ended before they were accepted have no host's side.
