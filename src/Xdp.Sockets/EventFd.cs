@@ -43,5 +43,23 @@ public sealed unsafe class EventFd : IDisposable
         return XskNative.read(Handle, &count, sizeof(ulong)) == sizeof(ulong) ? count : 0;
     }
 
+    /// <summary>Sleeps until it is signalled or the time is over; nothing else wakes it, packets neither.</summary>
+    /// <param name="timeout">Steps of 100 ns; zero only looks; negative (<see cref="Timeout.InfiniteTimeSpan"/>) is for ever.</param>
+    /// <returns>True when it is signalled; it stays so until <see cref="Drain"/>.</returns>
+    public bool Wait(TimeSpan timeout)
+    {
+        XskNative.pollfd poll = new() { fd = Descriptor, events = XskNative.POLLIN };
+        XskNative.timespec time = default;
+        if (timeout > TimeSpan.Zero)
+        {
+            (long seconds, long ticks) = Math.DivRem(timeout.Ticks, TimeSpan.TicksPerSecond);
+            time.tv_sec = seconds;
+            time.tv_nsec = ticks * TimeSpan.NanosecondsPerTick;
+        }
+        int ready = XskNative.ppoll(&poll, 1, timeout < TimeSpan.Zero ? null : &time, null);
+        GC.KeepAlive(this);
+        return ready > 0;
+    }
+
     public void Dispose() => Handle.Dispose();
 }

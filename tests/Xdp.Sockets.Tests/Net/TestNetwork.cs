@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Xdp.Sockets.Tests.Net;
 
@@ -49,8 +50,8 @@ internal sealed partial class TestNetwork : IDisposable
         {
             try
             {
-                using FileStream ns = File.OpenRead($"/run/netns/{Name}");
-                if (SetNs((int)ns.SafeFileHandle.DangerousGetHandle(), CLONE_NEWNET) != 0)
+                using SafeFileHandle ns = File.OpenHandle($"/run/netns/{Name}");
+                if (SetNs((int)ns.DangerousGetHandle(), CLONE_NEWNET) != 0)
                     throw new InvalidOperationException($"setns: errno {Marshal.GetLastPInvokeError()}");
                 result = action();
             }

@@ -5,7 +5,7 @@ namespace Xdp.Sockets.Tests.Support;
 /// <summary>libc as the tests use it: packet sockets, bpf(2), limits and capabilities.</summary>
 internal static class TestNative
 {
-    internal const int AF_PACKET = 17, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
+    internal const int AF_PACKET = 17, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_SNDBUF = 7, SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
     internal const int RLIMIT_MEMLOCK = 8;
     internal const int CAP_NET_RAW = 13, CAP_IPC_LOCK = 14;
 
@@ -17,6 +17,9 @@ internal static class TestNative
 
     [DllImport("libc", SetLastError = true)]
     internal static extern int setsockopt(int fd, int level, int name, byte[] value, int length);
+
+    [DllImport("libc", SetLastError = true)]
+    internal static extern int getsockopt(int fd, int level, int name, byte[] value, ref int length);
 
     [DllImport("libc", SetLastError = true)]
     internal static extern nint recv(int fd, byte[] buffer, nint length, int flags);

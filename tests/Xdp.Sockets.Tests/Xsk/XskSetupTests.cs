@@ -228,6 +228,43 @@ public class XskSetupTests
     }
 
     [SkippableFact]
+    public void Dispose_UmemForgotten_MemoryOutlivesTheKernelsDeferredWork()
+    {
+        using VethPair pair = VethPair.Create();
+        WeakReference array = OpenAndDispose();
+        Assert.True(IsAlive(), "the heap had the frames back while the kernel may still write to them");
+        Assert.True(SpinWait.SpinUntil(() => !IsAlive(), TimeSpan.FromSeconds(20)), "the frames leak");
+
+        bool IsAlive()
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            GC.Collect();
+            return array.IsAlive;
+        }
+
+        [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+        WeakReference OpenAndDispose()
+        {
+            using Umem umem = SmallUmem();
+            using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near));
+            return new WeakReference(umem.Array);
+        }
+    }
+
+    [SkippableFact]
+    public void Create_SendBuffer_HoldsWhatTheCompletionRingHolds()
+    {
+        Require.Root();
+        using Umem umem = SmallUmem();
+        using Xsk xsk = Xsk.Create(umem, XskFixtures.Options(1, txRingSize: 1024));
+        byte[] value = new byte[4];
+        int length = value.Length;
+        TestNative.Check(TestNative.getsockopt(xsk.FileDescriptor, TestNative.SOL_SOCKET, TestNative.SO_SNDBUF, value, ref length), "getsockopt");
+        Assert.True(BitConverter.ToInt32(value) >= 2048 * 3072);
+    }
+
+    [SkippableFact]
     public void Collect_OnlyARingIsHeld_ItsMemoryStays()
     {
         using VethPair pair = VethPair.Create();

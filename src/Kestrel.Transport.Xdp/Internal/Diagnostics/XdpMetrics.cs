@@ -1,0 +1,165 @@
+using System.Diagnostics.Metrics;
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Xdp.Sockets;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// What a user loses sight of when the kernel no longer has the sockets. Everything is read when it is collected; the data path only counts. Connections, requests
+/// and TLS are Kestrel's own metrics.
+/// </summary>
+internal sealed class XdpMetrics : IDisposable
+{
+    private const string MeterName = "Kestrel.Transport.Xdp";
+
+    private static readonly FrameState[] States = Enum.GetValues<FrameState>();
+
+    private readonly XdpTransportFactory _factory;
+    private readonly Meter _meter;
+    private long _companionAccepts;
+
+    internal XdpMetrics(IMeterFactory meters, XdpTransportFactory factory)
+    {
+        _factory = factory;
+        _meter = meters.Create(new MeterOptions(MeterName));
+        Counter("kestrel.xdp.packets", "{packet}", "Packets through the AF_XDP sockets.", static (q, add) =>
+        {
+            add(q.Counters.PacketsReceived, "network.io.direction", "receive");
+            add(q.Counters.PacketsSent, "network.io.direction", "transmit");
+        });
+        Counter("kestrel.xdp.io", "By", "Bytes through the AF_XDP sockets, Ethernet headers included.", static (q, add) =>
+        {
+            add(q.Counters.BytesReceived, "network.io.direction", "receive");
+            add(q.Counters.BytesSent, "network.io.direction", "transmit");
+        });
+        Counter("kestrel.xdp.turns", "{turn}", "Turns of the queue, by who ran them.", static (q, add) =>
+        {
+            add(q.Counters.Turns - q.Counters.PosterTurns, "kestrel.xdp.runner", "worker");
+            add(q.Counters.PosterTurns, "kestrel.xdp.runner", "application");
+        });
+        Counter("kestrel.xdp.kicks", "{call}", "Calls to the kernel to send.", static (q, add) =>
+        {
+            add(q.Counters.Kicks - q.Counters.KickFailures, "kestrel.xdp.result", "ok");
+            add(q.Counters.KickFailures, "kestrel.xdp.result", "again");
+        });
+        Counter("kestrel.xdp.wakeups", "{wakeup}", "Ends of the worker's sleeps, and signals that were written to end one.", static (q, add) =>
+        {
+            add(q.Counters.Wakes, "kestrel.xdp.kind", "sleep");
+            add(q.Signals, "kestrel.xdp.kind", "signal");
+        });
+        Counter("kestrel.xdp.gathers", "{sleep}", "Sleeps through the answers of a batch, by whether they all came in time.", static (q, add) =>
+        {
+            add(q.Gathered, "kestrel.xdp.result", "complete");
+            add(q.GatheringGivenUp, "kestrel.xdp.result", "incomplete");
+        });
+        Counter("kestrel.xdp.segments.moved", "{segment}", "Segments that arrived at another queue than their connection's.", static (q, add) =>
+        {
+            add(q.Counters.Moved, "kestrel.xdp.result", "passed_on");
+            add(q.Counters.MovedDropped, "kestrel.xdp.result", "dropped");
+            add(q.Counters.Refused, "kestrel.xdp.result", "unknown");
+        });
+        Counter("kestrel.xdp.socket.drops", "{packet}", "Packets that the AF_XDP socket dropped or refused, as the kernel counts them.", static (q, add) =>
+        {
+            XskStatistics kernel = q.Statistics;
+            add((long)kernel.RxDropped, "kestrel.xdp.reason", "rx_dropped");
+            add((long)kernel.RxRingFull, "kestrel.xdp.reason", "rx_ring_full");
+            add((long)kernel.RxFillRingEmpty, "kestrel.xdp.reason", "fill_ring_empty");
+            add((long)kernel.RxInvalidDescriptors, "kestrel.xdp.reason", "rx_invalid_descriptor");
+            add((long)kernel.TxInvalidDescriptors, "kestrel.xdp.reason", "tx_invalid_descriptor");
+        });
+        Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
+        Counter("kestrel.xdp.turns.stalled", "{turn}", "Turns that ran for more than half a second.", static (q, add) => add(q.Counters.StalledTurns, null, null));
+        Gauge("kestrel.xdp.connections", "{connection}", "Connections in the queue's TCP stack, by state.", static (q, add) =>
+        {
+            (int established, int halfOpen, int timeWait) = q.StackCounts;
+            add(established, "kestrel.xdp.state", "open");
+            add(halfOpen, "kestrel.xdp.state", "half_open");
+            add(timeWait, "kestrel.xdp.state", "time_wait");
+        });
+        Gauge("kestrel.xdp.frames", "{frame}", "Frames of the queue's UMEM, by who has them.", static (q, add) =>
+        {
+            int[] counts = q.Frames.CountByState();
+            foreach (FrameState state in States)
+                add(counts[(int)state], "kestrel.xdp.state", Name(state));
+        });
+        Gauge("kestrel.xdp.ring.entries", "{entry}", "Entries that the kernel has not taken yet.", static (q, add) =>
+        {
+            add(q.FillPending, "kestrel.xdp.ring", "fill");
+            add(q.TransmitPending, "kestrel.xdp.ring", "tx");
+        });
+        _meter.CreateObservableCounter("kestrel.xdp.steering", Steering, "{packet}", "Packets that the XDP program judged, by verdict.");
+        _meter.CreateObservableCounter("kestrel.xdp.companion.accepted", () => Interlocked.Read(ref _companionAccepts), "{connection}", "Connections accepted by companion sockets.");
+    }
+
+    private delegate void Add(long value, string? tag, string? tagValue);
+
+    /// <summary>A companion socket has accepted a connection. Any thread.</summary>
+    internal void CompanionAccepted() => Interlocked.Increment(ref _companionAccepts);
+
+    public void Dispose() => _meter.Dispose();
+
+    private void Counter(string name, string unit, string description, Action<XdpQueue, Add> read) =>
+        _meter.CreateObservableCounter(name, () => Collect(read), unit, description);
+
+    private void Gauge(string name, string unit, string description, Action<XdpQueue, Add> read) =>
+        _meter.CreateObservableUpDownCounter(name, () => Collect(read), unit, description);
+
+    private List<Measurement<long>> Collect(Action<XdpQueue, Add> read)
+    {
+        var measurements = new List<Measurement<long>>();
+        foreach (XdpQueue queue in _factory.Engines.SelectMany(static e => e.Queues))
+        {
+            KeyValuePair<string, object?> device = new("network.interface.name", queue.Settings.InterfaceName);
+            KeyValuePair<string, object?> number = new("kestrel.xdp.queue", queue.Settings.QueueId);
+            read(queue, (value, tag, tagValue) => measurements.Add(
+                tag is null ? new(value, device, number) : new(value, device, number, new(tag, tagValue))));
+        }
+        return measurements;
+    }
+
+    private List<Measurement<long>> Steering()
+    {
+        var measurements = new List<Measurement<long>>();
+        foreach (XdpEngine engine in _factory.Engines)
+        {
+            if (engine.ReadSteering() is not { } counters)
+                continue;
+            foreach ((string verdict, ulong value) in Verdicts(counters))
+                measurements.Add(new((long)value, new("network.interface.name", engine.InterfaceName), new("kestrel.xdp.verdict", verdict)));
+        }
+        return measurements;
+    }
+
+    private static IEnumerable<(string Verdict, ulong Value)> Verdicts(SteeringCounters c) =>
+    [
+        ("pass_not_our_mac", c.PassNotOurMac),
+        ("pass_not_tcp", c.PassNotTcp),
+        ("pass_malformed", c.PassMalformed),
+        ("pass_later_fragment", c.PassLaterFragment),
+        ("pass_no_endpoint", c.PassNoEndpoint),
+        ("pass_off", c.PassOff),
+        ("pass_kernel_owned", c.PassKernelOwned),
+        ("pass_syn_drain", c.PassSynDrain),
+        ("pass_syn_no_xsk", c.PassSynNoXsk),
+        ("pass_icmp_kernel_owned", c.PassIcmpKernelOwned),
+        ("pass_icmp_no_xsk", c.PassIcmpNoXsk),
+        ("drop_source", c.DropSource),
+        ("drop_fragment", c.DropFragment),
+        ("drop_no_xsk", c.DropNoXsk),
+        ("drop_syn_rate", c.DropSynRate),
+        ("redirect_syn", c.RedirectSyn),
+        ("redirect_segment", c.RedirectSegment),
+        ("redirect_icmp", c.RedirectIcmp),
+    ];
+
+    private static string Name(FrameState state) => state switch
+    {
+        FrameState.Free => "free",
+        FrameState.Fill => "fill",
+        FrameState.Rx => "rx",
+        FrameState.Application => "application",
+        FrameState.Writing => "writing",
+        _ => "send_queue",
+    };
+}

@@ -1,0 +1,96 @@
+using System.Buffers;
+using System.Collections.Concurrent;
+using System.Net;
+using System.Threading.Channels;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// One listener's side in the engines: which addresses and port are its own, what its connections are made with, and where they go. Several engines, and every
+/// queue of each, have it as the owner of their listening endpoints. Any thread.
+/// </summary>
+internal sealed class EndpointBinding
+{
+    private static readonly bool FinOnError =
+        AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out bool fin) && fin;
+
+    private readonly ChannelWriter<ConnectionContext> _accepted;
+    private readonly MemoryPool<byte> _pool;
+    private readonly ILogger _logger;
+    private readonly TransportSettings _settings;
+    private readonly ConcurrentDictionary<XdpQueue, XdpConnectionSettings> _perQueue = new();
+    private int _connections;
+    private volatile bool _draining;
+
+    internal EndpointBinding(
+        IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, MemoryPool<byte> pool, ILogger logger)
+    {
+        EndPoint = endpoint;
+        _settings = settings;
+        _accepted = accepted;
+        _pool = pool;
+        _logger = logger;
+    }
+
+    /// <summary>As bound, port 0 resolved.</summary>
+    internal IPEndPoint EndPoint { get; }
+
+    /// <summary>Takes no new connections; those it has go on.</summary>
+    internal bool IsDraining => _draining;
+
+    /// <summary>Connections that a stack still has.</summary>
+    internal int Connections => Volatile.Read(ref _connections);
+
+    internal void Drain() => _draining = true;
+
+    /// <summary>An IPv6 wildcard takes IPv4 too, and then shows IPv4 addresses in mapped form.</summary>
+    internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any);
+
+    /// <summary>Is a segment to this address of a steered interface the endpoint's?</summary>
+    internal bool Covers(IPAddress local) =>
+        IsDualMode
+        || (EndPoint.Address.Equals(IPAddress.Any) && local.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork)
+        || EndPoint.Address.Equals(local)
+        || (EndPoint.Address.IsIPv4MappedToIPv6 && EndPoint.Address.MapToIPv4().Equals(local));
+
+    /// <summary>Counts a connection that is about to be made; false when the endpoint takes none any more.</summary>
+    internal bool TryBeginConnection()
+    {
+        if (_draining)
+            return false;
+        Interlocked.Increment(ref _connections);
+        return true;
+    }
+
+    internal void EndConnection() => Interlocked.Decrement(ref _connections);
+
+    internal XdpConnection CreateConnection(XdpQueue queue, TcpConnection tcp) =>
+        new(queue, tcp, _perQueue.GetOrAdd(queue, static (q, self) => self.SettingsFor(q), this));
+
+    /// <summary>Hands a connection to the listener; ends it when there is none any more.</summary>
+    internal void Accepted(XdpConnection connection)
+    {
+        if (!_accepted.TryWrite(connection))
+            connection.Abort(new ConnectionAbortedException("The listener was closed before the connection was accepted."));
+    }
+
+    internal void Forget(XdpQueue queue) => _perQueue.TryRemove(queue, out _);
+
+    private XdpConnectionSettings SettingsFor(XdpQueue queue) => new()
+    {
+        MaxReadBufferSize = _settings.MaxReadBufferSize,
+        MaxWriteBufferSize = _settings.MaxWriteBufferSize,
+        InlineScheduling = _settings.Inline,
+        MemoryPool = _pool,
+        Logger = _logger,
+        MapIPv4 = IsDualMode,
+        ScopeId = queue.Settings.InterfaceIndex,
+        InterfaceName = queue.Settings.InterfaceName,
+        QueueId = queue.Settings.QueueId,
+        BindMode = queue.IsZeroCopy ? "zero-copy" : "copy",
+        FinOnError = FinOnError,
+    };
+}

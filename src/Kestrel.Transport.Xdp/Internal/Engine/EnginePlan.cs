@@ -1,0 +1,59 @@
+using System.Net;
+using Microsoft.Extensions.Logging;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>The engines that are to serve one endpoint, and what came of it.</summary>
+internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required)
+{
+    // One entry for each engine; null is success.
+    private readonly string?[] _failures = new string?[engines.Count];
+
+    /// <summary>At least one interface serves the endpoint.</summary>
+    internal bool IsServed => engines.Count > 0 && _failures.Any(f => f is null);
+
+    internal void Prepare()
+    {
+        for (int i = 0; i < engines.Count; i++)
+            _failures[i] = engines[i].Prepare();
+    }
+
+    internal void Activate(EndpointBinding binding)
+    {
+        for (int i = 0; i < engines.Count; i++)
+            _failures[i] = engines[i].Activate(binding);
+    }
+
+    internal void Drain(EndpointBinding binding)
+    {
+        foreach (XdpEngine engine in engines)
+            engine.Drain(binding);
+    }
+
+    /// <exception cref="XdpUnavailableException">An interface that was named, or all of those that were chosen, cannot serve, and must.</exception>
+    internal void ThrowIfRequired(IPEndPoint endpoint)
+    {
+        if (required && (!IsServed || (namedInterfaces && _failures.Any(f => f is not null))))
+            throw new XdpUnavailableException($"{endpoint} cannot be served over AF_XDP, which is required (XdpTransportOptions.Required): {Reason}.");
+    }
+
+    internal void Log(ILogger logger, IPEndPoint endpoint)
+    {
+        if (!IsServed)
+        {
+            XdpLog.FallBack(logger, endpoint, Reason);
+            return;
+        }
+        for (int i = 0; i < engines.Count; i++)
+        {
+            if (_failures[i] is { } failure)
+                XdpLog.PartialFallBack(logger, endpoint, engines[i].InterfaceName, failure);
+            else
+                XdpLog.Serving(logger, endpoint, engines[i].InterfaceName, engines[i].Modes);
+        }
+    }
+
+    private string Reason => (reason ?? string.Join("; ", engines.Zip(_failures)
+        .Where(e => e.Second is not null)
+        .Select(e => e.Second!.Contains(e.First.InterfaceName, StringComparison.Ordinal) ? e.Second : $"{e.First.InterfaceName}: {e.Second}"))).TrimEnd('.');
+}

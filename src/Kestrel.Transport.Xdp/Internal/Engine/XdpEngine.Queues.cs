@@ -1,0 +1,159 @@
+using System.Collections.Concurrent;
+using Xdp.Sockets;
+using Xdp.Sockets.Net;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+// The queues of the interface: opened together, closed together, replaced one by one when they fail.
+internal sealed partial class XdpEngine
+{
+    private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
+    private volatile XdpQueue[] _queues = [];
+
+    /// <summary>The queues that are open. Any thread.</summary>
+    internal IReadOnlyList<XdpQueue> Queues => _queues;
+
+    public int QueueCount => _queues.Length;
+
+    public XdpQueue? Next(XdpQueue queue)
+    {
+        XdpQueue[] queues = _queues;
+        int index = Array.IndexOf(queues, queue);
+        return index < 0 || queues.Length < 2 ? null : queues[(index + 1) % queues.Length];
+    }
+
+    public void Failed(XdpQueue queue, string reason)
+    {
+        _failed.Enqueue((queue, reason));
+        _changed.Set();
+    }
+
+    // Every queue of the NIC has a socket, so nothing arrives that only the companion could take.
+    private bool AllQueuesServed => _device is { } device && _queues.Length >= device.RxQueues;
+
+    /// <summary>Opens what is not open. False when not one queue is.</summary>
+    private bool OpenQueues()
+    {
+        NetworkInterfaceInfo device = _device!;
+        int[] numbers = [.. _settings.Options.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, Steering.SteeringProgram.MaxQueues))];
+        var queues = new List<XdpQueue>(_queues);
+        int[] missing = [.. numbers.Where(n => queues.All(q => q.Settings.QueueId != n))];
+        string? refusal = null;
+        for (int i = 0; i < missing.Length; i++)
+        {
+            try
+            {
+                queues.Add(OpenQueue(device, missing[i], missing.Length - i));
+            }
+            catch (Exception e) when (e is XdpException or PlatformNotSupportedException or ArgumentException or OutOfMemoryException)
+            {
+                refusal = $"queue {missing[i]}: {e.Message}";
+                XdpLog.QueueRefused(_logger, InterfaceName, missing[i], e.Message);
+            }
+        }
+        if (queues.Count == 0)
+        {
+            TakeDown(refusal ?? "it has no queues");
+            return false;
+        }
+        _queues = [.. queues];
+        foreach (XdpQueue queue in queues.Where(q => missing.Contains(q.Settings.QueueId)))
+        {
+            ListenOn(queue);
+            queue.Start();
+            _program!.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);
+        }
+        Failure = null;
+        return true;
+    }
+
+    private XdpQueue OpenQueue(NetworkInterfaceInfo device, int number, int sharers)
+    {
+        XdpTransportOptions options = _settings.Options;
+        if (number >= device.RxQueues)
+            throw new ArgumentException($"{InterfaceName} has {device.RxQueues} receive queues, numbered from 0");
+        int wanted = options.FramesPerQueue ?? 2 * options.ReceiveRingSize;
+        int frames = _registry.Frames.Take(wanted, sharers, options.MemoryBudget);
+        if (frames == 0)
+            throw new ArgumentException($"MemoryBudget ({options.MemoryBudget >> 20} MiB, {_registry.Frames.Used >> 20} in use) leaves no frames for it");
+        try
+        {
+            return new XdpQueue(this, SettingsFor(device, number, frames), _registry.Blocks, _logger);
+        }
+        catch
+        {
+            _registry.Frames.Return(frames);
+            throw;
+        }
+    }
+
+    private QueueSettings SettingsFor(NetworkInterfaceInfo device, int number, int frames) => new()
+    {
+        InterfaceName = InterfaceName,
+        InterfaceIndex = device.Index,
+        QueueId = number,
+        Mtu = device.Mtu,
+        AcceptPartialChecksum = device.IsLoopback || device.Kind is "veth" or "tun",
+        FrameCount = frames,
+        ReceiveRingSize = _settings.Options.ReceiveRingSize,
+        TransmitRingSize = _settings.Options.TransmitRingSize,
+        BindMode = _settings.Options.BindMode switch
+        {
+            BindMode.ZeroCopy => global::Xdp.Sockets.BindMode.ZeroCopy,
+            BindMode.Copy => global::Xdp.Sockets.BindMode.Copy,
+            _ => global::Xdp.Sockets.BindMode.Auto,
+        },
+        BusySpin = _settings.Options.BusySpin,
+        Inline = _settings.Inline,
+        Backlog = _settings.Backlog,
+        NoDelay = _settings.NoDelay,
+        ReceiveBufferMax = _settings.Options.ReceiveBufferMax,
+        SendBufferMax = _settings.Options.SendBufferMax,
+        Secret = _registry.Secret,
+    };
+
+    private void CloseQueues()
+    {
+        XdpQueue[] queues = _queues;
+        _queues = [];
+        foreach (XdpQueue queue in queues)
+            CloseQueue(queue);
+    }
+
+    private void CloseQueue(XdpQueue queue)
+    {
+        queue.Stop();
+        _registry.Frames.Return(queue.Settings.FrameCount);
+        foreach (EndpointBinding binding in _bindings)
+            binding.Forget(queue);
+    }
+
+    private void ReplaceFailedQueues()
+    {
+        bool any = false;
+        while (_failed.TryDequeue(out var failed))
+        {
+            if (!_queues.Contains(failed.Queue))
+                continue;
+            XdpLog.QueueFailed(_logger, InterfaceName, failed.Queue.Settings.QueueId, failed.Reason);
+            _program?.ClearXsk(failed.Queue.Settings.QueueId);
+            _queues = [.. _queues.Where(q => q != failed.Queue)];
+            CloseQueue(failed.Queue);
+            any = true;
+        }
+        if (any)
+        {
+            Reconcile();
+            _nextAttempt = Environment.TickCount64 + (long)RetryAfter.TotalMilliseconds;
+            _incomplete = true;
+        }
+        else if (_incomplete && _program is not null && Environment.TickCount64 >= _nextAttempt)
+        {
+            _incomplete = false;
+            if (OpenQueues())
+                Reconcile();
+        }
+    }
+
+    private bool _incomplete;
+}

@@ -1,0 +1,269 @@
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Microsoft.Extensions.Logging;
+using Xdp.Sockets;
+using Xdp.Sockets.Bpf;
+using Xdp.Sockets.Net;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// One interface: the XDP program on it, a queue for each of the NIC's, and the endpoints of all listeners that it serves. It always knows what should be
+/// (the bindings) and works towards it (<see cref="Reconcile"/>): at every change, when the network changes, and from time to time, on a thread of its own that
+/// stays in the interface's network namespace. So an interface that is missing, busy or refused at start is taken later, without anybody asking.
+/// <para>
+/// Order at start: <see cref="Prepare"/> (program attached, no endpoint in it) → the listener binds its companion → <see cref="Activate"/> (sockets, then the endpoint,
+/// mixed) → the companion listens. At the end: <see cref="Drain"/> → the companion closes → connections finish → <see cref="Close"/>.
+/// All of it under one lock, from any thread, and never from within a queue's turn.
+/// </para>
+/// </summary>
+internal sealed partial class XdpEngine : IQueueOwner
+{
+    private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(250);
+
+    // Between two attempts to take an interface that refused.
+    private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(2);
+
+    // A blocked turn stops the queue's acknowledgements; peers retransmit after 200 ms and more.
+    private static readonly TimeSpan StallAfter = TimeSpan.FromMilliseconds(500);
+
+    private readonly EngineRegistry _registry;
+    private readonly TransportSettings _settings;
+    private readonly ILogger _logger;
+    private readonly Lock _gate = new();
+    private readonly AutoResetEvent _changed = new(false);
+    private readonly Thread _control;
+    private readonly List<EndpointBinding> _bindings = [];
+    private NetworkWatcher? _watcher;
+    private NetworkInterfaceInfo? _device;
+    private SteeringProgram? _program;
+    private long _nextAttempt;
+    private volatile bool _networkChanged;
+    private volatile bool _stopping;
+
+    internal XdpEngine(
+        EngineRegistry registry, (ulong Namespace, string Interface) key, FlowDirectory flows, TransportSettings settings, ILogger logger)
+    {
+        _registry = registry;
+        _settings = settings;
+        _logger = logger;
+        Key = key;
+        Flows = flows;
+        _control = new Thread(Control) { IsBackground = true, Name = $"xdp {key.Interface} control" };
+        _control.Start();
+    }
+
+    internal (ulong Namespace, string Interface) Key { get; }
+
+    internal string InterfaceName => Key.Interface;
+
+    public FlowDirectory Flows { get; }
+
+    /// <summary>Why the interface is not served; null when it is.</summary>
+    internal string? Failure { get; private set; } = "it has not been tried";
+
+    internal XdpAttachMode AttachMode { get; private set; }
+
+    /// <summary>Reads "native, copy, 2 queues".</summary>
+    internal string Modes => $"{(AttachMode == XdpAttachMode.Generic ? "generic" : "native")}, {(_queues.All(q => q.IsZeroCopy) ? "zero-copy" : "copy")}, "
+        + (_queues.Length == 1 ? "1 queue" : $"{_queues.Length} queues");
+
+    /// <summary>Attaches the program, waiting up to two seconds for a predecessor's. No segment changes its way yet. Returns <see cref="Failure"/>.</summary>
+    internal string? Prepare()
+    {
+        lock (_gate)
+        {
+            if (_program is null && !_stopping)
+                TryAttach(XdpLink.BusyRetry);
+            return Failure;
+        }
+    }
+
+    /// <summary>Serves the binding's endpoint from now on, or as soon as that is possible. Returns <see cref="Failure"/>.</summary>
+    internal string? Activate(EndpointBinding binding)
+    {
+        lock (_gate)
+        {
+            _bindings.Add(binding);
+            if (_program is not null && OpenQueues())
+                Reconcile();
+            return Failure;
+        }
+    }
+
+    /// <summary>New connections to the binding's endpoint are the kernel's; those that are open go on, until the binding has none.</summary>
+    internal void Drain(EndpointBinding binding)
+    {
+        lock (_gate)
+        {
+            binding.Drain();
+            Reconcile();
+        }
+    }
+
+    /// <summary>Takes everything down. Connections that are left end.</summary>
+    internal void Close()
+    {
+        _stopping = true;
+        _changed.Set();
+        _control.Join();
+        lock (_gate)
+        {
+            TakeDown("it was closed");
+            _watcher?.Dispose();
+            _watcher = null;
+        }
+        _changed.Dispose();
+    }
+
+    internal SteeringCounters? ReadSteering()
+    {
+        lock (_gate)
+            return _program?.ReadCounters();
+    }
+
+    private void Control()
+    {
+        while (!_stopping)
+        {
+            _changed.WaitOne(Tick);
+            if (_stopping)
+                return;
+            try
+            {
+                lock (_gate)
+                    Maintain();
+            }
+            catch (Exception e) when (e is not OutOfMemoryException)
+            {
+                XdpLog.ControlFailed(_logger, InterfaceName, e);
+            }
+        }
+    }
+
+    private void Maintain()
+    {
+        if (_watcher is null)
+        {
+            _watcher = new NetworkWatcher(OnNetworkChanged);
+            _networkChanged = true;
+        }
+        if (_networkChanged)
+        {
+            _networkChanged = false;
+            OnDeviceChanged(NetworkInterfaceInfo.Get(InterfaceName));
+        }
+        ForgetEnded();
+        ReplaceFailedQueues();
+        if (_bindings.Count > 0 && (_program is null || _queues.Length == 0) && Environment.TickCount64 >= _nextAttempt)
+            TryUpgrade();
+        PromoteQuietEndpoints();
+        WatchTurns();
+    }
+
+    // On the watcher's thread, which must not wait.
+    private void OnNetworkChanged(NetworkChange change)
+    {
+        _networkChanged = true;
+        _changed.Set();
+    }
+
+    private void OnDeviceChanged(NetworkInterfaceInfo? device)
+    {
+        if (_program is null)
+        {
+            if (device is { IsUp: true })
+                _nextAttempt = 0;
+            return;
+        }
+        if (device is null || device.Index != _device!.Index)
+        {
+            TakeDown($"the interface {InterfaceName} is gone");
+            XdpLog.InterfaceLost(_logger, InterfaceName, Failure!);
+            return;
+        }
+        if (!device.Mac.Equals(_device.Mac))
+            _program.SetMacs([device.Mac]);
+        _device = device;
+        Reconcile();
+    }
+
+    private bool TryAttach(TimeSpan busyRetry)
+    {
+        _nextAttempt = Environment.TickCount64 + (long)RetryAfter.TotalMilliseconds;
+        SteeringProgram? program = null;
+        try
+        {
+            _device = NetworkInterfaceInfo.Get(InterfaceName);
+            if (_device is null)
+                return Refuse($"there is no interface {InterfaceName}");
+            if (!_device.IsUp)
+                return Refuse($"the interface {InterfaceName} is down");
+            program = SteeringProgram.Load();
+            program.SetMacs([_device.Mac]);
+            program.SetAllowedSources([.. _settings.Options.AllowedSources]);
+            program.SetDeniedSources([.. _settings.Options.DeniedSources]);
+            (AttachMode, _) = program.Attach(_device.Index, ToSockets(_settings.Options.AttachMode), busyRetry);
+            _program = program;
+            Failure = null;
+            return true;
+        }
+        catch (Exception e) when (e is XdpException or PlatformNotSupportedException or DllNotFoundException or EntryPointNotFoundException or ArgumentException)
+        {
+            program?.Dispose();
+            return Refuse(e.Message);
+        }
+    }
+
+    private void TryUpgrade()
+    {
+        if ((_program is not null || TryAttach(TimeSpan.Zero)) && OpenQueues())
+        {
+            Reconcile();
+            foreach (EndpointBinding binding in _bindings.Where(b => !b.IsDraining))
+                XdpLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+        }
+    }
+
+    private bool Refuse(string reason)
+    {
+        Failure = reason;
+        return false;
+    }
+
+    // Endpoints first: a segment must not be sent to a socket that is about to close.
+    private void TakeDown(string reason)
+    {
+        Failure = reason;
+        _program?.Detach();
+        CloseQueues();
+        _installed.Clear();
+        _program?.Dispose();
+        _program = null;
+        _nextAttempt = Environment.TickCount64 + (long)RetryAfter.TotalMilliseconds;
+    }
+
+    private void WatchTurns()
+    {
+        foreach (XdpQueue queue in _queues)
+        {
+            TimeSpan duration = queue.TurnDuration;
+            if (duration < StallAfter)
+            {
+                queue.StallReported = false;
+            }
+            else if (!queue.StallReported)
+            {
+                queue.StallReported = true;
+                Interlocked.Increment(ref queue.Counters.StalledTurns);
+                XdpLog.TurnStalled(_logger, InterfaceName, queue.Settings.QueueId, (long)duration.TotalMilliseconds);
+            }
+        }
+    }
+
+    private static XdpAttachMode ToSockets(global::Kestrel.Transport.Xdp.AttachMode mode) => mode switch
+    {
+        global::Kestrel.Transport.Xdp.AttachMode.Generic => XdpAttachMode.Generic,
+        global::Kestrel.Transport.Xdp.AttachMode.Native => XdpAttachMode.Native,
+        _ => XdpAttachMode.Auto,
+    };
+}

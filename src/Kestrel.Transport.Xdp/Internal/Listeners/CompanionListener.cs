@@ -1,0 +1,136 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Threading.Channels;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Microsoft.Extensions.Logging;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// The kernel's socket on an endpoint's address and port. It reserves the port, resolves port 0, and serves what does not come through a steered interface:
+/// local clients, other interfaces, queues without a socket, and everything where AF_XDP is not to be had. Its connections are the socket transport's own.
+/// </summary>
+internal sealed class CompanionListener : IAsyncDisposable
+{
+    private static readonly TimeSpan AcceptRetry = TimeSpan.FromMilliseconds(50);
+
+    private readonly Socket _socket;
+    private readonly TransportSettings _settings;
+    private readonly ChannelWriter<ConnectionContext> _accepted;
+    private readonly SocketConnectionContextFactory _connections;
+    private readonly ILogger _logger;
+    private Task _accepting = Task.CompletedTask;
+    private readonly XdpMetrics? _metrics;
+    private long _count;
+    private volatile bool _closed;
+
+    private CompanionListener(Socket socket, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, ILoggerFactory loggers,
+        XdpMetrics? metrics)
+    {
+        _metrics = metrics;
+        _socket = socket;
+        _settings = settings;
+        _accepted = accepted;
+        _logger = loggers.CreateLogger(XdpLog.Category);
+        EndPoint = (IPEndPoint)socket.LocalEndPoint!;
+        SocketTransportOptions sockets = settings.Sockets;
+        _connections = new SocketConnectionContextFactory(
+            new SocketConnectionFactoryOptions
+            {
+                IOQueueCount = sockets.IOQueueCount,
+                MaxReadBufferSize = sockets.MaxReadBufferSize,
+                MaxWriteBufferSize = sockets.MaxWriteBufferSize,
+                UnsafePreferInlineScheduling = sockets.UnsafePreferInlineScheduling,
+                WaitForDataBeforeAllocatingBuffer = sockets.WaitForDataBeforeAllocatingBuffer,
+            },
+            loggers.CreateLogger("Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets"));
+    }
+
+    /// <summary>As bound: port 0 is resolved.</summary>
+    internal IPEndPoint EndPoint { get; }
+
+    /// <summary>Connections accepted so far.</summary>
+    internal long AcceptedCount => Interlocked.Read(ref _count);
+
+    /// <summary>Takes the port; clients are refused until <see cref="Listen"/>.</summary>
+    /// <exception cref="AddressInUseException">Somebody has the port.</exception>
+    /// <exception cref="SocketException">The address is none of this machine's, IPv6 is missing, …</exception>
+    internal static CompanionListener Bind(
+        IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, ILoggerFactory loggers, XdpMetrics? metrics)
+    {
+        Socket socket;
+        try
+        {
+            socket = settings.Sockets.CreateBoundListenSocket(endpoint);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+        {
+            throw new AddressInUseException(e.Message, e);
+        }
+        return new CompanionListener(socket, settings, accepted, loggers, metrics);
+    }
+
+    /// <exception cref="AddressInUseException">Somebody has begun to listen on the port since <see cref="Bind"/>.</exception>
+    internal void Listen()
+    {
+        try
+        {
+            _socket.Listen(_settings.Sockets.Backlog);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+        {
+            throw new AddressInUseException(e.Message, e);
+        }
+        _accepting = AcceptAsync();
+    }
+
+    /// <summary>Accepts no more; what was accepted lives on.</summary>
+    internal async Task StopAsync()
+    {
+        _closed = true;
+        _socket.Dispose();
+        await _accepting.ConfigureAwait(false);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync().ConfigureAwait(false);
+        _connections.Dispose();
+    }
+
+    private async Task AcceptAsync()
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        while (!_closed)
+        {
+            try
+            {
+                Socket accepted = await _socket.AcceptAsync().ConfigureAwait(false);
+                if (accepted.LocalEndPoint is IPEndPoint)
+                    accepted.NoDelay = _settings.Sockets.NoDelay;
+                ConnectionContext connection = _connections.Create(accepted);
+                Interlocked.Increment(ref _count);
+                _metrics?.CompanionAccepted();
+                if (!_accepted.TryWrite(connection))
+                    await connection.DisposeAsync().ConfigureAwait(false);
+            }
+            catch (Exception e) when (_closed && e is (ObjectDisposedException or SocketException))
+            {
+                return;
+            }
+            catch (SocketException e)
+            {
+                // The peer is gone already, or descriptors have run out: neither is this endpoint's end.
+                XdpLog.CompanionAcceptFailed(_logger, EndPoint, e);
+                if (e.SocketErrorCode != SocketError.ConnectionReset)
+                    await Task.Delay(AcceptRetry).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                XdpLog.CompanionFailed(_logger, EndPoint, e);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+using System.Net;
+using System.Threading.Channels;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// A hybrid listener: one endpoint, bound to the interfaces' engines and to a companion socket, whose connections come out of one channel. It ends
+/// when both have.
+/// </summary>
+internal sealed class XdpConnectionListener : IConnectionListener
+{
+    private readonly Channel<ConnectionContext> _accepted =
+        Channel.CreateUnbounded<ConnectionContext>(new UnboundedChannelOptions { SingleReader = true });
+
+    private readonly XdpTransportFactory _factory;
+    private readonly EnginePlan _plan;
+    private readonly CompanionListener _companion;
+    private readonly EndpointBinding _binding;
+    private readonly Lock _gate = new();
+    private Task? _unbinding;
+
+    private XdpConnectionListener(
+        XdpTransportFactory factory, EnginePlan plan, Func<ChannelWriter<ConnectionContext>, CompanionListener> bind)
+    {
+        _factory = factory;
+        _plan = plan;
+        _companion = bind(_accepted.Writer);
+        _binding = new EndpointBinding(_companion.EndPoint, factory.Settings, _accepted.Writer, factory.Pool, factory.Logger);
+    }
+
+    public EndPoint EndPoint => _binding.EndPoint;
+
+    internal CompanionListener Companion => _companion;
+
+    internal EndpointBinding Binding => _binding;
+
+    /// <summary>In the order that loses no segment: program, companion's port, AF_XDP sockets, companion's listen.</summary>
+    /// <exception cref="AddressInUseException">Somebody has the port.</exception>
+    /// <exception cref="XdpUnavailableException">AF_XDP cannot serve the endpoint, and is required to.</exception>
+    internal static XdpConnectionListener Bind(XdpTransportFactory factory, IPEndPoint endpoint)
+    {
+        EnginePlan plan = factory.Plan(endpoint);
+        plan.Prepare();
+        plan.ThrowIfRequired(endpoint);
+        var listener = new XdpConnectionListener(
+            factory, plan, writer => CompanionListener.Bind(endpoint, factory.Settings, writer, factory.Loggers, factory.Metrics));
+        try
+        {
+            plan.Activate(listener._binding);
+            plan.ThrowIfRequired(listener._binding.EndPoint);
+            listener._companion.Listen();
+        }
+        catch
+        {
+            plan.Drain(listener._binding);
+            listener._companion.StopAsync().GetAwaiter().GetResult();
+            throw;
+        }
+        plan.Log(factory.Logger, listener._binding.EndPoint);
+        return listener;
+    }
+
+    public async ValueTask<ConnectionContext?> AcceptAsync(CancellationToken cancellationToken = default)
+    {
+        while (await _accepted.Reader.WaitToReadAsync(cancellationToken).ConfigureAwait(false))
+        {
+            if (_accepted.Reader.TryRead(out ConnectionContext? connection))
+                return connection;
+        }
+        return null;
+    }
+
+    public ValueTask UnbindAsync(CancellationToken cancellationToken = default)
+    {
+        lock (_gate)
+            return new ValueTask((_unbinding ??= StopAcceptingAsync()).WaitAsync(cancellationToken));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await UnbindAsync().ConfigureAwait(false);
+        while (_accepted.Reader.TryRead(out ConnectionContext? connection))
+        {
+            connection.Abort(new ConnectionAbortedException("The listener was closed before the connection was accepted."));
+            await connection.DisposeAsync().ConfigureAwait(false);
+        }
+        await _companion.DisposeAsync().ConfigureAwait(false);
+        _factory.Forget(this);
+    }
+
+    // New connections become the kernel's before the kernel stops taking them.
+    private async Task StopAcceptingAsync()
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        _plan.Drain(_binding);
+        await _companion.StopAsync().ConfigureAwait(false);
+        _accepted.Writer.TryComplete();
+    }
+}

@@ -1,0 +1,54 @@
+using System.Net;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>The options as the transport uses them: fixed at start, with what is inherited from the socket transport filled in.</summary>
+internal sealed class TransportSettings
+{
+    internal TransportSettings(XdpTransportOptions options, SocketTransportOptions sockets)
+    {
+        Options = options;
+        Sockets = sockets;
+        Backlog = options.Backlog ?? sockets.Backlog;
+        NoDelay = options.NoDelay ?? sockets.NoDelay;
+        MaxReadBufferSize = options.MaxReadBufferSize ?? sockets.MaxReadBufferSize ?? 0;
+        MaxWriteBufferSize = options.MaxWriteBufferSize ?? sockets.MaxWriteBufferSize ?? 0;
+        Inline = options.UnsafePreferInlineScheduling ?? sockets.UnsafePreferInlineScheduling;
+    }
+
+    internal XdpTransportOptions Options { get; }
+
+    /// <summary>The application's own object: the companion's connections use it as it is.</summary>
+    internal SocketTransportOptions Sockets { get; }
+
+    internal int Backlog { get; }
+
+    internal bool NoDelay { get; }
+
+    /// <summary>Bytes; 0 is unlimited.</summary>
+    internal long MaxReadBufferSize { get; }
+
+    /// <summary>Bytes; 0 is unlimited.</summary>
+    internal long MaxWriteBufferSize { get; }
+
+    internal bool Inline { get; }
+
+    /// <summary>Environment variable that, set to "off", leaves everything to sockets.</summary>
+    internal const string KillSwitch = "KESTREL_XDP";
+
+    internal static bool IsSwitchedOff =>
+        string.Equals(Environment.GetEnvironmentVariable(KillSwitch), "off", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>
+    /// Endpoints that this transport binds: IP, not loopback, let through by the filter. Everything else is for the socket transport, file
+    /// handles and Unix sockets among them, whose address family is not even looked at (FileHandleEndPoint throws).
+    /// </summary>
+    internal bool Serves(EndPoint endpoint) =>
+        !IsSwitchedOff
+        && endpoint.GetType() == typeof(IPEndPoint) && endpoint is IPEndPoint ip
+        && !IsLoopback(ip.Address)
+        && Options.EndpointFilter?.Invoke(ip) != false;
+
+    private static bool IsLoopback(IPAddress address) => IPAddress.IsLoopback(address);
+}

@@ -1,0 +1,71 @@
+using System.Numerics;
+using Microsoft.Extensions.Options;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>Checks what can be judged without looking at the machine: names of interfaces and numbers of queues are checked when an endpoint is bound.</summary>
+internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions>
+{
+    // The kernel's own limit: queues and rings beyond it are refused with EINVAL.
+    private const int LargestRing = 1 << 16;
+
+    // A turn receives, answers and acknowledges from the same pool; below this it starves with one batch in flight.
+    internal const int SmallestFrameCount = 256;
+
+    public ValidateOptionsResult Validate(string? name, XdpTransportOptions options)
+    {
+        var errors = new List<string>();
+
+        for (int i = 0; i < options.Interfaces.Count; i++)
+        {
+            string device = options.Interfaces[i];
+            if (string.IsNullOrWhiteSpace(device) || device.Length > 15 || device.AsSpan().ContainsAny('/', ' ', ':'))
+                errors.Add($"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to 15 characters without '/', ':' and blanks.");
+            else if (options.Interfaces.IndexOf(device) != i)
+                errors.Add($"Interfaces has \"{device}\" twice.");
+        }
+        if (!Enum.IsDefined(options.AttachMode))
+            errors.Add($"AttachMode is {(int)options.AttachMode}; Auto, Native or Generic is expected.");
+        if (!Enum.IsDefined(options.BindMode))
+            errors.Add($"BindMode is {(int)options.BindMode}; Auto, ZeroCopy or Copy is expected.");
+        if (options is { AttachMode: AttachMode.Generic, BindMode: BindMode.ZeroCopy })
+            errors.Add("BindMode.ZeroCopy needs the native AttachMode: generic XDP sees packets only after the driver has copied them.");
+        if (options.Queues is { } queues)
+        {
+            if (queues.Count == 0)
+                errors.Add("Queues is empty; leave it null for all queues.");
+            foreach (int queue in queues.Where(q => q is < 0 or > 255))
+                errors.Add($"Queues has {queue}; 0 to 255 are possible.");
+            if (queues.Distinct().Count() != queues.Count)
+                errors.Add("Queues has a number twice.");
+        }
+        CheckRing(errors, nameof(options.ReceiveRingSize), options.ReceiveRingSize);
+        CheckRing(errors, nameof(options.TransmitRingSize), options.TransmitRingSize);
+        if (options.FramesPerQueue is { } frames && frames is < SmallestFrameCount or > 1 << 20)
+            errors.Add($"FramesPerQueue is {frames}; {SmallestFrameCount} to {1 << 20} are possible.");
+        if (options.MemoryBudget < SmallestFrameCount * 2048L)
+            errors.Add($"MemoryBudget is {options.MemoryBudget} bytes; one queue takes {SmallestFrameCount * 2048L} at least.");
+        if (options.BusySpin < TimeSpan.Zero || options.BusySpin > TimeSpan.FromSeconds(1))
+            errors.Add($"BusySpin is {options.BusySpin}; 0 to 1 second is possible, and some 50 µs are usual.");
+        if (options.ShutdownLinger < TimeSpan.Zero || options.ShutdownLinger > TimeSpan.FromHours(1))
+            errors.Add($"ShutdownLinger is {options.ShutdownLinger}; 0 to 1 hour is possible.");
+        if (options.ReceiveBufferMax is < 4096 or > 1 << 30)
+            errors.Add($"ReceiveBufferMax is {options.ReceiveBufferMax}; 4096 to {1 << 30} bytes are possible (the TCP window ends there).");
+        if (options.SendBufferMax is < 4096 or > 1 << 30)
+            errors.Add($"SendBufferMax is {options.SendBufferMax}; 4096 to {1 << 30} bytes are possible.");
+        if (options.Backlog is < 1)
+            errors.Add($"Backlog is {options.Backlog}; 1 or more is expected.");
+        if (options.MaxReadBufferSize is < 0)
+            errors.Add($"MaxReadBufferSize is {options.MaxReadBufferSize}; 0 (unlimited) or more is expected.");
+        if (options.MaxWriteBufferSize is < 0)
+            errors.Add($"MaxWriteBufferSize is {options.MaxWriteBufferSize}; 0 (unlimited) or more is expected.");
+
+        return errors.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(errors);
+    }
+
+    private static void CheckRing(List<string> errors, string name, int size)
+    {
+        if (!BitOperations.IsPow2(size) || size is < 64 or > LargestRing)
+            errors.Add($"{name} is {size}; a power of two from 64 to {LargestRing} is expected.");
+    }
+}

@@ -1,0 +1,148 @@
+using System.Collections.Concurrent;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+// The connections of the queue: accepted, kept alive, ended; and segments of other queues' connections.
+internal sealed partial class XdpQueue
+{
+    // Segments of moved flows that wait here; more are dropped, as a full RX ring would.
+    private const int MovedLimit = 1024;
+
+    // Kestrel holds connections weakly; this is what keeps them.
+    private readonly Dictionary<XdpConnection, (EndpointBinding Binding, FlowKey Flow)> _connections = [];
+    private readonly ConcurrentQueue<(Block Segment, int Visited)> _moved = new();
+
+    /// <summary>Connections that the stack has not forgotten, orphans of the application among them. Any thread.</summary>
+    internal int ConnectionCount => Volatile.Read(ref _connectionCount);
+
+    private int _connectionCount;
+
+    private void Accept(TcpConnection tcp)
+    {
+        if (tcp.Owner is not EndpointBinding binding || !binding.TryBeginConnection())
+        {
+            tcp.Abort();
+            return;
+        }
+        XdpConnection connection = binding.CreateConnection(this, tcp);
+        tcp.Owner = connection;
+        _connections.Add(connection, (binding, tcp.Flow));
+        _connectionCount = _connections.Count;
+        Counters.Accepted++;
+        _owner.Flows.Add(tcp.Flow, this);
+        binding.Accepted(connection);
+    }
+
+    // The stack has forgotten the connection.
+    private void Ended(XdpConnection connection)
+    {
+        if (!_connections.Remove(connection, out var entry))
+            return;
+        _connectionCount = _connections.Count;
+        _owner.Flows.Remove(entry.Flow, this);
+        entry.Binding.EndConnection();
+    }
+
+    /// <summary>
+    /// A segment that this stack knows nothing of: RSS has moved its flow here, or nobody knows it. The owner gets a copy, since frames stay with their
+    /// queue. A handshake that moved is in no directory yet, so without an owner the segment goes round once; only when no queue
+    /// knows it, it is answered with RST.
+    /// </summary>
+    private void PassOn(Block segment, int start, int length, in FlowKey flow, int visited)
+    {
+        if (!_owner.Flows.TryFind(flow, out XdpQueue? target) || target == this)
+            target = visited < _owner.QueueCount ? _owner.Next(this) : null;
+        if (target is null || target == this)
+        {
+            Counters.Refused++;
+            _stack.Refuse(segment, start, length, _now);
+        }
+        else if (target._moved.Count < MovedLimit && Blocks.TryTake() is { } copy)
+        {
+            copy.Append(segment.Span.Slice(start, length));
+            Counters.Moved++;
+            target._moved.Enqueue((copy, visited + 1));
+            target.WakeForMoved();
+        }
+        else
+        {
+            Counters.MovedDropped++;
+        }
+        segment.Return();
+    }
+
+    private void WakeForMoved()
+    {
+        Interlocked.MemoryBarrier();
+        if (_gate.State != WorkerState.Awake)
+            _gate.Signal();
+    }
+
+    private void ReceiveMoved()
+    {
+        for (int i = 0; i < ReceiveBudget && _moved.TryDequeue(out (Block Segment, int Visited) moved); i++)
+        {
+            (Block segment, int visited) = moved;
+            int start = segment.Start, length = segment.Length;
+            switch (_stack.Receive(segment, start, length, _now, out FlowKey flow))
+            {
+                case ReceiveResult.Done:
+                    segment.Return();
+                    break;
+                case ReceiveResult.UnknownFlow:
+                    PassOn(segment, start, length, flow, visited);
+                    break;
+            }
+        }
+    }
+
+    private void Fail(Exception exception)
+    {
+        XdpLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, exception);
+        Fail("an error in the transport: " + exception.Message);
+    }
+
+    // In a turn: the queue ends, its connections with it, and the engine opens a new one.
+    private void Fail(string reason)
+    {
+        if (_closed)
+            return;
+        Counters.Failures++;
+        Close();
+        _owner.Failed(this, reason);
+    }
+
+    private void AbandonConnections()
+    {
+        foreach ((XdpConnection connection, (EndpointBinding binding, FlowKey flow)) in _connections)
+        {
+            try
+            {
+                _owner.Flows.Remove(flow, this);
+                connection.OnEvents(TcpEvents.TimedOut | TcpEvents.Closed);
+                connection.Deliver();
+                binding.EndConnection();
+            }
+            catch (Exception e)
+            {
+                XdpConnectionLog.Error(_logger, e, connection.ConnectionId);
+            }
+        }
+        _connections.Clear();
+        _connectionCount = 0;
+    }
+
+    // Applications may still write to, read from and dispose connections that ended with the queue.
+    private void ApplyAfterClose()
+    {
+        try
+        {
+            ApplyDirty();
+        }
+        catch (Exception e)
+        {
+            XdpLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, e);
+        }
+    }
+}

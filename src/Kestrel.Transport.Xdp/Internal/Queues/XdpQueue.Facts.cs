@@ -1,0 +1,45 @@
+using Xdp.Sockets;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+// What metrics and tests read, from any thread, while turns go on: near enough, exact when the queue is quiet.
+internal sealed partial class XdpQueue
+{
+    internal long Signals => Interlocked.Read(ref _gate.Signals);
+
+    internal long Gathered => _gatherer.Gathered;
+
+    internal long GatheringGivenUp => _gatherer.GivenUp;
+
+    internal (int Open, int HalfOpen, int TimeWait) StackCounts => _closed ? default : (_stack.ConnectionCount, _stack.HalfOpenCount, _stack.TimeWaitCount);
+
+    internal long FillPending => _closed ? 0 : _xsk.Fill.Pending;
+
+    internal long TransmitPending => _closed ? 0 : _xsk.Tx.Pending;
+
+    /// <summary>The kernel's counters; zero once the queue is closed.</summary>
+    internal XskStatistics Statistics
+    {
+        get
+        {
+            try
+            {
+                return _closed ? default : _xsk.GetStatistics();
+            }
+            catch (Exception e) when (e is XdpException or ObjectDisposedException)
+            {
+                return default;
+            }
+        }
+    }
+
+    /// <summary>How long the turn that is under way has lasted; zero when there is none.</summary>
+    internal TimeSpan TurnDuration
+    {
+        get
+        {
+            long started = Volatile.Read(ref _turnStarted);
+            return started == 0 ? TimeSpan.Zero : TimeSpan.FromTicks(Clock.Now.Ticks - started);
+        }
+    }
+}

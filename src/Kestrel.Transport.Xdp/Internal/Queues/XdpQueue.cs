@@ -1,0 +1,144 @@
+using Microsoft.Extensions.Logging;
+using Xdp.Sockets;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// One NIC queue: its AF_XDP socket, its frames, its TCP stack and the connections in it, and a thread that runs turns.
+/// <para>
+/// Everything but what is marked "any thread" belongs to the turn, and the turn to whoever holds <see cref="_token"/>: the worker as a rule, an
+/// application's thread that has something to send while the worker sleeps, and the engine's control path through <see cref="Run"/>. Within a turn: COMPLETION →
+/// RX snapshot → FILL → receive → timers → apply what applications asked for → deliver → apply again → emit → FILL → one kick.
+/// </para>
+/// </summary>
+internal sealed partial class XdpQueue : ConnectionHost
+{
+    private readonly IQueueOwner _owner;
+    private readonly ILogger _logger;
+    private readonly TurnToken _token = new();
+    private readonly WakeGate _gate = new();
+    private readonly AnswerGatherer _gatherer = new();
+    private readonly Thread _thread;
+    private readonly Umem _umem;
+    private readonly Xsk _xsk;
+    private readonly FramePool _frames;
+    private readonly TcpStack _stack;
+    private DirtyList _dirty;
+    private volatile bool _closed;
+    private volatile bool _stopping;
+
+    /// <summary>Opens the socket; nothing arrives before its place in the program's map is filled, and nothing is handled before <see cref="Start"/>.</summary>
+    /// <exception cref="XdpException">The kernel refused; says why.</exception>
+    internal XdpQueue(IQueueOwner owner, QueueSettings settings, BlockPool blocks, ILogger logger)
+    {
+        _owner = owner;
+        _logger = logger;
+        Settings = settings;
+        Blocks = blocks;
+        _umem = Umem.Create(new UmemOptions { FrameCount = settings.FrameCount, FrameSize = QueueSettings.FrameSize });
+        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve);
+        _stack = new TcpStack(settings.ToStackOptions(), _frames, blocks, settings.Secret.Span, Clock.Now);
+        _xsk = Xsk.Create(_umem, settings.ToXskOptions());
+        try
+        {
+            RefillFill(all: true);
+            _xsk.Bind();
+        }
+        catch
+        {
+            _xsk.Dispose();
+            _gate.Dispose();
+            throw;
+        }
+        _thread = new Thread(Work) { IsBackground = true, Name = $"xdp {settings.InterfaceName}/{settings.QueueId}" };
+    }
+
+    internal QueueSettings Settings { get; }
+
+    internal QueueCounters Counters { get; } = new();
+
+    public override FramePool Frames => _frames;
+
+    public override BlockPool Blocks { get; }
+
+    public override bool InTurn => _token.IsMine;
+
+    /// <summary>In a turn: read at its start, and again after inline application code.</summary>
+    public override Instant Now => _now;
+
+    internal bool IsZeroCopy => _xsk.IsZeroCopy;
+
+    /// <summary>For the program's map.</summary>
+    internal int SocketDescriptor => _xsk.FileDescriptor;
+
+    /// <summary>The queue serves no more: it was stopped, or it failed.</summary>
+    internal bool IsClosed => _closed;
+
+    /// <summary>The engine has told of the turn that is under way. The engine's own.</summary>
+    internal bool StallReported { get; set; }
+
+    internal void Start() => _thread.Start();
+
+    /// <summary>Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from within a turn.</summary>
+    internal void Run(Action<TcpStack> action)
+    {
+        _token.Enter();
+        try
+        {
+            if (!_closed)
+                action(_stack);
+        }
+        finally
+        {
+            _token.Exit();
+        }
+        _gate.Signal();
+    }
+
+    /// <summary>Ends the thread and closes the socket. Connections that are left end as if they had timed out. Idempotent; not from within a turn.</summary>
+    internal void Stop()
+    {
+        _stopping = true;
+        _gate.Signal();
+        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted) is false && Thread.CurrentThread != _thread)
+            _thread.Join();
+        _token.Enter();
+        try
+        {
+            Close();
+        }
+        finally
+        {
+            _token.Exit();
+        }
+    }
+
+    // In a turn.
+    private void Close()
+    {
+        if (_closed)
+            return;
+        _closed = true;
+        _xsk.Dispose();
+        AbandonConnections();
+    }
+
+    private void FailFast(string message) => Environment.FailFast(
+        $"Kestrel.Transport.Xdp: {Settings.InterfaceName}, queue {Settings.QueueId}: {message}. Frames by state: {string.Join(' ', _frames.CountByState())}");
+}
+
+/// <summary>What a queue needs of the engine it belongs to.</summary>
+internal interface IQueueOwner
+{
+    FlowDirectory Flows { get; }
+
+    /// <summary>The queue after <paramref name="queue"/> on the same interface, in a circle; null when there is one only.</summary>
+    XdpQueue? Next(XdpQueue queue);
+
+    /// <summary>How many queues the circle has.</summary>
+    int QueueCount { get; }
+
+    /// <summary>The queue has closed itself. Called in its turn: do not block, do not call back.</summary>
+    void Failed(XdpQueue queue, string reason);
+}

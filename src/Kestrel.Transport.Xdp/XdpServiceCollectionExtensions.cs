@@ -1,0 +1,31 @@
+using Kestrel.Transport.Xdp;
+using Kestrel.Transport.Xdp.Internal;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Options;
+
+namespace Microsoft.Extensions.DependencyInjection;
+
+/// <summary>Turns the AF_XDP transport on where there is no web host builder.</summary>
+public static class XdpServiceCollectionExtensions
+{
+    /// <summary>Adds the AF_XDP transport, and the socket transport before it where it is missing. May be called more than once.</summary>
+    /// <param name="services">The services.</param>
+    /// <param name="configureOptions">Runs after the configuration section <c>Kestrel:Xdp</c> was read.</param>
+    /// <returns><paramref name="services"/>.</returns>
+    public static IServiceCollection AddXdpTransport(this IServiceCollection services, Action<XdpTransportOptions>? configureOptions = null)
+    {
+        ArgumentNullException.ThrowIfNull(services);
+
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, SocketTransportFactory>());
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, XdpTransportFactory>());
+
+        services.AddOptions();
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConfigureOptions<XdpTransportOptions>, XdpOptionsBinder>());
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<XdpTransportOptions>, XdpOptionsValidator>());
+        if (configureOptions is not null)
+            services.Configure(configureOptions);
+        return services;
+    }
+}

@@ -1,0 +1,189 @@
+using System.Buffers;
+using System.Diagnostics.Metrics;
+using System.Net;
+using Kestrel.Transport.Xdp.Internal;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+using Xdp.Sockets;
+
+namespace Kestrel.Transport.Xdp;
+
+/// <summary>
+/// Binds IP endpoints to AF_XDP, each with a companion socket for what does not come that way. Loopback, Unix sockets and file handles are left to
+/// the socket transport. Disposing waits until peers have acknowledged what was sent to them, up to <see cref="XdpTransportOptions.ShutdownLinger"/>.
+/// </summary>
+public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectionListenerFactorySelector, IDisposable, IAsyncDisposable
+{
+    private static readonly TimeSpan LingerPoll = TimeSpan.FromMilliseconds(10);
+
+    private readonly Lock _gate = new();
+    private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
+    private readonly List<XdpConnectionListener> _listeners = [];
+    private readonly List<EndpointBinding> _bindings = [];
+    private Task? _disposal;
+
+    /// <param name="options">Settings of this transport.</param>
+    /// <param name="loggerFactory">Its logs have the category <c>Kestrel.Transport.Xdp</c>.</param>
+    /// <param name="socketOptions">Settings of the companion sockets, and defaults for those left null in <paramref name="options"/>.</param>
+    /// <param name="meterFactory">Where its meter, <c>Kestrel.Transport.Xdp</c>, is made; null for no metrics.</param>
+    /// <param name="poolFactory">Where memory for applications comes from; null for the shared pool.</param>
+    /// <exception cref="OptionsValidationException">The settings cannot work.</exception>
+    public XdpTransportFactory(
+        IOptions<XdpTransportOptions> options,
+        ILoggerFactory loggerFactory,
+        IOptions<SocketTransportOptions>? socketOptions = null,
+        IMeterFactory? meterFactory = null,
+        IMemoryPoolFactory<byte>? poolFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(loggerFactory);
+        Settings = new TransportSettings(options.Value, socketOptions?.Value ?? new SocketTransportOptions());
+        Loggers = loggerFactory;
+        Logger = loggerFactory.CreateLogger(XdpLog.Category);
+        Pool = poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared;
+        if (meterFactory is not null)
+            Metrics = new XdpMetrics(meterFactory, this);
+        if (TransportSettings.IsSwitchedOff)
+            XdpLog.SwitchedOff(Logger);
+    }
+
+    internal TransportSettings Settings { get; }
+
+    internal ILoggerFactory Loggers { get; }
+
+    internal ILogger Logger { get; }
+
+    internal MemoryPool<byte> Pool { get; }
+
+    internal XdpMetrics? Metrics { get; }
+
+    /// <summary>Interfaces in use, for metrics.</summary>
+    internal XdpEngine[] Engines
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _engines.Values];
+        }
+    }
+
+    internal XdpConnectionListener[] Listeners
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _listeners];
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool CanBind(EndPoint endpoint)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        return Settings.Serves(endpoint);
+    }
+
+    /// <inheritdoc/>
+    /// <exception cref="AddressInUseException">Somebody has the port.</exception>
+    /// <exception cref="XdpUnavailableException">AF_XDP cannot serve the endpoint, and <see cref="XdpTransportOptions.Required"/> is set.</exception>
+    public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
+    {
+        if (endpoint is not IPEndPoint ip)
+            throw new NotSupportedException($"{endpoint?.GetType().Name} is not an IP endpoint.");
+        cancellationToken.ThrowIfCancellationRequested();
+        ObjectDisposedException.ThrowIf(_disposal is not null, this);
+        // On the calling thread: it is the one that is in the right network namespace.
+        XdpConnectionListener listener = XdpConnectionListener.Bind(this, ip);
+        lock (_gate)
+        {
+            _listeners.Add(listener);
+            _bindings.Add(listener.Binding);
+        }
+        return new ValueTask<IConnectionListener>(listener);
+    }
+
+    /// <summary>Blocks as long as <see cref="DisposeAsync"/> takes.</summary>
+    public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+
+    /// <summary>Waits for peers to acknowledge what was sent, then releases the interfaces.</summary>
+    public ValueTask DisposeAsync()
+    {
+        lock (_gate)
+            return new ValueTask(_disposal ??= Task.Run(EndAsync));
+    }
+
+    internal EnginePlan Plan(IPEndPoint endpoint)
+    {
+        XdpTransportOptions options = Settings.Options;
+        string? reason = null;
+        var engines = new List<XdpEngine>();
+        if (!OperatingSystem.IsLinux())
+        {
+            reason = "AF_XDP is Linux's";
+        }
+        else
+        {
+            try
+            {
+                InterfaceSelector.Selection selection = InterfaceSelector.Select(options, endpoint);
+                reason = selection.Reason;
+                foreach (string name in selection.Names)
+                    engines.Add(Lease(name));
+            }
+            catch (XdpException e)
+            {
+                reason = e.Message;
+            }
+        }
+        return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required);
+    }
+
+    internal void Forget(XdpConnectionListener listener)
+    {
+        lock (_gate)
+            _listeners.Remove(listener);
+    }
+
+    // The engine is the host's, from its first endpoint to its end: rebinding detaches nothing.
+    private XdpEngine Lease(string interfaceName)
+    {
+        lock (_gate)
+        {
+            var key = (EngineRegistry.CurrentNamespace, interfaceName);
+            if (!_engines.TryGetValue(key, out XdpEngine? engine))
+                _engines[key] = engine = EngineRegistry.Process.Lease(interfaceName, Settings, Logger);
+            return engine;
+        }
+    }
+
+    private async Task EndAsync()
+    {
+        foreach (XdpConnectionListener listener in Listeners)
+            await listener.DisposeAsync().ConfigureAwait(false);
+        await LingerAsync().ConfigureAwait(false);
+        Metrics?.Dispose();
+        foreach (XdpEngine engine in Engines)
+            EngineRegistry.Process.Release(engine);
+        if (!ReferenceEquals(Pool, MemoryPool<byte>.Shared))
+            Pool.Dispose();
+    }
+
+    // With sockets the kernel goes on delivering after the process has ended. Here nobody does.
+    private async Task LingerAsync()
+    {
+        TimeSpan linger = Settings.Options.ShutdownLinger;
+        long end = Environment.TickCount64 + (long)linger.TotalMilliseconds;
+        int left = _bindings.Sum(b => b.Connections);
+        if (left > 0)
+            XdpLog.Lingering(Logger, linger, left);
+        while (left > 0 && Environment.TickCount64 < end)
+        {
+            await Task.Delay(LingerPoll).ConfigureAwait(false);
+            left = _bindings.Sum(b => b.Connections);
+        }
+        if (left > 0)
+            XdpLog.Cut(Logger, left, linger);
+    }
+}

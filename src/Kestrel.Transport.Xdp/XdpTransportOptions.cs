@@ -1,0 +1,75 @@
+using System.Net;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+
+namespace Kestrel.Transport.Xdp;
+
+/// <summary>
+/// Settings of the AF_XDP transport. They bind from the configuration section <c>Kestrel:Xdp</c>; code comes after it. Properties that
+/// <see cref="SocketTransportOptions"/> has too are taken from there while they are null here.
+/// </summary>
+public sealed class XdpTransportOptions
+{
+    /// <summary>
+    /// Names of the interfaces to serve on. Empty: those that own an endpoint's address and accept native XDP, without bridges, bonds and tunnels;
+    /// and none in the host's initial network namespace, where they have to be named.
+    /// </summary>
+    public IList<string> Interfaces { get; } = [];
+
+    public AttachMode AttachMode { get; set; }
+
+    public BindMode BindMode { get; set; }
+
+    /// <summary>NIC queues to serve, by number; null is all of them. A subset only where RSS is restricted to it: what arrives on other queues is the companion's.</summary>
+    public IList<int>? Queues { get; set; }
+
+    /// <summary>Frames of 2048 bytes per queue; a power of two is not needed. Null: as many as both rings and the work between them take, within <see cref="MemoryBudget"/>.</summary>
+    public int? FramesPerQueue { get; set; }
+
+    /// <summary>Bytes of frames over all queues of the process. Queues that would exceed it get fewer frames, down to a minimum, then none.</summary>
+    public long MemoryBudget { get; set; } = 512L << 20;
+
+    /// <summary>Entries of the RX and the FILL ring, a power of two. Smaller rings lose packets in a garbage collection's pause.</summary>
+    public int ReceiveRingSize { get; set; } = 8192;
+
+    /// <summary>Entries of the TX and the COMPLETION ring, a power of two.</summary>
+    public int TransmitRingSize { get; set; } = 2048;
+
+    /// <summary>How long a queue's thread looks for work before it sleeps. It costs a core; zero sleeps at once.</summary>
+    public TimeSpan BusySpin { get; set; }
+
+    /// <summary>An endpoint that AF_XDP cannot serve fails the start with <see cref="XdpUnavailableException"/>; false: sockets serve it, and a log line says why.</summary>
+    public bool Required { get; set; }
+
+    /// <summary>Which endpoints to serve; null is all of them but loopback. The others are left to the socket transport. Not from configuration.</summary>
+    public Func<IPEndPoint, bool>? EndpointFilter { get; set; }
+
+    /// <summary>When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall rules that these segments no longer meet.</summary>
+    public IList<IPNetwork> AllowedSources { get; } = [];
+
+    /// <summary>Segments from these sources are dropped in the XDP program, allowed or not.</summary>
+    public IList<IPNetwork> DeniedSources { get; } = [];
+
+    /// <summary>How long the exit waits for peers to acknowledge what was sent to them.</summary>
+    public TimeSpan ShutdownLinger { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>Bytes up to which a connection's receive buffer, and with it the window, grows.</summary>
+    public int ReceiveBufferMax { get; set; } = 6 << 20;
+
+    /// <summary>Bytes that a connection takes from its writer, sent or not, before it holds it back.</summary>
+    public int SendBufferMax { get; set; } = 4 << 20;
+
+    /// <summary>See <see cref="SocketTransportOptions.Backlog"/>; null takes its value.</summary>
+    public int? Backlog { get; set; }
+
+    /// <summary>See <see cref="SocketTransportOptions.NoDelay"/>; null takes its value.</summary>
+    public bool? NoDelay { get; set; }
+
+    /// <summary>See <see cref="SocketTransportOptions.MaxReadBufferSize"/>; null takes its value, 0 is unlimited.</summary>
+    public long? MaxReadBufferSize { get; set; }
+
+    /// <summary>See <see cref="SocketTransportOptions.MaxWriteBufferSize"/>; null takes its value, 0 is unlimited.</summary>
+    public long? MaxWriteBufferSize { get; set; }
+
+    /// <summary>See <see cref="SocketTransportOptions.UnsafePreferInlineScheduling"/>; null takes its value.</summary>
+    public bool? UnsafePreferInlineScheduling { get; set; }
+}

@@ -1,0 +1,220 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.NetworkInformation;
+using System.Net.Sockets;
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Xdp.Sockets.Bpf;
+using Xdp.Sockets.Interop;
+using Xdp.Sockets.Net;
+using Xdp.Sockets.Tests.Net;
+
+namespace Xdp.Sockets.Tests.Bpf;
+
+/// <summary>Attaching to devices, and letting go of them.</summary>
+public class XdpLinkTests
+{
+    /// <summary>What another process does that holds a device: loads "return XDP_PASS", attaches by a link, says so and waits.</summary>
+    private const string Holder = """
+        import ctypes, platform, struct, sys, time
+        libc = ctypes.CDLL(None, use_errno=True)
+        number = 321 if platform.machine() == "x86_64" else 280
+        def bpf(command, attributes):
+            fd = libc.syscall(number, command, attributes, len(attributes))
+            if fd < 0: sys.exit("errno %d" % ctypes.get_errno())
+            return fd
+        text = ctypes.create_string_buffer(bytes([0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95] + [0] * 7))
+        terms = ctypes.create_string_buffer(b"GPL")
+        program = bpf(5, struct.pack("=IIQQIIQII16sII", 6, 2, ctypes.addressof(text), ctypes.addressof(terms), 0, 0, 0, 0, 0, b"holder", 0, 37))
+        link = bpf(28, struct.pack("=IIII", program, int(sys.argv[1]), 37, 4))
+        print("attached", flush=True)
+        time.sleep(60)
+        """;
+
+    public XdpLinkTests() => TestNetwork.Require();
+
+    [SkippableFact]
+    public void Attach_Native_UntilDisposed()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            Assert.Null(XdpLink.Query(pair.ServerIndex));
+            (XdpAttachMode mode, string? reason) = program.Attach(pair.ServerIndex, XdpAttachMode.Auto);
+            Assert.Equal(XdpAttachMode.Native, mode);
+            Assert.Null(reason);
+            Assert.Equal(new XdpAttachment(XdpAttachMode.Native, program.Program.Id, "xdp_steer"), XdpLink.Query(pair.ServerIndex));
+
+            program.Detach();
+            Assert.Null(XdpLink.Query(pair.ServerIndex));
+            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            program.Dispose();
+            Assert.Null(XdpLink.Query(pair.ServerIndex));
+        });
+    }
+
+    [SkippableFact]
+    public void Attach_GenericOnlyOnRequest()
+    {
+        using var network = new TestNetwork();
+        network.Run(() =>
+        {
+            const int Loopback = 1;
+            using SteeringProgram program = SteeringProgram.Load();
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(Loopback, XdpAttachMode.Auto));
+            Assert.Equal(ErrnoNames.EOPNOTSUPP, e.Errno);
+            Assert.Contains("no native XDP", e.Hint, StringComparison.Ordinal);
+
+            (XdpAttachMode mode, string? reason) = program.Attach(Loopback, XdpAttachMode.Generic);
+            Assert.Equal(XdpAttachMode.Generic, mode);
+            Assert.NotNull(reason);
+            Assert.Equal(XdpAttachMode.Generic, XdpLink.Query(Loopback)!.Value.Mode);
+        });
+    }
+
+    [SkippableFact]
+    public void Attach_NoSuchDevice_SaysSo()
+    {
+        using var network = new TestNetwork();
+        using SteeringProgram program = SteeringProgram.Load();
+        XdpException e = Assert.Throws<XdpException>(() => network.Run(() => program.Attach(4000, XdpAttachMode.Auto)));
+        Assert.Equal(ErrnoNames.ENODEV, e.Errno);
+        Assert.False(program.IsAttached);
+    }
+
+    [SkippableFact]
+    public void Attach_PeerMtuTooBig_SaysSo()
+    {
+        using var pair = new VethPair();
+        pair.Client.Ip("link set c0 mtu 9000");
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, XdpAttachMode.Auto));
+            Assert.Contains("MTU", e.Hint, StringComparison.Ordinal);
+        });
+    }
+
+    [SkippableFact]
+    public void Attach_Held_NamesTheHolder()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
+            first.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            var clock = Stopwatch.StartNew();
+            XdpException e = Assert.Throws<XdpException>(() => second.Attach(pair.ServerIndex, XdpAttachMode.Native, TimeSpan.FromMilliseconds(100)));
+            Assert.InRange(clock.ElapsedMilliseconds, 100, 5000);
+            Assert.Equal(ErrnoNames.EBUSY, e.Errno);
+            Assert.Contains($"{first.Program.Id} \"xdp_steer\" (Native)", e.Hint, StringComparison.Ordinal);
+        });
+    }
+
+    [SkippableFact]
+    public void Attach_HolderLetsGo_Succeeds()
+    {
+        using var pair = new VethPair();
+        using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
+        pair.Server.Run(() => first.Attach(pair.ServerIndex, XdpAttachMode.Native));
+        var waiting = new Thread(() => pair.Server.Run(() => second.Attach(pair.ServerIndex, XdpAttachMode.Native)));
+        waiting.Start();
+        first.Detach();
+        waiting.Join();
+        Assert.True(second.IsAttached);
+    }
+
+    [SkippableFact]
+    public void Attach_HolderKilled_Succeeds()
+    {
+        TestNetwork.Require("python3");
+        using var pair = new VethPair();
+        using Process holder = Process.Start(new ProcessStartInfo("ip", ["netns", "exec", pair.Server.Name, "python3", "-c", Holder, $"{pair.ServerIndex}"])
+        {
+            RedirectStandardOutput = true,
+        })!;
+        Assert.Equal("attached", holder.StandardOutput.ReadLine());
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, XdpAttachMode.Native, TimeSpan.Zero));
+            Assert.Contains("\"holder\"", e.Hint, StringComparison.Ordinal);
+            holder.Kill();
+            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            Assert.Equal("xdp_steer", XdpLink.Query(pair.ServerIndex)!.Value.ProgramName);
+        });
+    }
+
+    [SkippableFact]
+    public void Update_ReplacesTheProgram()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
+            using XdpLink link = XdpLink.Attach(first.Program, pair.ServerIndex);
+            link.Update(second.Program);
+            Assert.Equal(second.Program.Id, XdpLink.Query(pair.ServerIndex)!.Value.ProgramId);
+        });
+    }
+
+    [SkippableFact]
+    public void Attached_WithoutXsk_TheKernelServes()
+    {
+        using var pair = new VethPair();
+        using SteeringProgram program = SteeringProgram.Load();
+        Socket listener = pair.Server.Run(() =>
+        {
+            NetworkInterfaceInfo server = NetworkInterfaceInfo.Get(pair.ServerIndex)!;
+            program.SetMacs([server.Mac]);
+            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            socket.Bind(new IPEndPoint(VethPair.ServerAddress, 0));
+            socket.Listen();
+            return socket;
+        });
+        using (listener)
+        using (Socket client = pair.Client.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)))
+        {
+            program.SetEndpoint(VethPair.ServerAddress, ((IPEndPoint)listener.LocalEndPoint!).Port, 0, SteeringMode.Steer);
+            client.Connect(listener.LocalEndPoint!);
+            using Socket accepted = listener.Accept();
+            client.Send("ping"u8);
+            byte[] buffer = new byte[16];
+            Assert.Equal(4, accepted.Receive(buffer));
+
+            SteeringCounters counters = program.ReadCounters();
+            Assert.Equal(1ul, counters.PassSynNoXsk);
+            Assert.True(counters.PassKernelOwned >= 2, $"{counters}"); // the handshake's last ACK and the data
+            Assert.Equal(0ul, counters.Dropped + counters.Redirected);
+        }
+    }
+
+    /// <summary>Two namespaces and a cable.</summary>
+    private sealed class VethPair : IDisposable
+    {
+        internal static readonly IPAddress ServerAddress = IPAddress.Parse("10.9.0.1");
+
+        internal VethPair()
+        {
+            Server.Ip($"link add s0 type veth peer name c0 netns {Client.Name}");
+            Server.Ip($"addr add {ServerAddress}/24 dev s0");
+            Client.Ip("addr add 10.9.0.2/24 dev c0");
+            Server.Ip("link set s0 up");
+            Client.Ip("link set c0 up");
+            ServerIndex = Server.Run(() => NetworkInterfaceInfo.Get("s0")!.Index);
+        }
+
+        internal TestNetwork Server { get; } = new();
+
+        internal TestNetwork Client { get; } = new();
+
+        internal int ServerIndex { get; }
+
+        public void Dispose()
+        {
+            Server.Dispose();
+            Client.Dispose();
+        }
+    }
+}
