@@ -62,7 +62,12 @@ internal struct IpHeader
             HeaderTemplate.EtherTypeIPv6 => ParseIPv6(frame, offset, ref header),
             _ => DropReason.NotIp,
         };
-        return reason == DropReason.None && (local & MulticastMac) != 0 ? DropReason.BadDestinationAddress : reason;
+        if (reason != DropReason.None)
+            return reason;
+        if ((local & MulticastMac) != 0)
+            return DropReason.BadDestinationAddress;
+        // A reply to a group would reach nobody that answers.
+        return (remote & MulticastMac) != 0 ? DropReason.BadSourceAddress : DropReason.None;
     }
 
     /// <summary>Could these be the addresses of a segment from a peer to this host?</summary>

@@ -6,12 +6,15 @@ public class TransferTests
 
     private static readonly LinkOptions s_clean = new();
 
+    /// <summary>Seeds a link; more when SIMULATION_SEEDS says so.</summary>
+    private static readonly int s_seeds = int.Parse(Environment.GetEnvironmentVariable("SIMULATION_SEEDS") ?? "3", System.Globalization.CultureInfo.InvariantCulture);
+
     public static TheoryData<string, int, bool, bool> Cases()
     {
         var cases = new TheoryData<string, int, bool, bool>();
         foreach (string link in new[] { "clean", "loss", "burst", "reorder", "duplicate", "corrupt", "bottleneck", "everything" })
         {
-            for (int seed = 1; seed <= 3; seed++)
+            for (int seed = 1; seed <= s_seeds; seed++)
             {
                 cases.Add(link, seed, false, false);
                 cases.Add(link, seed, true, true);

@@ -40,10 +40,10 @@ internal static class KernelSockets
     /// <param name="found">Gets what there is.</param>
     internal static void Read(IEnumerable<string> lines, IReadOnlySet<int> ports, IReadOnlySet<IpAddr> own, HashSet<(IpAddr, int)> found)
     {
+        Span<Range> fields = stackalloc Range[5];
         foreach (string line in lines.Skip(1))
         {
             ReadOnlySpan<char> text = line;
-            Span<Range> fields = stackalloc Range[5];
             if (text.Split(fields, ' ', StringSplitOptions.RemoveEmptyEntries) < 5 || text[fields[3]].SequenceEqual(Listen))
                 continue;
             (IpAddr local, int port) = Parse(text[fields[1]]);

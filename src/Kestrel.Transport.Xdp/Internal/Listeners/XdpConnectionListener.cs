@@ -72,10 +72,11 @@ internal sealed class XdpConnectionListener : IConnectionListener
         return null;
     }
 
+    // Short, and to be done: a host that is disposed without having been stopped comes with a token that is cancelled.
     public ValueTask UnbindAsync(CancellationToken cancellationToken = default)
     {
         lock (_gate)
-            return new ValueTask((_unbinding ??= StopAcceptingAsync()).WaitAsync(cancellationToken));
+            return new ValueTask(_unbinding ??= StopAcceptingAsync());
     }
 
     public async ValueTask DisposeAsync()

@@ -1,0 +1,213 @@
+using System.Runtime.CompilerServices;
+using Kestrel.Transport.Xdp.Internal;
+
+namespace Kestrel.Transport.Xdp.Tests.Engine;
+
+public class QueuePrimitivesTests
+{
+    [Fact]
+    public void DirtyList_TakeAll_FirstInFirstOut()
+    {
+        DirtyList list = default;
+        XdpConnection[] connections = Connections(5);
+        Assert.True(list.IsEmpty);
+        Assert.Null(list.TakeAll());
+        foreach (XdpConnection connection in connections)
+            list.Push(connection);
+        Assert.False(list.IsEmpty);
+        Assert.Equal(connections, Walk(list.TakeAll()));
+        Assert.True(list.IsEmpty);
+    }
+
+    private sealed class Shared
+    {
+        internal DirtyList List;
+    }
+
+    // Each producer posts its own connections over and over, each only after it was taken, as work words do.
+    [Fact]
+    public async Task DirtyList_ManyThreads_EveryPushIsTakenOnce()
+    {
+        const int Producers = 4, PerProducer = 16, Rounds = 20_000;
+        var shared = new Shared();
+        XdpConnection[] connections = Connections(Producers * PerProducer);
+        var index = connections.Select((c, i) => (c, i)).ToDictionary(p => p.c, p => p.i);
+        int[] posted = new int[connections.Length];
+        int[] pushes = new int[connections.Length];
+
+        Task[] producers = [.. Enumerable.Range(0, Producers).Select(p => Task.Run(() =>
+        {
+            for (int round = 0; round < Rounds; round++)
+            {
+                int i = p * PerProducer + round % PerProducer;
+                if (Interlocked.Exchange(ref posted[i], 1) == 0)
+                {
+                    pushes[i]++;
+                    shared.List.Push(connections[i]);
+                }
+            }
+        }))];
+
+        int[] taken = new int[connections.Length];
+        Task all = Task.WhenAll(producers);
+        while (true)
+        {
+            bool last = all.IsCompleted;
+            XdpConnection? connection = shared.List.TakeAll();
+            while (connection is not null)
+            {
+                XdpConnection? next = connection.NextDirty;
+                connection.NextDirty = null;
+                int i = index[connection];
+                taken[i]++;
+                Assert.Equal(1, Interlocked.Exchange(ref posted[i], 0));
+                connection = next;
+            }
+            if (last && shared.List.IsEmpty)
+                break;
+        }
+        await all;
+        Assert.Equal(pushes, taken);
+    }
+
+    [Fact]
+    public void TurnToken_SameThread_NeverTwice()
+    {
+        var token = new TurnToken();
+        Assert.False(token.IsMine);
+        Assert.True(token.TryEnter());
+        Assert.True(token.IsMine);
+        Assert.False(token.TryEnter());
+        Assert.Throws<InvalidOperationException>(token.Enter);
+        token.Exit();
+        Assert.False(token.IsMine);
+        Assert.True(token.TryEnter());
+        token.Exit();
+    }
+
+    [Fact]
+    public void TurnToken_OtherThread_IsKeptOutUntilExit()
+    {
+        var token = new TurnToken();
+        token.Enter();
+        Assert.Equal((false, false), OnAnotherThread(token));
+        token.Exit();
+        Assert.Equal((true, true), OnAnotherThread(token));
+    }
+
+    private static (bool Entered, bool Mine) OnAnotherThread(TurnToken token)
+    {
+        bool entered = false, mine = false;
+        var thread = new Thread(() =>
+        {
+            entered = token.TryEnter();
+            mine = token.IsMine;
+            if (entered)
+                token.Exit();
+        });
+        thread.Start();
+        thread.Join();
+        return (entered, mine);
+    }
+
+    [SkippableFact]
+    public async Task WakeGate_ManyProducers_NoWakeUpIsLost()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux());
+        const int Producers = 3, Rounds = 30_000;
+        using var gate = new WakeGate();
+        int published = 0, seen = 0, sleeps = 0;
+
+        var worker = new Thread(() =>
+        {
+            while (seen < Producers * Rounds)
+            {
+                seen = Volatile.Read(ref published);
+                gate.Announce(WorkerState.Sleeping);
+                if (Volatile.Read(ref published) == seen && seen < Producers * Rounds)
+                {
+                    sleeps++;
+                    // Nothing but a signal ends this within the test's time.
+                    if (!gate.Event.Wait(TimeSpan.FromSeconds(20)))
+                        return;
+                }
+                gate.Woke();
+            }
+        });
+        worker.Start();
+        Task[] producers = [.. Enumerable.Range(0, Producers).Select(p => Task.Factory.StartNew(
+            () =>
+            {
+                var random = new Random(p);
+                for (int i = 0; i < Rounds; i++)
+                {
+                    Interlocked.Increment(ref published);
+                    if (gate.State != WorkerState.Awake)
+                        gate.Signal();
+                    Thread.SpinWait(random.Next(200));
+                }
+            }, TaskCreationOptions.LongRunning))];
+        await Task.WhenAll(producers);
+        Assert.True(worker.Join(TimeSpan.FromSeconds(60)));
+        Assert.Equal(Producers * Rounds, seen);
+        Assert.True(sleeps > 0);
+    }
+
+    [Fact]
+    public void Gatherer_LastAnswer_IsTold()
+    {
+        var gatherer = new AnswerGatherer();
+        gatherer.Begin();
+        gatherer.Expect();
+        gatherer.Expect();
+        gatherer.Expect();
+        gatherer.Unexpect();
+        Assert.True(gatherer.Wants(2));
+        Assert.False(gatherer.Answered());
+        Assert.True(gatherer.Answered());
+        Assert.False(gatherer.Answered());
+        Assert.Equal(0, gatherer.Outstanding);
+    }
+
+    [Fact]
+    public void Gatherer_SlowApplication_PausesLongerAndLonger()
+    {
+        var gatherer = new AnswerGatherer();
+        int[] pauses = new int[3];
+        for (int i = 0; i < pauses.Length; i++)
+        {
+            while (true)
+            {
+                gatherer.Begin();
+                gatherer.Expect();
+                gatherer.Expect();
+                if (gatherer.Wants(2))
+                    break;
+                pauses[i]++;
+            }
+            gatherer.Ended(complete: false);
+        }
+        Assert.Equal([0, 16, 32], pauses);
+    }
+
+    [Fact]
+    public void Gatherer_OneConnection_DoesNotGather()
+    {
+        var gatherer = new AnswerGatherer();
+        gatherer.Begin();
+        gatherer.Expect();
+        Assert.False(gatherer.Wants(1));
+    }
+
+    // Their links are all that the list touches.
+    private static XdpConnection[] Connections(int count) =>
+        [.. Enumerable.Range(0, count).Select(_ => (XdpConnection)RuntimeHelpers.GetUninitializedObject(typeof(XdpConnection)))];
+
+    private static List<XdpConnection> Walk(XdpConnection? connection)
+    {
+        var list = new List<XdpConnection>();
+        for (; connection is not null; connection = connection.NextDirty)
+            list.Add(connection);
+        return list;
+    }
+}
