@@ -184,9 +184,9 @@ internal sealed partial class XdpQueue
 
     private void TakeReady()
     {
-        while (_stack.TryAccept(out TcpConnection accepted))
+        while (_stack.TryAccept(out TcpConnection? accepted))
             Accept(accepted);
-        while (_stack.TryTakeReady(out TcpConnection ready))
+        while (_stack.TryTakeReady(out TcpConnection? ready))
         {
             TcpEvents events = ready.TakeEvents();
             // Connections that ended before they were accepted have no host's side.
