@@ -23,15 +23,18 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             foreach (IPAddress address in (IPAddress[])[Lab.ServerIp4, Lab.ServerIp6])
             {
-                string[] curl = ["curl", "-sS", "-g", "--insecure", option, "--max-time", "30"];
-                // One connection for both: what /connection says is true of the other answer too.
-                string answers = (await lab.Client.RunAsync(
-                    [.. curl, "-w", "\n%{num_connects}\n", $"{server.Url("/plaintext", address, port, scheme)}", $"{server.Url("/connection", address, port, scheme)}"])).Succeeded();
+                string[] curl = ["curl", "-sS", "-g", "--insecure", option, "--max-time", "30", "-w", "\n%{num_connects}\n"];
+                Uri plaintext = server.Url("/plaintext", address, port, scheme), connection = server.Url("/connection", address, port, scheme);
+                // One connection for both: what /connection says is true of the other answer too. Except that curl 7.88 fails to use a
+                // cleartext HTTP/2 connection twice, whoever serves it.
+                string answers = option == "--http2-prior-knowledge"
+                    ? (await lab.Client.RunAsync([.. curl, $"{plaintext}"])).Succeeded() + (await lab.Client.RunAsync([.. curl, $"{connection}"])).Succeeded()
+                    : (await lab.Client.RunAsync([.. curl, $"{plaintext}", $"{connection}"])).Succeeded();
                 string[] lines = answers.Split('\n');
                 Assert.Equal("Hello, World!", lines[0]);
                 Assert.Equal("1", lines[1]);
                 ConnectionFacts facts = ConnectionFacts.Parse(lines[2]);
-                Assert.Equal("0", lines[3]);
+                Assert.Equal(option == "--http2-prior-knowledge" ? "1" : "0", lines[3]);
                 facts.AssertOnXdp();
                 Assert.Equal(protocol, facts.Protocol);
                 IPAddress remote = facts.RemoteEndPoint.Address;

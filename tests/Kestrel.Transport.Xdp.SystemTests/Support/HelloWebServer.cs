@@ -114,7 +114,8 @@ internal sealed class HelloWebServer : IAsyncDisposable
         try
         {
             await Task.WhenAny(server._ready.Task, server._reading).WaitAsync(Command.Limit);
-            Assert.True(server._ready.Task.IsCompletedSuccessfully, $"HelloWeb ended before it was ready.\n{server.Log}");
+            if (!server._ready.Task.IsCompleted)
+                Assert.Fail($"HelloWeb ended with {await server.ExitAsync()} before it was ready.\n{server.Log}");
             return server;
         }
         catch
