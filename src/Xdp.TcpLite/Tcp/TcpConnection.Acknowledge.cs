@@ -285,7 +285,7 @@ public sealed partial class TcpConnection
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
             _congestion.OnCongestion(SndNxt - SndUna, _stack.Now);
-            _congestion.SetCwnd(Math.Max(_congestion.Ssthresh, 2L * _sndMss));
+            _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
