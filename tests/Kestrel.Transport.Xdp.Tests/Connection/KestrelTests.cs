@@ -53,7 +53,7 @@ public sealed class KestrelTests
             BaseAddress = new Uri($"{parts[0]}://server/"),
             DefaultRequestVersion = Version.Parse(parts[1]),
             DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
-            Timeout = TimeSpan.FromSeconds(60),
+            Timeout = TimeSpan.FromSeconds(20),
         };
 
         for (int i = 0; i < 20; i++)
@@ -132,7 +132,13 @@ public sealed class KestrelTests
                 }
                 await context.Response.BodyWriter.FlushAsync();
             });
-            app.MapPost("/echo", async (HttpContext context) => await context.Request.BodyReader.CopyToAsync(context.Response.BodyWriter));
+            app.MapPost("/echo", async (HttpContext context) =>
+            {
+                // First all in, then all out: an HTTP/2 client does not read before it has sent the whole body.
+                var body = new MemoryStream();
+                await context.Request.BodyReader.CopyToAsync(body);
+                await context.Response.Body.WriteAsync(body.GetBuffer().AsMemory(0, (int)body.Length));
+            });
             app.MapPost("/length", async (HttpContext context) =>
             {
                 System.IO.Pipelines.ReadResult result;
