@@ -47,6 +47,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private BlockQueue _unflushed;
     private long _unflushedBytes;
     private bool _writerCompleted;
+    private bool _framesReturned;
     private PipeOperation _flush;
 
     public XdpPipeWriter(XdpConnection connection, ConnectionHost host, Lock connectionLock, XdpConnectionSettings settings, int mss)
@@ -104,6 +105,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             flushed = Commit();
             result = CompleteOrBegin(cancellationToken);
         }
+        TellReturned();
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
         return result;
@@ -150,6 +152,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
                 Release(empty);
             _current = null;
         }
+        TellReturned();
         if (exception is null)
             _connection.Signal(ConnectionWork.Output | ConnectionWork.Close);
         else
@@ -190,6 +193,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block TakeBlock(int sizeHint)
     {
+        Block taken;
         lock (_lock)
         {
             if (_writerCompleted)
@@ -201,8 +205,10 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
                 else
                     Release(current);
             }
-            return _current = TakeFrame(sizeHint) ?? TakeHeapBlock(sizeHint);
+            _current = taken = TakeFrame(sizeHint) ?? TakeHeapBlock(sizeHint);
         }
+        TellReturned();
+        return taken;
     }
 
     private Block? TakeFrame(int sizeHint)
@@ -238,6 +244,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         {
             if (current is not null)
                 _unflushed.Enqueue(current);
+            _framesReturned |= !_unflushed.IsEmpty;
             _unflushed.ReturnAll();
             return false;
         }
@@ -293,8 +300,20 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private void Release(Block block)
     {
         if (block.IsFrame)
+        {
             _queue.Frames--;
+            _framesReturned = true;
+        }
         block.Return();
+    }
+
+    /// <summary>FILL may wait for the frames that this writer gave back. Not under the lock.</summary>
+    private void TellReturned()
+    {
+        if (!_framesReturned)
+            return;
+        _framesReturned = false;
+        _host.FramesReturned();
     }
 
     private void OnFlushCancelled(CancellationToken token)
