@@ -108,6 +108,8 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         TellReturned();
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
+        if (!result.IsCompleted)
+            _host.ApplicationWaits(_connection);
         return result;
     }
 
