@@ -25,6 +25,9 @@ internal sealed partial class XdpConnection
     /// <summary>Link of the queue's list of dirty connections.</summary>
     internal XdpConnection? NextDirty;
 
+    /// <summary>The queue's mark for a connection that was given something and whose application has not waited since.</summary>
+    internal int Awaited;
+
     /// <summary>Takes what the application side has asked for; its next request posts the connection again.</summary>
     public ConnectionWork TakeWork()
     {

@@ -104,6 +104,7 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
     {
         _input.Complete();
         _output.Complete();
+        _host.ApplicationWaits(this);
         await _ended.Task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _closedSource.Dispose();
     }

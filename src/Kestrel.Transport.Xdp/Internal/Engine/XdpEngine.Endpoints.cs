@@ -47,6 +47,8 @@ internal sealed partial class XdpEngine
                 _installed[key] = endpoint = new Endpoint(binding);
             if (endpoint.Binding != binding)
             {
+                if (endpoint.Listening)
+                    OnQueues(stack => stack.StopListening(IpAddr.From(key.Address), (ushort)key.Port));
                 endpoint.Binding = binding;
                 endpoint.Listening = endpoint.Quiet = false;
                 endpoint.Since = Environment.TickCount64;

@@ -77,6 +77,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
+        short version;
         lock (_lock)
         {
             ThrowIfCompleted();
@@ -87,8 +88,10 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             if (_reading == Reading.Active)
                 throw ConcurrentReads();
             _reading = Reading.Tentative;
-            return new ValueTask<ReadResult>(this, _read.Begin(cancellationToken, s_onReadCancelled, this));
+            version = _read.Begin(cancellationToken, s_onReadCancelled, this);
         }
+        _host.ApplicationWaits(_connection);
+        return new ValueTask<ReadResult>(this, version);
     }
 
     public override bool TryRead(out ReadResult result)

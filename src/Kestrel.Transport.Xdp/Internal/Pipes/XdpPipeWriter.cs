@@ -106,6 +106,8 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         }
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
+        if (!result.IsCompleted)
+            _host.ApplicationWaits(_connection);
         return result;
     }
 

@@ -63,11 +63,7 @@ internal sealed partial class XdpQueue
                 RunTimers(waiting);
             }
             ApplyDirty();
-            if (kind != TurnKind.Transmit)
-            {
-                _gatherer.Begin();
-                _delivered = 0;
-            }
+            _delivered = 0;
             TakeReady();
             Deliver(kind);
             ApplyDirty();
@@ -205,13 +201,16 @@ internal sealed partial class XdpQueue
     {
         if (_undelivered.Count == 0 || (Settings.Inline && kind != TurnKind.Worker))
             return;
+        bool awaited = !Settings.Inline && kind != TurnKind.Transmit;
         foreach (XdpConnection connection in _undelivered)
         {
-            _gatherer.Expect();
+            // Before, since the application may be done with it before Deliver returns.
+            if (awaited)
+                _gatherer.Expect(ref connection.Awaited);
             if (connection.Deliver())
                 _delivered++;
             else
-                _gatherer.Unexpect();
+                _gatherer.Forget(ref connection.Awaited);
         }
         _undelivered.Clear();
         if (Settings.Inline)

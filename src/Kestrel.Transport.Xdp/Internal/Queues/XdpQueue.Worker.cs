@@ -29,20 +29,33 @@ internal sealed partial class XdpQueue
         _dirty.Push(connection);
         if (_token.IsMine)
             return;
-        bool last = _gatherer.Answered();
+        if (_gate.State == WorkerState.Awake)
+        {
+            // It looks at the list before it sleeps. When it has ended nobody does.
+            if (_closed)
+                RunTurns(TurnKind.Transmit);
+            return;
+        }
+        // An application that was just given something is not done before it waits again; the sleep is short until then.
+        if (!_gatherer.IsAwaited(ref connection.Awaited))
+            RunTurns(TurnKind.Transmit);
+    }
+
+    /// <summary>Any thread. The application waits for the connection.</summary>
+    public override void ApplicationWaits(XdpConnection connection)
+    {
+        bool last = _gatherer.Answered(ref connection.Awaited);
+        if (_token.IsMine)
+            return;
         switch (_gate.State)
         {
-            case WorkerState.Awake:
-                // It looks at the list before it sleeps. When it is closed nobody does.
-                if (_closed)
-                    RunTurns(TurnKind.Transmit);
-                break;
             case WorkerState.Gathering:
-                if (last || _gatherer.Outstanding <= 0)
+                if (last)
                     RunTurns(TurnKind.Full);
                 break;
             case WorkerState.Sleeping:
-                RunTurns(TurnKind.Transmit);
+                if (!_dirty.IsEmpty)
+                    RunTurns(TurnKind.Transmit);
                 break;
         }
     }
@@ -64,18 +77,20 @@ internal sealed partial class XdpQueue
             bool wake;
             try
             {
-                Turn(kind);
-                wake = !_closed && WorkerIsNeeded(kind);
+                // A sleeping worker watches RX itself, and might sleep long: nothing is delivered that would be awaited.
+                Turn(_gate.State == WorkerState.Sleeping ? TurnKind.Transmit : kind);
+                wake = !_closed && WorkerIsNeeded();
             }
             finally
             {
                 _token.Exit();
             }
             WorkerState state = _gate.State;
-            if (wake && state != WorkerState.Awake)
+            if (state == WorkerState.Awake && !_closed)
+                return;
+            if (wake)
                 _gate.Signal();
-            bool more = !_dirty.IsEmpty && (state != WorkerState.Gathering || _gatherer.Outstanding <= 0);
-            if (!more || (state == WorkerState.Awake && !_closed))
+            if (_dirty.IsEmpty || (state == WorkerState.Gathering && _gatherer.Outstanding > 0))
                 return;
             if (pass == PosterPasses)
             {
@@ -85,13 +100,21 @@ internal sealed partial class XdpQueue
         }
     }
 
-    // In a turn that is not the worker's: is there anything that only the sleeping worker will do?
-    private bool WorkerIsNeeded(TurnKind kind)
+    // After a turn that was not the worker's: is there anything that only the worker will do, and that its sleep is too long for?
+    private bool WorkerIsNeeded()
     {
-        if (_kickAgain || _emitPending || _undelivered.Count > 0 || _stack.NextDeadline.Ticks < Volatile.Read(ref _wakesAt))
+        if (_emitPending || _undelivered.Count > 0)
             return true;
-        // It does not watch RX while it gathers. With answers outstanding the last of them looks there.
-        return kind == TurnKind.Full && _gatherer.Outstanding <= 0;
+        Instant wakesAt = new(Volatile.Read(ref _wakesAt));
+        Instant needed = _stack.NextDeadline;
+        if (_kickAgain)
+            needed = Instant.Min(needed, _now + (_linkDown ? KickAgainAfterLinkDown : KickAgainAfter));
+        if (_gatherer.Outstanding > 0)
+            needed = Instant.Min(needed, _now + AnswerGatherer.Patience);
+        else if (_gate.State == WorkerState.Gathering)
+            // It does not watch RX, and nobody who would is on the way.
+            return true;
+        return needed < wakesAt;
     }
 
     private void Work()
@@ -135,44 +158,38 @@ internal sealed partial class XdpQueue
                 return WorkerState.Awake;
         }
 
-        if (!Settings.Inline && !_kickAgain && _gatherer.Wants(_delivered))
-        {
-            wait = AnswerGatherer.WaitFor(untilDeadline);
-            return WorkerState.Gathering;
-        }
-
         wait = _stack.ConnectionCount > 0 ? LongestSleep : LongestIdleSleep;
-        if (_kickAgain)
+        if (_kickAgain || _stack.WantsToEmit)
             wait = _linkDown ? KickAgainAfterLinkDown : KickAgainAfter;
+        if (_gatherer.Outstanding > 0 && AnswerGatherer.Patience < wait)
+            wait = AnswerGatherer.Patience;
         if (untilDeadline < wait)
             wait = untilDeadline;
-        return WorkerState.Sleeping;
+        return !_kickAgain && _gatherer.Wants() ? WorkerState.Gathering : WorkerState.Sleeping;
     }
 
     private void Sleep(WorkerState kind, TimeSpan wait)
     {
         Volatile.Write(ref _wakesAt, Clock.Now.Ticks + wait.Ticks);
         _gate.Announce(kind);
-        bool gathering = kind == WorkerState.Gathering;
-        if (!HasWork(gathering))
+        if (!HasWork(kind, wait))
         {
-            if (gathering)
-            {
-                _gatherer.Wait(_gate.Event, wait);
-            }
-            else
-            {
-                _xsk.Wait(_gate.Event, wait);
-            }
+            if (kind == WorkerState.Gathering)
+                _gatherer.Gather(_gate.Event, wait);
+            else if (_xsk.Wait(_gate.Event, wait) == WaitResult.None && _gatherer.Outstanding > 0)
+                _gatherer.GiveUp();
             Counters.Wakes++;
         }
         _gate.Woke();
     }
 
     // What others publish. RX is not among it: waiting looks at it.
-    private bool HasWork(bool gathering) =>
-        _stopping
-        || (!_dirty.IsEmpty && (!gathering || _gatherer.Outstanding <= 0))
-        || !_moved.IsEmpty
-        || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
+    private bool HasWork(WorkerState kind, TimeSpan wait)
+    {
+        bool awaits = _gatherer.Outstanding > 0;
+        return _stopping
+            || (awaits ? wait > AnswerGatherer.Patience : !_dirty.IsEmpty || kind == WorkerState.Gathering)
+            || !_moved.IsEmpty
+            || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
+    }
 }
