@@ -12,11 +12,30 @@ public static class NetworkNamespace
 {
     private const string OfThread = "/proc/thread-self/ns/net";
 
-    /// <summary>Number (inode) of the calling thread's namespace: equal for threads in the same one.</summary>
+    /// <summary>PROC_NET_INIT_INO of include/linux/proc_ns.h, on kernels that number the initial namespace so (6.18 on).</summary>
+    private const ulong InitialInode = 0xEFFFFFF9;
+
+    /// <summary>The first number a kernel hands out to namespaces that have no fixed one: the initial network namespace's before that.</summary>
+    private const ulong FirstDynamicInode = 0xF0000000;
+
+    /// <summary>Number (inode) of the calling thread's namespace, equal for threads in the same one; 0 where /proc does not tell.</summary>
     public static ulong CurrentId => IdOf(OfThread);
 
     /// <summary>Number of the namespace the process's first thread is in.</summary>
     public static ulong ProcessId => IdOf("/proc/self/ns/net");
+
+    /// <summary>
+    /// Whether the calling thread is in the host's own namespace rather than a container's: the one of process 1, and process 1 is the
+    /// host's. Where it cannot be known, true: the caller's defaults are then the cautious ones.
+    /// </summary>
+    public static bool IsInitial => CurrentId switch
+    {
+        0 => true,
+        InitialInode => true,
+        // Early namespaces take the first numbers in an order that depends on the kernel's configuration.
+        ulong id when id >= FirstDynamicInode && id < FirstDynamicInode + 256 => IdOf("/proc/1/ns/net") is ulong first && (first == 0 || first == id),
+        _ => false,
+    };
 
     /// <summary>
     /// Moves the calling thread until the result is disposed, on the same thread. Wants CAP_SYS_ADMIN. For a thread of one's
@@ -40,11 +59,20 @@ public static class NetworkNamespace
         }
     }
 
+    /// <summary>The namespace's number; 0 where /proc does not tell.</summary>
     private static ulong IdOf(string path)
     {
-        // The link reads "net:[4026531840]".
-        string link = new FileInfo(path).LinkTarget ?? throw new XdpException($"readlink({path})", ErrnoNames.ENOENT, "Mount /proc.");
-        return ulong.Parse(link.AsSpan(link.IndexOf('[') + 1).TrimEnd(']'), CultureInfo.InvariantCulture);
+        try
+        {
+            // The link reads "net:[4026531840]".
+            string? link = new FileInfo(path).LinkTarget;
+            int open = link?.IndexOf('[', StringComparison.Ordinal) ?? -1;
+            return open >= 0 && ulong.TryParse(link.AsSpan(open + 1).TrimEnd(']'), NumberStyles.None, null, out ulong id) ? id : 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return 0;
+        }
     }
 
     private static SafeFileHandle Open(string path)

@@ -147,6 +147,7 @@ public sealed partial class TcpStack
             // Without a timestamp to carry them they would be forgotten.
             options.WindowScaling = false;
             options.Sack = false;
+            options.Ecn = false;
         }
         SegmentFields fields = SynFields(packet.Flow, options, answers: true, now);
         fields.Seq = _cookies.Make(packet, now, fields.TsVal, out uint tsVal);
@@ -180,6 +181,7 @@ public sealed partial class TcpStack
                 RcvWndShift = cookie.HasWindowScale ? WindowShift(Options) : (byte)0,
                 Sack = cookie.SackPermitted,
                 Timestamps = cookie.HasTimestamps,
+                Ecn = cookie.Ecn,
                 TsOffset = _isn.TimestampOffset(packet.Flow),
                 TsRecent = packet.TsVal,
             },
@@ -322,11 +324,15 @@ public sealed partial class TcpStack
         Timestamps = syn.HasTimestamps,
         TsOffset = tsOffset,
         TsRecent = syn.TsVal,
+        Ecn = AsksForEcn(syn),
     };
+
+    /// <summary>ECE and CWR on a SYN; on a SYN-ACK ECE alone would grant it, but we never ask.</summary>
+    private static bool AsksForEcn(in Packet syn) => !syn.IsAck && syn.Has(TcpFlags.Ece) && syn.Has(TcpFlags.Cwr);
 
     internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) => new()
     {
-        Flags = answers ? TcpFlags.Syn | TcpFlags.Ack : TcpFlags.Syn,
+        Flags = !answers ? TcpFlags.Syn : options.Ecn ? TcpFlags.Syn | TcpFlags.Ack | TcpFlags.Ece : TcpFlags.Syn | TcpFlags.Ack,
         Window = (ushort)InitialWindow(Options),
         Mss = (ushort)MssFor(flow),
         HasWindowScale = options.WindowScaling,

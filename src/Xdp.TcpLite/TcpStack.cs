@@ -98,6 +98,8 @@ public sealed partial class TcpStack
         Counters.SegmentsIn++;
         DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet);
         flow = packet.Flow;
+        if (reason == DropReason.NotTcp)
+            return ReceiveIcmp(frame.Span.Slice(start, length), now, out flow);
         if (reason != DropReason.None)
         {
             Drop(reason);
@@ -116,6 +118,21 @@ public sealed partial class TcpStack
             default:
                 return ReceiveUnknown(packet, frame, start, now);
         }
+    }
+
+    private ReceiveResult ReceiveIcmp(ReadOnlySpan<byte> packet, Instant now, out FlowKey flow)
+    {
+        DropReason reason = PacketParser.ParseIcmp(packet, out IcmpTooBig news);
+        flow = news.Flow;
+        if (reason != DropReason.None)
+        {
+            Drop(reason);
+            return ReceiveResult.Done;
+        }
+        if (_flows.Find(flow) is not TcpConnection connection)
+            return ReceiveResult.UnknownFlow;
+        connection.ReceiveTooBig(news, now);
+        return ReceiveResult.Done;
     }
 
     /// <summary>
@@ -275,5 +292,5 @@ public sealed partial class TcpStack
     /// <summary>TSval's clock: milliseconds, as Linux's.</summary>
     internal static uint TimestampClock(Instant now) => (uint)(now.Ticks / TimeSpan.TicksPerMillisecond);
 
-    internal int MssFor(in FlowKey flow) => Options.Mtu - (flow.Local.IsIPv4 ? 40 : 60);
+    internal int MssFor(in FlowKey flow) => Math.Min(Options.Mtu - (flow.Local.IsIPv4 ? 40 : 60), Frames.PayloadCapacity);
 }

@@ -13,6 +13,19 @@ internal sealed partial class XdpConnection
     private bool _peerClosed;
     private bool _inputPaused;
     private bool _custodyTaken;
+    private Ending _ending;
+
+    /// <summary>What the TCP connection was told, or said, last of all.</summary>
+    private enum Ending : byte
+    {
+        None,
+
+        /// <summary>FIN follows what was written.</summary>
+        Closed,
+
+        /// <summary>Reset by either side, or timed out.</summary>
+        Reset,
+    }
 
     [Flags]
     private enum Deliveries
@@ -42,8 +55,13 @@ internal sealed partial class XdpConnection
 
     internal void ApplyWork<TTcp>(ConnectionWork work, TTcp tcp) where TTcp : struct, ITcp
     {
+        if ((work & ConnectionWork.Info) != 0)
+            _infoRequest?.Publish(tcp.GetInfo(_host.Now));
+        if (_ending == Ending.Reset)
+            return;
         if ((work & ConnectionWork.Abort) != 0)
         {
+            _ending = Ending.Reset;
             tcp.Abort();
             TakeCustody();
             return;
@@ -54,8 +72,11 @@ internal sealed partial class XdpConnection
             if (!pending.IsEmpty)
                 tcp.Write(ref pending);
         }
+        if (_ending == Ending.Closed)
+            return;
         if ((work & ConnectionWork.Close) != 0)
         {
+            _ending = Ending.Closed;
             tcp.Close();
             TakeCustody();
             // Output was completed: the transport does not keep a connection half open, and neither does the socket transport.
@@ -65,8 +86,6 @@ internal sealed partial class XdpConnection
         {
             PullInput(tcp);
         }
-        if ((work & ConnectionWork.Info) != 0)
-            _infoRequest?.Publish(tcp.GetInfo(_host.Now));
     }
 
     internal void OnEvents<TTcp>(TcpEvents events, TTcp tcp) where TTcp : struct, ITcp
@@ -79,7 +98,7 @@ internal sealed partial class XdpConnection
         {
             if ((events & (TcpEvents.Sent | TcpEvents.AllAcknowledged)) != 0 && _output.OnSent(tcp.UnsentBytes, tcp.UnacknowledgedBytes, tcp.EffectiveMss))
                 _deliveries |= Deliveries.Flush;
-            if ((events & (TcpEvents.Readable | TcpEvents.PeerClosed)) != 0)
+            if ((events & (TcpEvents.Readable | TcpEvents.PeerClosed)) != 0 && _ending == Ending.None)
             {
                 _peerClosed |= (events & TcpEvents.PeerClosed) != 0;
                 PullInput(tcp);
@@ -160,6 +179,7 @@ internal sealed partial class XdpConnection
 
     private void Fault(SocketError error)
     {
+        _ending = Ending.Reset;
         var cause = new SocketException((int)error);
         Exception fault = error == SocketError.ConnectionReset ? new ConnectionResetException(cause.Message, cause) : cause;
         Interlocked.CompareExchange(ref _shutdownReason, fault, null);

@@ -16,8 +16,8 @@ public enum XdpAction : uint
 
 /// <param name="ReturnValue">For XDP an <see cref="XdpAction"/>.</param>
 /// <param name="Length">Bytes of the packet afterwards.</param>
-/// <param name="Duration">Mean over the repetitions.</param>
-public readonly record struct BpfTestResult(uint ReturnValue, int Length, TimeSpan Duration)
+/// <param name="Nanoseconds">Mean duration over the repetitions.</param>
+public readonly record struct BpfTestResult(uint ReturnValue, int Length, uint Nanoseconds)
 {
     public XdpAction Action => (XdpAction)ReturnValue;
 }
@@ -119,7 +119,7 @@ public sealed unsafe class BpfProgram : IDisposable
             GC.KeepAlive(this);
             if (error < 0)
                 throw new XdpException($"bpf(BPF_PROG_TEST_RUN, \"{Name}\", {packet.Length} bytes, ifindex {ifindex}, queue {queue})", -error);
-            return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, TimeSpan.FromMicroseconds(attributes.Duration / 1000.0));
+            return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, attributes.Duration);
         }
     }
 

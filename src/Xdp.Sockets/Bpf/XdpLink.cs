@@ -137,18 +137,52 @@ public sealed class XdpLink : IDisposable
         return new XdpAttachment(attached == AttachedGeneric ? XdpAttachMode.Generic : XdpAttachMode.Native, program, BpfProgram.NameOf(program));
     }
 
+    /// <summary>
+    /// A link that is refused gets no explanation, an attachment by netlink does: the driver's own words. So ask for one, which fails
+    /// for the same reason; should it not, take it off again.
+    /// </summary>
+    private static string? AskWhy(BpfProgram program, int ifindex, bool generic)
+    {
+        const uint UpdateIfNoExist = 1, Replace = 1 << 4; // XDP_FLAGS_*
+        const ushort ExpectedFd = 8; // IFLA_XDP_EXPECTED_FD
+        uint mode = generic ? BpfNative.XDP_FLAGS_SKB_MODE : BpfNative.XDP_FLAGS_DRV_MODE;
+        using NetlinkSocket socket = NetlinkSocket.Open();
+        int result = Set((int)program.Handle.Fd, mode | UpdateIfNoExist, expected: null);
+        string? complaint = socket.Complaint;
+        if (result == 0)
+            _ = Set(-1, mode | Replace, expected: (int)program.Handle.Fd);
+        GC.KeepAlive(program);
+        return complaint;
+
+        int Set(int fd, uint flags, int? expected)
+        {
+            var header = new NetlinkNative.IfInfoMsg { Index = ifindex };
+            int[] words = expected is { } old
+                ? [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags, Attribute(ExpectedFd), old]
+                : [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags];
+            return socket.Request(
+                NetlinkRequest.Create(NetlinkNative.RTM_SETLINK, dump: false, header, NetlinkNative.NLM_F_ACK)
+                    .Add(NetlinkNative.IFLA_XDP | NetlinkNative.NLA_F_NESTED, MemoryMarshal.AsBytes<int>(words)),
+                static (_, _) => { });
+        }
+
+        // The header of a 4-byte attribute: its length with the header, and its type.
+        static int Attribute(ushort type) => 8 | type << 16;
+    }
+
     private static XdpException Refused(BpfProgram program, int ifindex, bool generic, int errno)
     {
         string? hint = errno switch
         {
+            ErrnoNames.EINVAL or ErrnoNames.ENODEV when NetworkInterfaceInfo.Get(ifindex) is null => "There is no such device in this network namespace",
             ErrnoNames.EBUSY or ErrnoNames.EEXIST => Query(ifindex) is { } holder
                 ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); see bpftool net"
                 : "The device is held by another XDP program",
+            _ when AskWhy(program, ifindex, generic) is { } words => words,
             ErrnoNames.EOPNOTSUPP when !generic => "The driver has no native XDP, or not in the device's present configuration; generic mode must be asked for",
             ErrnoNames.ERANGE => "The MTU, or that of a veth's peer, is too big for native XDP",
             ErrnoNames.ENOSPC => "A veth must have at least as many RX queues as its peer has TX queues",
             ErrnoNames.EINVAL => "The driver refuses the device's present configuration: MTU, channels or LRO; the kernel log may say which",
-            ErrnoNames.ENODEV => "There is no such device in this network namespace",
             _ => BpfObject.PrivilegeHint(errno),
         };
         return new XdpException(

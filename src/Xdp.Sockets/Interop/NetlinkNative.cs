@@ -6,20 +6,22 @@ namespace Xdp.Sockets.Interop;
 internal static unsafe partial class NetlinkNative
 {
     internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2, SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0;
+    internal const int SOL_NETLINK = 270, NETLINK_EXT_ACK = 11;
     internal const int EFD_CLOEXEC = 0x80000;
 
     internal const ushort NLMSG_ERROR = 2, NLMSG_DONE = 3;
-    internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
-    internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_NEWADDR = 20, RTM_DELADDR = 21, RTM_GETADDR = 22,
+    internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_CAPPED = 0x100, NLM_F_ACK_TLVS = 0x200, NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
+    internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_SETLINK = 19, RTM_NEWADDR = 20, RTM_DELADDR = 21, RTM_GETADDR = 22,
         RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28, RTM_GETNEIGH = 30;
     internal const byte NTF_USE = 1;
     internal const uint RTMGRP_LINK = 1, RTMGRP_IPV4_IFADDR = 0x10, RTMGRP_IPV6_IFADDR = 0x100;
-    internal const ushort NLA_TYPE_MASK = 0x3fff;
+    internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;
+    internal const ushort NLMSGERR_ATTR_MSG = 1;
 
     internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_MASTER = 10, IFLA_LINKINFO = 18,
         IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43;
     internal const ushort IFLA_INFO_KIND = 1;
-    internal const ushort IFLA_XDP_ATTACHED = 2, IFLA_XDP_PROG_ID = 4;
+    internal const ushort IFLA_XDP_FD = 1, IFLA_XDP_ATTACHED = 2, IFLA_XDP_FLAGS = 3, IFLA_XDP_PROG_ID = 4;
     internal const ushort IFA_ADDRESS = 1, IFA_LOCAL = 2, IFA_FLAGS = 8;
     internal const ushort RTA_DST = 1, RTA_OIF = 4, RTA_GATEWAY = 5, RTA_PREFSRC = 7, RTA_VIA = 18;
     internal const ushort NDA_DST = 1, NDA_LLADDR = 2;
@@ -37,6 +39,9 @@ internal static unsafe partial class NetlinkNative
 
     [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]
     internal static partial int Bind(int fd, SockAddrNl* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    internal static partial int SetSockOpt(int fd, int level, int option, int* value, uint length);
 
     [LibraryImport("libc", EntryPoint = "send", SetLastError = true)]
     internal static partial nint Send(int fd, void* buffer, nuint length, int flags);

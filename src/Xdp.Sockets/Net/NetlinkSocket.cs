@@ -24,6 +24,9 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
 
     internal int Fd => (int)handle;
 
+    /// <summary>What the kernel or a driver had to say about the last request it refused; null when it said nothing.</summary>
+    internal string? Complaint { get; private set; }
+
     /// <param name="groups">RTMGRP bits to listen to; 0 for requests.</param>
     internal static NetlinkSocket Open(uint groups = 0)
     {
@@ -38,6 +41,8 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
             socket.Dispose();
             throw new XdpException($"bind(AF_NETLINK, groups {groups:x})", error);
         }
+        int on = 1;
+        _ = NetlinkNative.SetSockOpt(fd, NetlinkNative.SOL_NETLINK, NetlinkNative.NETLINK_EXT_ACK, &on, sizeof(int));
         return socket;
     }
 
@@ -48,6 +53,7 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
     /// <returns>0, or the negative errno the kernel answered with.</returns>
     internal int Request(NetlinkRequest request, NetlinkMessageHandler onMessage)
     {
+        Complaint = null;
         if (Send(request) is < 0 and int refused)
             return refused;
         while (true)
@@ -62,7 +68,10 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
                 if (header.Type == NetlinkNative.NLMSG_DONE)
                     return 0;
                 if (header.Type == NetlinkNative.NLMSG_ERROR)
+                {
+                    Complaint = ReadComplaint(header, body);
                     return BinaryPrimitives.ReadInt32LittleEndian(body);
+                }
                 onMessage(header.Type, body);
                 if (!request.IsDump)
                     return 0;
@@ -105,6 +114,23 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
         body = messages[sizeof(NetlinkNative.NlMsgHdr)..length];
         messages = messages[Math.Min(length + 3 & ~3, messages.Length)..];
         return true;
+    }
+
+    /// <summary>An error carries the errno, the request's header, the request unless capped, and then attributes.</summary>
+    private static string? ReadComplaint(NetlinkNative.NlMsgHdr header, ReadOnlySpan<byte> body)
+    {
+        if ((header.Flags & NetlinkNative.NLM_F_ACK_TLVS) == 0)
+            return null;
+        ReadOnlySpan<byte> request = body[sizeof(int)..];
+        bool capped = (header.Flags & NetlinkNative.NLM_F_CAPPED) != 0;
+        int length = capped ? sizeof(NetlinkNative.NlMsgHdr) : BinaryPrimitives.ReadInt32LittleEndian(request) + 3 & ~3;
+        var attributes = new NetlinkAttributes(request[length..]);
+        while (attributes.MoveNext())
+        {
+            if (attributes.Type == NetlinkNative.NLMSGERR_ATTR_MSG)
+                return attributes.Text;
+        }
+        return null;
     }
 
     protected override bool ReleaseHandle() => NetlinkNative.Close((int)handle) == 0;

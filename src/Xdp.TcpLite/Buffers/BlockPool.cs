@@ -43,13 +43,11 @@ public sealed class BlockPool
 
     private Block? TryTake(int limit)
     {
-        Block? block = _free.TryPop(ref _blocks);
+        if (Volatile.Read(ref _blocks).Length - _free.Count >= limit)
+            return null;
+        Block? block = _free.TryPop(ref _blocks, reserve: 0) ?? Grow(limit);
         if (block is null)
-        {
-            block = Grow(limit);
-            if (block is null)
-                return null;
-        }
+            return null;
         block.Reset();
         block.State = FrameState.Application;
         block.Generation++;
@@ -67,17 +65,18 @@ public sealed class BlockPool
     {
         lock (_growing)
         {
-            Block? block = _free.TryPop(ref _blocks);
+            Block? block = _free.TryPop(ref _blocks, reserve: 0);
             int have = _blocks.Length;
-            if (block is not null || have + BlocksPerSlab > limit)
+            int more = Math.Min(BlocksPerSlab, limit - have);
+            if (block is not null || more <= 0)
                 return block;
-            byte[] slab = GC.AllocateUninitializedArray<byte>(BlocksPerSlab * BlockSize, pinned: true);
-            var blocks = new Block[have + BlocksPerSlab];
+            byte[] slab = GC.AllocateUninitializedArray<byte>(more * BlockSize, pinned: true);
+            var blocks = new Block[have + more];
             _blocks.CopyTo(blocks, 0);
-            for (int i = 0; i < BlocksPerSlab; i++)
+            for (int i = 0; i < more; i++)
                 blocks[have + i] = new Block(this, have + i, slab, i * BlockSize, BlockSize);
             Volatile.Write(ref _blocks, blocks);
-            for (int i = 1; i < BlocksPerSlab; i++)
+            for (int i = 1; i < more; i++)
                 _free.Push(blocks[have + i]);
             return blocks[have];
         }

@@ -94,9 +94,7 @@ public sealed class FramePool
 
     private Block? TryTake(FrameState state, int reserve)
     {
-        if (_free.Count <= reserve)
-            return null;
-        Block? frame = _free.TryPop(ref _frames);
+        Block? frame = _free.TryPop(ref _frames, reserve);
         if (frame is null)
             return null;
         frame.Reset();

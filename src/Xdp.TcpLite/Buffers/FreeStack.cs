@@ -36,22 +36,23 @@ internal struct FreeStack
     }
 
     /// <param name="blocks">The pool's blocks by index. A field, since a growing pool replaces it before it pushes new blocks.</param>
-    internal Block? TryPop(ref Block[] blocks)
+    /// <param name="reserve">Blocks that must be left on the stack.</param>
+    internal Block? TryPop(ref Block[] blocks, int reserve)
     {
+        // A block is counted after it has been pushed: who has taken one off the count will find one.
+        if (Interlocked.Decrement(ref _count) < reserve)
+        {
+            Interlocked.Increment(ref _count);
+            return null;
+        }
         ulong top = Volatile.Read(ref _top);
         while (true)
         {
-            int index = (int)(top & IndexMask);
-            if (index == 0)
-                return null;
-            Block block = Volatile.Read(ref blocks)[index - 1];
+            Block block = Volatile.Read(ref blocks)[(int)(top & IndexMask) - 1];
             ulong next = ((top + OneTag) & ~IndexMask) | (uint)block.NextFree;
             ulong seen = Interlocked.CompareExchange(ref _top, next, top);
             if (seen == top)
-            {
-                Interlocked.Decrement(ref _count);
                 return block;
-            }
             top = seen;
         }
     }

@@ -18,6 +18,7 @@ internal struct NegotiatedOptions
     public byte RcvWndShift;
     public bool Sack;
     public bool Timestamps;
+    public bool Ecn;
 
     /// <summary>Added to the stack's clock to make this flow's TSval (RFC 7323, section 5.4).</summary>
     public uint TsOffset;

@@ -85,6 +85,7 @@ public sealed partial class TcpConnection
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
+            ReactToEcho(packet, now);
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
@@ -285,7 +286,7 @@ public sealed partial class TcpConnection
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
             _congestion.OnCongestion(SndNxt - SndUna, _stack.Now);
-            _congestion.SetCwnd(Math.Max(_congestion.Ssthresh, 2L * _sndMss));
+            _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
@@ -380,6 +381,16 @@ public sealed partial class TcpConnection
         _tlpEnd = null;
         _stack.Counters.FastRetransmits++;
         _congestion.OnCongestion(InFlight + _lostBytes, now);
+        _mustRetransmit = true;
+    }
+
+    /// <summary>Segments that were too large for the path are sent again at the window there is.</summary>
+    private void RepairWithoutCongestion()
+    {
+        _recovery = Recovery.Timeout;
+        _recoveryPoint = SndNxt;
+        _mayUndo = false;
+        _tlpEnd = null;
         _mustRetransmit = true;
     }
 

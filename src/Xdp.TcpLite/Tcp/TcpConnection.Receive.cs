@@ -79,6 +79,7 @@ public sealed partial class TcpConnection
         if (packet.Path != _path)
             SetPath(packet.Path);
         UpdateTsRecent(packet, now);
+        NoteMark(packet);
         Acknowledge(packet, now);
         if (State is TcpState.Closed)
             return false;

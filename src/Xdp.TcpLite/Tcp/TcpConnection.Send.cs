@@ -100,6 +100,8 @@ public sealed partial class TcpConnection
             return crumb ? (int)window : 0;
         }
         bool last = length == unsent;
+        if (_cork && last && length < _sndMss && !_finQueued)
+            return 0;
         if (length < _sndMss && last && !NoDelay && !_finQueued && SndNxt != SndUna)
             return 0;
         fin = last && _finQueued;
@@ -137,6 +139,7 @@ public sealed partial class TcpConnection
 
     private void RestartAfterIdle(Instant now)
     {
+        ForgetPathMtu(now);
         TimeSpan idle = now - _lastSentAt;
         TimeSpan rto = _rtt.Rto(_options, 0);
         if (_bytesSent > 0 && idle > rto)
@@ -168,7 +171,7 @@ public sealed partial class TcpConnection
             flags |= TcpFlags.Fin;
         if (segment.Length > 0 && (segment.Length < _sndMss || _send.UnsentBytes == 0))
             flags |= TcpFlags.Psh;
-        packet = Seal(frame, segment.Seq, segment.Length, flags, now);
+        packet = Seal(frame, segment.Seq, segment.Length, flags, retransmission, now);
         if (!ReferenceEquals(frame, segment.Block))
             frame.FreeOnCompletion = true;
         segment.SentAt = now;
@@ -199,13 +202,13 @@ public sealed partial class TcpConnection
         starved = frame is null;
         if (frame is null)
             return false;
-        packet = Seal(frame, seq, 0, TcpFlags.Ack, now);
+        packet = Seal(frame, seq, 0, TcpFlags.Ack, retransmission: false, now);
         frame.FreeOnCompletion = true;
         _probeWindow = false;
         return true;
     }
 
-    private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, Instant now)
+    private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission, Instant now)
     {
         ushort window = AdvertisedWindow();
         SeqNumber edge = RcvNxt + (window << _negotiated.RcvWndShift);
@@ -226,6 +229,7 @@ public sealed partial class TcpConnection
         }
         if (_negotiated.Sack && length == 0 && (!_reassembly.IsEmpty || _duplicateLeft != _duplicateRight))
             AddSack(ref fields);
+        MarkOutgoing(ref fields, length, retransmission);
         int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
         _ackNow = _duplicateAcks > 0;
         _duplicateAcks = Math.Max(0, _duplicateAcks - 1);

@@ -177,7 +177,7 @@ public sealed partial class TcpConnection
         }
         if (_send.Count == 0)
             return;
-        if (now - _firstUnackedAt >= _options.UserTimeout)
+        if (now - _firstUnackedAt >= UserTimeout)
         {
             TimeOut();
             return;
@@ -199,6 +199,7 @@ public sealed partial class TcpConnection
         _recoveryPoint = SndNxt;
         _tlpEnd = null;
         _dupAcks = 0;
+        CheckBlackHole();
         MarkAllLost();
         _noneLostBefore = SndUna;
         _probeTail = false;
@@ -234,7 +235,7 @@ public sealed partial class TcpConnection
     private void OnPersistTimeout(Instant now)
     {
         _persistDeadline = Instant.Never;
-        if (now - _persistSince >= _options.UserTimeout)
+        if (now - _persistSince >= UserTimeout)
         {
             TimeOut();
             return;
@@ -248,14 +249,16 @@ public sealed partial class TcpConnection
 
     private void StartKeepAlive(Instant now)
     {
-        if (_options.KeepAlive is { } idle)
+        if (_keepAlive is { } idle)
             Arm(ref _keepAliveDeadline, now + idle);
+        else
+            _keepAliveDeadline = Instant.Never;
     }
 
     private void OnKeepAliveTimeout(Instant now)
     {
         _keepAliveDeadline = Instant.Never;
-        if (_options.KeepAlive is not { } idle)
+        if (_keepAlive is not { } idle)
             return;
         if (now - _lastHeardAt >= idle)
         {

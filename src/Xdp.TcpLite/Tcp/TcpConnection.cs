@@ -21,6 +21,8 @@ public sealed partial class TcpConnection : FlowEntry
     private LinkPath _path;
     private HeaderTemplate _headers;
     private TcpEvents _events;
+    private bool _cork;
+    private TimeSpan? _keepAlive;
 
     // Links of the stack's lists; a connection is at most once on each.
     internal TcpConnection? NextReady;
@@ -36,6 +38,8 @@ public sealed partial class TcpConnection : FlowEntry
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
+        UserTimeout = _options.UserTimeout;
+        _keepAlive = _options.KeepAlive;
         _congestion = new Cubic();
         SetPath(path);
         UpdateMss();
@@ -56,6 +60,33 @@ public sealed partial class TcpConnection : FlowEntry
 
     /// <summary>Send small segments at once (true), or collect them while data is unacknowledged (false).</summary>
     public bool NoDelay { get; set; }
+
+    /// <summary>Send only full segments until it is taken back or the connection is shut down.</summary>
+    public bool Cork
+    {
+        get => _cork;
+        set
+        {
+            _cork = value;
+            if (!value)
+                RequestEmit();
+        }
+    }
+
+    /// <summary>How long an unacknowledged segment, or a window that stays shut, is put up with (RFC 5482, the local side).</summary>
+    public TimeSpan UserTimeout { get; set; }
+
+    /// <summary>Idle time before the first keepalive probe; null sends none.</summary>
+    public TimeSpan? KeepAlive
+    {
+        get => _keepAlive;
+        set
+        {
+            _keepAlive = value;
+            if (State is not (TcpState.Closed or TcpState.SynSent))
+                StartKeepAlive(_stack.Now);
+        }
+    }
 
     // ---- receive
 
@@ -236,13 +267,6 @@ public sealed partial class TcpConnection : FlowEntry
     {
         _path = path;
         _headers = HeaderTemplate.Create(path, Flow);
-    }
-
-    private void UpdateMss()
-    {
-        int ours = _stack.MssFor(Flow);
-        int mss = Math.Min(_negotiated.PeerMss, ours) - (_negotiated.Timestamps ? TimestampOptionLength : 0);
-        _sndMss = Math.Max(mss, MinMss);
     }
 
     private const int TimestampOptionLength = 12;

@@ -3,7 +3,7 @@ namespace Xdp.TcpLite;
 /// <summary>What a stack has counted since its birth. Written by the stack's turn; other threads read values that may be a turn old.</summary>
 public sealed class TcpStackCounters
 {
-    private readonly long[] _drops = new long[(int)DropReason.UnknownIcmp + 1];
+    private readonly long[] _drops = new long[Enum.GetValues<DropReason>().Length];
 
     public long SegmentsIn;
     public long SegmentsOut;

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Text.RegularExpressions;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Xdp.Sockets.Bpf;
 using Xdp.Sockets.Tests.Net;
@@ -215,26 +214,4 @@ public class SteeringParseTests
             Assert.True(action is XdpAction.Pass or XdpAction.Drop or XdpAction.Redirect, $"seed {Seed}, packet {i}: {action}");
         }
     }
-
-    [Fact]
-    public void Enums_AreThoseOfTheHeader()
-    {
-        using var reader = new StreamReader(typeof(SteeringParseTests).Assembly.GetManifestResourceStream("xdp_steer.h")!);
-        string header = reader.ReadToEnd();
-
-        string[] counters = [.. Names(header, "steer_counter")[..^1].Select(Pascal)];
-        Assert.Equal(Enum.GetNames<SteeringCounter>()[..^1], counters);
-        string[] modes = [.. Names(header, "steer_mode").Select(n => Pascal(n["STEER_".Length..]))];
-        Assert.Equal(Enum.GetNames<SteeringMode>(), modes);
-        Assert.Contains($"#define STEER_MAX_QUEUES {SteeringProgram.MaxQueues}\n", header, StringComparison.Ordinal);
-    }
-
-    private static string[] Names(string header, string name)
-    {
-        string body = Regex.Match(header, $@"enum {name} \{{(.*?)\}};", RegexOptions.Singleline).Groups[1].Value;
-        return [.. Regex.Matches(body, @"^\t([A-Z0-9_]+)\b", RegexOptions.Multiline).Select(m => m.Groups[1].Value)];
-    }
-
-    private static string Pascal(string name)
-        => string.Concat(name.Split('_').Select(word => word[0] + word[1..].ToLowerInvariant()));
 }

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Net;
 using System.Net.NetworkInformation;
@@ -63,7 +64,7 @@ public class XdpLinkTests
             using SteeringProgram program = SteeringProgram.Load();
             XdpException e = Assert.Throws<XdpException>(() => program.Attach(Loopback, XdpAttachMode.Auto));
             Assert.Equal(ErrnoNames.EOPNOTSUPP, e.Errno);
-            Assert.Contains("no native XDP", e.Hint, StringComparison.Ordinal);
+            Assert.NotEmpty(e.Hint!);
 
             (XdpAttachMode mode, string? reason) = program.Attach(Loopback, XdpAttachMode.Generic);
             Assert.Equal(XdpAttachMode.Generic, mode);
@@ -78,7 +79,7 @@ public class XdpLinkTests
         using var network = new TestNetwork();
         using SteeringProgram program = SteeringProgram.Load();
         XdpException e = Assert.Throws<XdpException>(() => network.Run(() => program.Attach(4000, XdpAttachMode.Auto)));
-        Assert.Equal(ErrnoNames.ENODEV, e.Errno);
+        Assert.Contains("no such device", e.Hint, StringComparison.Ordinal);
         Assert.False(program.IsAttached);
     }
 
@@ -91,7 +92,7 @@ public class XdpLinkTests
         {
             using SteeringProgram program = SteeringProgram.Load();
             XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, XdpAttachMode.Auto));
-            Assert.Contains("MTU", e.Hint, StringComparison.Ordinal);
+            Assert.Contains("Peer MTU is too large", e.Hint, StringComparison.Ordinal); // the driver's own words
         });
     }
 
@@ -188,6 +189,41 @@ public class XdpLinkTests
             Assert.True(counters.PassKernelOwned >= 2, $"{counters}"); // the handshake's last ACK and the data
             Assert.Equal(0ul, counters.Dropped + counters.Redirected);
         }
+    }
+
+    [SkippableFact]
+    public void Attached_WithXsk_ItGetsTheSegments_AndTheKernelNone()
+    {
+        using var pair = new VethPair();
+        using SteeringProgram program = SteeringProgram.Load();
+        using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64 });
+        using Xsk xsk = pair.Server.Run(() =>
+        {
+            program.SetMacs([NetworkInterfaceInfo.Get(pair.ServerIndex)!.Mac]);
+            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            var options = new XskOptions { InterfaceIndex = pair.ServerIndex, QueueId = 0, BindMode = BindMode.Copy };
+            return Xsk.Open(umem, options, [.. Enumerable.Range(0, 32).Select(umem.AddressOf)]);
+        });
+        program.SetXsk(0, xsk.Handle);
+        const int Port = 7000; // nobody listens: the kernel would answer RST, and the connect fail at once
+        program.SetEndpoint(VethPair.ServerAddress, Port, 0, SteeringMode.Mixed);
+
+        using Socket client = pair.Client.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+        Task connecting = client.ConnectAsync(new IPEndPoint(VethPair.ServerAddress, Port));
+        Assert.True(SpinWait.SpinUntil(() => xsk.Rx.Available > 0, TimeSpan.FromSeconds(5)));
+        Assert.False(connecting.IsCompleted);
+        Assert.Equal(1u, xsk.Rx.Peek(1, out uint index));
+        ReadOnlySpan<byte> frame = umem.GetSpan(xsk.Rx[index].Address, (int)xsk.Rx[index].Length);
+        const int DestinationPort = 14 + 20 + 2;
+        Assert.Equal(Port, BinaryPrimitives.ReadUInt16BigEndian(frame[DestinationPort..]));
+        xsk.Rx.Release(1);
+        Assert.True(program.ReadCounters().RedirectSyn >= 1);
+
+        // With the socket gone its queue has none, and SYNs are the kernel's again: the client's next one meets its RST.
+        xsk.Dispose();
+        SocketException e = Assert.Throws<SocketException>(() => connecting.GetAwaiter().GetResult());
+        Assert.Equal(SocketError.ConnectionRefused, e.SocketErrorCode);
+        Assert.True(program.ReadCounters().PassSynNoXsk >= 1);
     }
 
     /// <summary>Two namespaces and a cable.</summary>

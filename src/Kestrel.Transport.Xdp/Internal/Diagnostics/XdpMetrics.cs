@@ -69,6 +69,12 @@ internal sealed class XdpMetrics : IDisposable
             add((long)kernel.TxInvalidDescriptors, "kestrel.xdp.reason", "tx_invalid_descriptor");
         });
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
+        Counter("kestrel.xdp.tcp.retransmits", "{segment}", "Segments sent again.", static (q, add) => add(q.Tcp.Retransmits, null, null));
+        Counter("kestrel.xdp.tcp.resets", "{segment}", "RST segments.", static (q, add) =>
+        {
+            add(q.Tcp.RstsReceived, "network.io.direction", "receive");
+            add(q.Tcp.RstsSent, "network.io.direction", "transmit");
+        });
         Counter("kestrel.xdp.turns.stalled", "{turn}", "Turns that ran for more than half a second.", static (q, add) => add(q.Counters.StalledTurns, null, null));
         Gauge("kestrel.xdp.connections", "{connection}", "Connections in the queue's TCP stack, by state.", static (q, add) =>
         {

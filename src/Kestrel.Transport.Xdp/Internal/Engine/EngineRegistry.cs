@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using Microsoft.Extensions.Logging;
 using Xdp.TcpLite;
-using NetworkNamespace = Xdp.Sockets.Net.NetworkNamespace;
+using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
 namespace Kestrel.Transport.Xdp.Internal;
 

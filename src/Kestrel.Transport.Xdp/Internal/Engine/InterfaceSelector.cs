@@ -1,6 +1,6 @@
 using System.Net;
 using Xdp.Sockets.Net;
-using NetworkNamespace = Xdp.Sockets.Net.NetworkNamespace;
+using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
 namespace Kestrel.Transport.Xdp.Internal;
 

@@ -83,6 +83,7 @@ internal struct PipeOperation
 
     public readonly ValueTaskSourceStatus GetStatus(short version) => Unsafe.AsRef(in _source).GetStatus(version);
 
+    /// <summary>The execution context flows when flagged; synchronisation contexts are ignored, as by the socket transport's pipes.</summary>
     public void OnCompleted(Action<object?> continuation, object? state, short version, ValueTaskSourceOnCompletedFlags flags) =>
-        _source.OnCompleted(continuation, state, version, flags);
+        _source.OnCompleted(continuation, state, version, flags & ~ValueTaskSourceOnCompletedFlags.UseSchedulingContext);
 }

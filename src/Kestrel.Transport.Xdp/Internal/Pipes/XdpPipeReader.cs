@@ -132,11 +132,10 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             long examinedTo = examinedBlock is null ? _examined : examinedBlock.RunningIndex + examined.GetInteger();
             if (consumedBlock is not null && examinedBlock is not null && examinedTo < consumedTo)
                 throw new InvalidOperationException("The examined position lies before the consumed position.");
-            if (examinedTo < _examined || examinedTo > _received)
-                throw new InvalidOperationException("The examined position lies before one that was examined earlier, or is not part of the result.");
-            if (consumedTo < _consumed || consumedTo > _received)
-                throw new InvalidOperationException("The consumed position is not part of the result.");
-            examinedTo = Math.Max(examinedTo, consumedTo);
+            if (consumedTo < _consumed || consumedTo > _received || examinedTo > _received)
+                throw new InvalidOperationException("The consumed or the examined position is not part of the result.");
+            // What was examined once stays so: a zero-byte read gives the start here.
+            examinedTo = Math.Max(_examined, Math.Max(examinedTo, consumedTo));
 
             _reading = Reading.None;
             _unreleased += examinedTo - _examined;

@@ -89,7 +89,10 @@ internal sealed partial class XdpPipeWriter
                 claimed = _flush.TryClaim();
             }
         }
+        bool framesReturned = !dropped.IsEmpty;
         dropped.ReturnAll();
+        if (framesReturned)
+            _host.FramesReturned();
         return claimed;
     }
 
@@ -97,7 +100,7 @@ internal sealed partial class XdpPipeWriter
     {
         if (acknowledged <= 0)
             return;
-        (long segments, _queue.AcknowledgedRest) = Math.DivRem(_queue.AcknowledgedRest + acknowledged, mss);
+        (long segments, _queue.AcknowledgedRest) = Math.DivRem(_queue.AcknowledgedRest + acknowledged, Math.Max(mss, 1));
         int writing = _current is { IsFrame: true } ? 1 : 0;
         bool allAcknowledged = _queue.StackUnacknowledged == acknowledged && _queue.Pending.IsEmpty && _unflushed.IsEmpty;
         _queue.Frames = allAcknowledged ? writing : (int)Math.Max(writing, _queue.Frames - segments);

@@ -47,6 +47,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private BlockQueue _unflushed;
     private long _unflushedBytes;
     private bool _writerCompleted;
+    private bool _framesReturned;
     private PipeOperation _flush;
 
     public XdpPipeWriter(XdpConnection connection, ConnectionHost host, Lock connectionLock, XdpConnectionSettings settings, int mss)
@@ -81,9 +82,12 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     {
         lock (_lock)
         {
+            if (_closed && !_writerCompleted)
+                return;
             int room = _current is null ? 0 : _currentEnd - _current.End;
-            ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)bytes, (uint)room, nameof(bytes));
-            if (_closed || bytes == 0)
+            if ((uint)bytes > (uint)room)
+                throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was handed out.");
+            if (bytes == 0)
                 return;
             _current!.Length += bytes;
             _unflushedBytes += bytes;
@@ -101,6 +105,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             flushed = Commit();
             result = CompleteOrBegin(cancellationToken);
         }
+        TellReturned();
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
         if (!result.IsCompleted)
@@ -145,7 +150,11 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
                 return;
             _writerCompleted = true;
             Commit();
+            if (_current is { } empty)
+                Release(empty);
+            _current = null;
         }
+        TellReturned();
         if (exception is null)
             _connection.Signal(ConnectionWork.Output | ConnectionWork.Close);
         else
@@ -186,6 +195,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block TakeBlock(int sizeHint)
     {
+        Block taken;
         lock (_lock)
         {
             if (_writerCompleted)
@@ -197,8 +207,10 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
                 else
                     Release(current);
             }
-            return _current = TakeFrame(sizeHint) ?? TakeHeapBlock(sizeHint);
+            _current = taken = TakeFrame(sizeHint) ?? TakeHeapBlock(sizeHint);
         }
+        TellReturned();
+        return taken;
     }
 
     private Block? TakeFrame(int sizeHint)
@@ -225,18 +237,16 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Flushes the written blocks; true when the queue has to be told. Under the lock.</summary>
     private bool Commit()
     {
-        Block? current = _current;
-        _current = null;
-        if (current is { Length: 0 })
-        {
-            Release(current);
-            current = null;
-        }
+        // A block that holds nothing stays: its memory was handed out, and may be written to after the flush as well as before.
+        Block? current = _current is { Length: > 0 } written ? written : null;
+        if (current is not null)
+            _current = null;
         _unflushedBytes = 0;
         if (_closed)
         {
             if (current is not null)
                 _unflushed.Enqueue(current);
+            _framesReturned |= !_unflushed.IsEmpty;
             _unflushed.ReturnAll();
             return false;
         }
@@ -292,8 +302,20 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private void Release(Block block)
     {
         if (block.IsFrame)
+        {
             _queue.Frames--;
+            _framesReturned = true;
+        }
         block.Return();
+    }
+
+    /// <summary>FILL may wait for the frames that this writer gave back. Not under the lock.</summary>
+    private void TellReturned()
+    {
+        if (!_framesReturned)
+            return;
+        _framesReturned = false;
+        _host.FramesReturned();
     }
 
     private void OnFlushCancelled(CancellationToken token)

@@ -1,4 +1,5 @@
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
@@ -12,6 +13,8 @@ internal sealed partial class XdpQueue
     internal long GatheringGivenUp => _gatherer.GivenUp;
 
     internal (int Open, int HalfOpen, int TimeWait) StackCounts => _closed ? default : (_stack.ConnectionCount, _stack.HalfOpenCount, _stack.TimeWaitCount);
+
+    internal TcpStackCounters Tcp => _stack.Counters;
 
     internal long FillPending => _closed ? 0 : _xsk.Fill.Pending;
 

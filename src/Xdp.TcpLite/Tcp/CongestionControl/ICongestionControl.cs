@@ -2,7 +2,8 @@ namespace Xdp.TcpLite;
 
 /// <summary>
 /// How much a connection may have in flight. Bytes throughout; one call per ACK. A loss episode begins with <see cref="OnCongestion"/> or
-/// <see cref="OnRto"/> and ends with <see cref="OnRecoveryExit"/> or <see cref="Undo"/>; within one, the slow-start threshold falls once.
+/// <see cref="OnRto"/> and ends with <see cref="OnRecoveryExit"/> or <see cref="Undo"/>, one of which must follow: while it lasts, the slow-start threshold does not
+/// fall again, except by a time-out after another one.
 /// </summary>
 internal interface ICongestionControl
 {
@@ -34,7 +35,10 @@ internal interface ICongestionControl
     /// <summary>All that was outstanding when the episode began is acknowledged: after fast recovery the window is the threshold, after a time-out it stays what it has become.</summary>
     void OnRecoveryExit(Instant now);
 
-    /// <summary>The retransmission timer fired: one segment, and slow start.</summary>
+    /// <summary>
+    /// The retransmission timer fired: one segment, and slow start. Not for the back-offs of one segment, whose threshold holds (RFC 5681, section 3.1): those
+    /// call <see cref="SetCwnd"/>.
+    /// </summary>
     void OnRto(long flightSize, Instant now);
 
     /// <summary>Nothing was sent for <paramref name="idle"/>, more than an RTO: the window decays towards the initial one (RFC 2861).</summary>

@@ -66,7 +66,10 @@ internal abstract class LossBasedControl : ICongestionControl
 
     public void OnRto(long flightSize, Instant now)
     {
-        if (!_inEpisode)
+        // After an earlier time-out what is outstanding is mostly lost: the window, not the flight, tells what the path carried.
+        if (_timedOut)
+            Begin(Math.Min(flightSize, Cwnd), isTimeout: true);
+        else if (!_inEpisode)
             Begin(flightSize, isTimeout: true);
         _timedOut = true;
         Cwnd = Mss;

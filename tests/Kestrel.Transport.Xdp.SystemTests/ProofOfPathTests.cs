@@ -1,0 +1,58 @@
+using Kestrel.Transport.Xdp.SystemTests.Support;
+using Xunit.Abstractions;
+using Xunit.Sdk;
+
+namespace Kestrel.Transport.Xdp.SystemTests;
+
+/// <summary>The witnesses themselves: with steering broken, what every other test relies on must fail.</summary>
+[Collection(DirectCollection.Name)]
+public sealed class ProofOfPathTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
+{
+    [SkippableFact]
+    public async Task SwitchedOff_ProofFails()
+    {
+        Lab.Require();
+        await WithServerAsync(lab.Server, new HelloWebSettings { Required = false, Environment = { ["KESTREL_XDP"] = "off" } },
+            server => AssertProofFailsAsync(server, static () => Task.CompletedTask));
+    }
+
+    [SkippableFact]
+    public async Task NoSuchInterface_ProofFails()
+    {
+        Lab.Require();
+        await WithServerAsync(lab.Server, new HelloWebSettings { Required = false, Interfaces = ["nosuch0"] },
+            server => AssertProofFailsAsync(server, static () => Task.CompletedTask));
+    }
+
+    /// <summary>The program is taken off the interface while the app believes it is there.</summary>
+    [SkippableFact]
+    public async Task ProgramDetached_ProofFails()
+    {
+        Lab.Require("bpftool");
+        await WithServerAsync(lab.Server, new HelloWebSettings(), server => AssertProofFailsAsync(server, async () =>
+        {
+            string links = (await lab.Server.RunAsync("bpftool", "link", "show")).Succeeded();
+            string[] ids = [.. links.Split('\n').Where(line => line.Contains(": xdp ", StringComparison.Ordinal)).Select(line => line.Split(':')[0])];
+            string device = (await lab.Server.RunAsync("cat", $"/sys/class/net/{Lab.Interface}/ifindex")).Succeeded().Trim();
+            string program = (await lab.Server.RunAsync("ip", "-d", "link", "show", "dev", Lab.Interface)).Succeeded();
+            string programId = program.Split("prog/xdp id ")[1].Split(' ')[0];
+            string id = Assert.Single(ids, id => links.Contains($"{id}: xdp  prog {programId}", StringComparison.Ordinal));
+            Output.WriteLine($"device {device}, link {id}, program {programId}");
+            (await lab.Server.RunAsync("bpftool", "link", "detach", "id", id)).Succeeded();
+        }));
+    }
+
+    private async Task AssertProofFailsAsync(HelloWebServer server, Func<Task> sabotage)
+    {
+        ProofOfPath proof = await ProofOfPath.BeginAsync(server);
+        await sabotage();
+        using (HttpClient client = lab.Client.HttpClient())
+        {
+            // The app answers all the same, which is why the witnesses are needed.
+            ConnectionFacts facts = await FactsAsync(client, server.Url("/connection"));
+            Assert.ThrowsAny<XunitException>(() => facts.AssertOnXdp());
+        }
+        XunitException failure = await Assert.ThrowsAnyAsync<XunitException>(proof.AssertAsync);
+        Output.WriteLine(failure.Message);
+    }
+}

@@ -1,0 +1,123 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Tests.Support;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Tests.Pipes;
+
+public sealed class AllocationTests
+{
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void RequestAndResponse_InSteadyState_AllocateNothing(bool frames)
+    {
+        var queue = new FakeQueue();
+        XdpConnectionSettings settings = queue.Settings(frames, inline: true) with { Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance };
+        var connection = new XdpConnection(queue, default, FakePeer.Mss, settings);
+        var tcp = new LoopTcp();
+        int served = 0;
+        int flushed = 0;
+
+        ValueTask<ReadResult> pending = default;
+        Action onRead = null!;
+        onRead = () =>
+        {
+            Serve(pending);
+            WaitForRequest();
+        };
+
+        void WaitForRequest()
+        {
+            pending = connection.Input.ReadAsync();
+            while (pending.IsCompleted)
+            {
+                Serve(pending);
+                pending = connection.Input.ReadAsync();
+            }
+            pending.GetAwaiter().UnsafeOnCompleted(onRead);
+        }
+
+        void Serve(ValueTask<ReadResult> completed)
+        {
+#pragma warning disable xUnit1031 // The read is complete.
+            ReadResult result = completed.GetAwaiter().GetResult();
+#pragma warning restore xUnit1031
+            connection.Input.AdvanceTo(result.Buffer.End);
+            Span<byte> span = connection.Output.GetSpan();
+            span[..100].Fill((byte)served);
+            connection.Output.Advance(50);
+            connection.Output.Advance(50);
+            if (connection.Output.FlushAsync().IsCompletedSuccessfully)
+                flushed++;
+            served++;
+        }
+
+        WaitForRequest();
+        Run(2000);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Run(2000);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(4000, served);
+        Assert.Equal(4000, flushed);
+        Assert.Equal(400_000, tcp.Written);
+
+        void Run(int count)
+        {
+            for (int i = 0; i < count; i++)
+            {
+                Block block = queue.Blocks.Take();
+                block.Length = 200;
+                tcp.Readable.Enqueue(block);
+                connection.OnEvents(TcpEvents.Readable, new LoopTcp.Ref(tcp));
+                connection.Deliver();
+                connection.ApplyWork(connection.TakeWork(), new LoopTcp.Ref(tcp));
+                connection.OnEvents(TcpEvents.Sent | TcpEvents.AllAcknowledged, new LoopTcp.Ref(tcp));
+                connection.Deliver();
+            }
+        }
+    }
+
+    /// <summary>A TCP that sends at once.</summary>
+    private sealed class LoopTcp
+    {
+        public BlockQueue Readable;
+        public long Written;
+
+        public readonly struct Ref(LoopTcp tcp) : ITcp
+        {
+            public long ReadableBytes => tcp.Readable.Bytes;
+            public long UnsentBytes => 0;
+            public long UnacknowledgedBytes => 0;
+            public int EffectiveMss => FakePeer.Mss;
+
+            public BlockQueue TakeReceived(long maxBytes)
+            {
+                BlockQueue taken = tcp.Readable;
+                tcp.Readable = default;
+                return taken;
+            }
+
+            public void ReleaseWindow(long bytes)
+            {
+            }
+
+            public void Write(ref BlockQueue data)
+            {
+                tcp.Written += data.Bytes;
+                data.ReturnAll();
+            }
+
+            public void Close()
+            {
+            }
+
+            public void Abort()
+            {
+            }
+
+            public TcpConnectionInfo GetInfo(Instant now) => default;
+        }
+    }
+}
