@@ -122,7 +122,7 @@ public sealed partial class TcpConnection
         _stack.Drop(DropReason.OutOfWindow);
         if (packet.IsRst)
             return false;
-        if (packet.SegmentLength > 0 && end <= RcvNxt)
+        if (packet.SegmentLength > 0 && !packet.IsSyn && end <= RcvNxt)
             NoteDuplicate(packet.Seq, end);
         AnswerInvalid(packet, now);
         return false;
@@ -356,7 +356,7 @@ public sealed partial class TcpConnection
     /// <summary>Answers a segment that is not acceptable: always when it carries data (a lost ACK or a probe), else at a limited rate.</summary>
     private void AnswerInvalid(in Packet packet, Instant now)
     {
-        if (packet.SegmentLength > 0)
+        if (packet.SegmentLength > 0 && !packet.IsSyn)
             AckNow();
         else
             Challenge(now);
