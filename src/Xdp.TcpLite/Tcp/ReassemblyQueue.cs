@@ -19,6 +19,9 @@ internal sealed class ReassemblyQueue
 
     internal bool IsEmpty => Count == 0;
 
+    /// <summary>The run behind the first gap. There must be one.</summary>
+    internal (SeqNumber Left, SeqNumber Right) First => (_runs[0].Start, _runs[0].End);
+
     private struct Run
     {
         public SeqNumber Start;

@@ -203,7 +203,7 @@ public sealed partial class TcpConnection
             AckNow();
             return false;
         }
-        return seq == RcvNxt && _reassembly.IsEmpty
+        return seq == RcvNxt
             ? ReceiveInOrder(frame, offset, length, now)
             : ReceiveAhead(seq, frame, offset, length, now);
     }
@@ -219,6 +219,11 @@ public sealed partial class TcpConnection
         }
         RcvNxt += length;
         Arrived(length);
+        if (!_reassembly.IsEmpty)
+        {
+            TakeFromReassembly();
+            AckNow();
+        }
         _bytesSinceAck += length;
         _rcvMss = Math.Max(_rcvMss, Math.Min(length, ushort.MaxValue));
         if (_bytesSinceAck >= 2 * _rcvMss)
@@ -246,13 +251,20 @@ public sealed partial class TcpConnection
             NoteDuplicate(d.Left, d.Right);
         if (reason is not DropReason.None)
             _stack.Drop(reason);
+        return kept;
+    }
+
+    /// <summary>A gap has been filled: what was behind it is in order now. Bytes that came twice are reported.</summary>
+    private void TakeFromReassembly()
+    {
         SeqNumber before = RcvNxt;
         SeqNumber rcvNxt = RcvNxt;
+        if (_reassembly.First is var (left, right) && left < before)
+            NoteDuplicate(left, SeqNumber.Min(right, before));
         _reassembly.TakeInOrder(ref rcvNxt, ref _received, _stack.Frames);
         RcvNxt = rcvNxt;
         if (rcvNxt != before)
             Arrived(rcvNxt - before);
-        return kept;
     }
 
     private void Arrived(int bytes)
