@@ -246,7 +246,7 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.ReassemblyFull);
             return false;
         }
-        DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
+        DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Frames, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
         if (duplicate is { } d)
             NoteDuplicate(d.Left, d.Right);
         if (reason is not DropReason.None)
@@ -277,8 +277,9 @@ public sealed partial class TcpConnection
 
     /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
     private bool KeepsFrame(Block frame, int length) =>
-        length > CopyBelow && frame.IsFrame && !_options.ForceHeap && _received.Bytes < (long)_options.FramesPerConnection * _rcvMss
-        && 2 * _stack.Frames.ApplicationCount < _stack.Frames.FrameCount;
+        length > CopyBelow && frame.IsFrame && !_options.ForceHeap
+        && _reassembly.Frames < _options.FramesPerConnection && _received.Bytes < (long)_options.FramesPerConnection * _rcvMss
+        && 2 * (_stack.Frames.ApplicationCount + _stack.Frames.KeptAhead) < _stack.Frames.FrameCount;
 
     private const int CopyBelow = 256;
 
