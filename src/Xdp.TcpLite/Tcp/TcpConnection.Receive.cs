@@ -329,13 +329,16 @@ public sealed partial class TcpConnection
             return;
         }
         SeqNumber at = packet.Seq + packet.PayloadLength;
-        if (at <= _rcvAdvertised)
-            _finAt ??= at;
+        // A FIN in order is the peer's own; what was said before may have been somebody's guess.
+        if (at <= _rcvAdvertised && (_finAt is null || at == RcvNxt))
+            _finAt = at;
         AckNow();
     }
 
     private void ReceiveFin(Instant now)
     {
+        if (_finAt is { } at && at < RcvNxt)
+            _finAt = null;
         if (_finAt != RcvNxt || _peerFin)
             return;
         _peerFin = true;
