@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using System.Text.Json;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Xdp.Sockets;
 using Xdp.TcpLite;
@@ -14,6 +15,10 @@ internal sealed class XdpMetrics : IDisposable
     private const string MeterName = "Kestrel.Transport.Xdp";
 
     private static readonly FrameState[] States = Enum.GetValues<FrameState>();
+
+    private static readonly DropReason[] Reasons = [.. Enum.GetValues<DropReason>().Where(static r => r != DropReason.None)];
+
+    private static readonly string[] ReasonNames = [.. Enum.GetValues<DropReason>().Select(static r => JsonNamingPolicy.SnakeCaseLower.ConvertName(r.ToString()))];
 
     private readonly XdpTransportFactory _factory;
     private readonly Meter _meter;
@@ -68,6 +73,12 @@ internal sealed class XdpMetrics : IDisposable
             add((long)kernel.RxInvalidDescriptors, "kestrel.xdp.reason", "rx_invalid_descriptor");
             add((long)kernel.TxInvalidDescriptors, "kestrel.xdp.reason", "tx_invalid_descriptor");
         });
+        Counter("kestrel.xdp.tcp.drops", "{packet}", "Packets, or parts of them, that the TCP stack did not use, by reason.", static (q, add) =>
+        {
+            foreach (DropReason reason in Reasons)
+                add(q.Tcp[reason], "kestrel.xdp.reason", ReasonNames[(int)reason]);
+        });
+        Counter("kestrel.xdp.tcp.heap_copies", "{segment}", "Received payloads that were copied out of their frames.", static (q, add) => add(q.Tcp.HeapCopies, null, null));
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
         Counter("kestrel.xdp.tcp.retransmits", "{segment}", "Segments sent again.", static (q, add) => add(q.Tcp.Retransmits, null, null));
         Counter("kestrel.xdp.tcp.resets", "{segment}", "RST segments.", static (q, add) =>

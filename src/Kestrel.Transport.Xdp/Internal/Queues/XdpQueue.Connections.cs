@@ -139,6 +139,9 @@ internal sealed partial class XdpQueue
         try
         {
             ApplyDirty();
+            foreach (XdpConnection connection in _undelivered)
+                connection.Deliver();
+            _undelivered.Clear();
         }
         catch (Exception e)
         {
