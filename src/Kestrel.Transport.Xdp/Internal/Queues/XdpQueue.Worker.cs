@@ -10,7 +10,7 @@ internal sealed partial class XdpQueue
     // and this bound makes that rare: delayed ACKs (40 ms) aside, no timer of a connection is shorter than 200 ms.
     private static readonly TimeSpan LongestSleep = TimeSpan.FromMilliseconds(30);
 
-    // Without connections only the accept path arms timers, and that runs on the worker.
+    // Without connections no other thread has a reason to run a turn.
     private static readonly TimeSpan LongestIdleSleep = TimeSpan.FromSeconds(1);
 
     // The kernel had no room for a packet; nothing tells when it has.
