@@ -16,9 +16,9 @@ internal sealed class XdpMetrics : IDisposable
 
     private static readonly FrameState[] States = Enum.GetValues<FrameState>();
 
-    private static readonly DropReason[] Reasons = [.. Enum.GetValues<DropReason>().Where(static r => r != DropReason.None)];
+    private static readonly DropReason[] DropReasons = Enum.GetValues<DropReason>();
 
-    private static readonly string[] ReasonNames = [.. Enum.GetValues<DropReason>().Select(static r => JsonNamingPolicy.SnakeCaseLower.ConvertName(r.ToString()))];
+    private static readonly string[] DropReasonNames = [.. DropReasons.Select(r => JsonNamingPolicy.SnakeCaseLower.ConvertName(r.ToString()))];
 
     private readonly XdpTransportFactory _factory;
     private readonly Meter _meter;
@@ -73,14 +73,22 @@ internal sealed class XdpMetrics : IDisposable
             add((long)kernel.RxInvalidDescriptors, "kestrel.xdp.reason", "rx_invalid_descriptor");
             add((long)kernel.TxInvalidDescriptors, "kestrel.xdp.reason", "tx_invalid_descriptor");
         });
-        Counter("kestrel.xdp.tcp.drops", "{packet}", "Packets, or parts of them, that the TCP stack did not use, by reason.", static (q, add) =>
-        {
-            foreach (DropReason reason in Reasons)
-                add(q.Tcp[reason], "kestrel.xdp.reason", ReasonNames[(int)reason]);
-        });
         Counter("kestrel.xdp.tcp.heap_copies", "{segment}", "Received payloads that were copied out of their frames.", static (q, add) => add(q.Tcp.HeapCopies, null, null));
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
         Counter("kestrel.xdp.tcp.retransmits", "{segment}", "Segments sent again.", static (q, add) => add(q.Tcp.Retransmits, null, null));
+        Counter("kestrel.xdp.tcp.recoveries", "{event}", "What made the stack send again, or find that it had done so needlessly.", static (q, add) =>
+        {
+            add(q.Tcp.FastRetransmits, "kestrel.xdp.kind", "fast_retransmit");
+            add(q.Tcp.TlpProbes, "kestrel.xdp.kind", "tail_loss_probe");
+            add(q.Tcp.RtoFires, "kestrel.xdp.kind", "timeout");
+            add(q.Tcp.SpuriousRetransmits, "kestrel.xdp.kind", "spurious");
+        });
+        Counter("kestrel.xdp.tcp.drops", "{packet}", "Packets that the stack did not take, by reason.", static (q, add) =>
+        {
+            foreach (DropReason reason in DropReasons)
+                if (q.Tcp[reason] is > 0 and long count)
+                    add(count, "kestrel.xdp.reason", DropReasonNames[(int)reason]);
+        });
         Counter("kestrel.xdp.tcp.resets", "{segment}", "RST segments.", static (q, add) =>
         {
             add(q.Tcp.RstsReceived, "network.io.direction", "receive");
