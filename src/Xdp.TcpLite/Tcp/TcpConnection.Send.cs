@@ -89,6 +89,7 @@ public sealed partial class TcpConnection
         long unsent = _send.UnsentBytes;
         if (unsent == 0)
         {
+            _cwndLimited = false;
             fin = _finQueued;
             return 0;
         }
@@ -97,7 +98,7 @@ public sealed partial class TcpConnection
         int length = _send.NextLength(_sndMss);
         if (length > allowed)
         {
-            _cwndLimited |= _congestion.Cwnd - InFlight < window;
+            _cwndLimited = _congestion.Cwnd - InFlight < window;
             // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
             bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
             return crumb ? (int)window : 0;
