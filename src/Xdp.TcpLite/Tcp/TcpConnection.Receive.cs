@@ -394,7 +394,7 @@ public sealed partial class TcpConnection
     private long ReceiveWindow()
     {
         long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
-        long room = Math.Max(0, _rcvBuffer - _unreleased);
+        long room = Math.Clamp(_rcvBuffer - _unreleased, 0, (long)ushort.MaxValue << _negotiated.RcvWndShift);
         if (room <= announced || room - announced < Math.Min(_rcvMss, _rcvBuffer / 2))
             return announced;
         return room;
