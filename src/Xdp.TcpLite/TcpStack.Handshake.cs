@@ -266,7 +266,7 @@ public sealed partial class TcpStack
         };
         _flows.TryAdd(half.Flow, connection);
         ConnectionCount++;
-        connection.StartPassive(half, now);
+        connection.StartPassive(half, packet, now);
         connection.StartWindow(packet);
         half.Listener.AcceptQueueLength++;
         _accepted.Enqueue(connection);
