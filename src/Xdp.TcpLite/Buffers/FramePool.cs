@@ -57,6 +57,9 @@ public sealed class FramePool
     /// <summary>Received frames that are with the application. Exact when the system is quiet, near otherwise.</summary>
     public int ApplicationCount => Volatile.Read(ref _deliveredToApplication) - Volatile.Read(ref _returnedByApplication);
 
+    /// <summary>Received frames that connections keep until the gap before them is filled. The queue's turn counts them.</summary>
+    internal int KeptAhead { get; set; }
+
     /// <summary>When set, freed frames are overwritten, so that use after free shows.</summary>
     public bool Poison { get; init; }
 

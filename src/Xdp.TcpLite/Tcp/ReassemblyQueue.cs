@@ -17,7 +17,13 @@ internal sealed class ReassemblyQueue
     /// <summary>Bytes of memory in use, which for small segments is more than the bytes of payload.</summary>
     internal long Memory { get; private set; }
 
+    /// <summary>UMEM frames among it.</summary>
+    internal int Frames { get; private set; }
+
     internal bool IsEmpty => Count == 0;
+
+    /// <summary>The run behind the first gap. There must be one.</summary>
+    internal (SeqNumber Left, SeqNumber Right) First => (_runs[0].Start, _runs[0].End);
 
     private struct Run
     {
@@ -37,7 +43,7 @@ internal sealed class ReassemblyQueue
     /// <param name="kept">The queue owns the frame now.</param>
     /// <param name="duplicate">Sequence space, if any, that was here already: to be reported as D-SACK.</param>
     /// <returns>Why nothing was taken in, or <see cref="DropReason.None"/>.</returns>
-    internal DropReason Insert(SeqNumber seq, Block frame, int offset, int length, BlockPool heap, bool keepFrame, out bool kept, out (SeqNumber Left, SeqNumber Right)? duplicate)
+    internal DropReason Insert(SeqNumber seq, Block frame, int offset, int length, FramePool frames, BlockPool heap, bool keepFrame, out bool kept, out (SeqNumber Left, SeqNumber Right)? duplicate)
     {
         kept = false;
         duplicate = null;
@@ -73,6 +79,8 @@ internal sealed class ReassemblyQueue
                 frame.Length = length;
                 _runs[run].Blocks.Enqueue(frame);
                 Memory += frame.Capacity;
+                Frames++;
+                frames.KeptAhead++;
                 kept = true;
             }
             else
@@ -107,6 +115,11 @@ internal sealed class ReassemblyQueue
             while (run.Blocks.Dequeue() is { } block)
             {
                 Memory -= block.Capacity;
+                if (block.IsFrame)
+                {
+                    Frames--;
+                    frames.KeptAhead--;
+                }
                 int skip = Math.Min(stale, block.Length);
                 stale -= skip;
                 block.Start += skip;
@@ -147,8 +160,10 @@ internal sealed class ReassemblyQueue
             sack.Add(_runs[i].Start, _runs[i].End);
     }
 
-    internal void Clear()
+    internal void Clear(FramePool frames)
     {
+        frames.KeptAhead -= Frames;
+        Frames = 0;
         for (int i = 0; i < Count; i++)
             _runs[i].Blocks.ReturnAll();
         _runs = [];

@@ -123,7 +123,7 @@ public sealed partial class TcpConnection
         _stack.Drop(DropReason.OutOfWindow);
         if (packet.IsRst)
             return false;
-        if (packet.SegmentLength > 0 && end <= RcvNxt)
+        if (packet.SegmentLength > 0 && !packet.IsSyn && end <= RcvNxt)
             NoteDuplicate(packet.Seq, end);
         AnswerInvalid(packet, now);
         return false;
@@ -204,7 +204,7 @@ public sealed partial class TcpConnection
             AckNow();
             return false;
         }
-        return seq == RcvNxt && _reassembly.IsEmpty
+        return seq == RcvNxt
             ? ReceiveInOrder(frame, offset, length, now)
             : ReceiveAhead(seq, frame, offset, length, now);
     }
@@ -220,6 +220,11 @@ public sealed partial class TcpConnection
         }
         RcvNxt += length;
         Arrived(length);
+        if (!_reassembly.IsEmpty)
+        {
+            TakeFromReassembly();
+            AckNow();
+        }
         _bytesSinceAck += length;
         _rcvMss = Math.Max(_rcvMss, Math.Min(length, ushort.MaxValue));
         if (_bytesSinceAck >= 2 * _rcvMss)
@@ -242,18 +247,25 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.ReassemblyFull);
             return false;
         }
-        DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
+        DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Frames, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
         if (duplicate is { } d)
             NoteDuplicate(d.Left, d.Right);
         if (reason is not DropReason.None)
             _stack.Drop(reason);
+        return kept;
+    }
+
+    /// <summary>A gap has been filled: what was behind it is in order now. Bytes that came twice are reported.</summary>
+    private void TakeFromReassembly()
+    {
         SeqNumber before = RcvNxt;
         SeqNumber rcvNxt = RcvNxt;
+        if (_reassembly.First is var (left, right) && left < before)
+            NoteDuplicate(left, SeqNumber.Min(right, before));
         _reassembly.TakeInOrder(ref rcvNxt, ref _received, _stack.Frames);
         RcvNxt = rcvNxt;
         if (rcvNxt != before)
             Arrived(rcvNxt - before);
-        return kept;
     }
 
     private void Arrived(int bytes)
@@ -266,8 +278,9 @@ public sealed partial class TcpConnection
 
     /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
     private bool KeepsFrame(Block frame, int length) =>
-        length > CopyBelow && frame.IsFrame && !_options.ForceHeap && _received.Bytes < (long)_options.FramesPerConnection * _rcvMss
-        && 2 * _stack.Frames.ApplicationCount < _stack.Frames.FrameCount;
+        length > CopyBelow && frame.IsFrame && !_options.ForceHeap
+        && _reassembly.Frames < _options.FramesPerConnection && _received.Bytes < (long)_options.FramesPerConnection * _rcvMss
+        && 2 * (_stack.Frames.ApplicationCount + _stack.Frames.KeptAhead) < _stack.Frames.FrameCount;
 
     private const int CopyBelow = 256;
 
@@ -317,13 +330,16 @@ public sealed partial class TcpConnection
             return;
         }
         SeqNumber at = packet.Seq + packet.PayloadLength;
-        if (at <= _rcvAdvertised)
-            _finAt ??= at;
+        // A FIN in order is the peer's own; what was said before may have been somebody's guess.
+        if (at <= _rcvAdvertised && (_finAt is null || at == RcvNxt))
+            _finAt = at;
         AckNow();
     }
 
     private void ReceiveFin(Instant now)
     {
+        if (_finAt is { } at && at < RcvNxt)
+            _finAt = null;
         if (_finAt != RcvNxt || _peerFin)
             return;
         _peerFin = true;
@@ -357,7 +373,7 @@ public sealed partial class TcpConnection
     /// <summary>Answers a segment that is not acceptable: always when it carries data (a lost ACK or a probe), else at a limited rate.</summary>
     private void AnswerInvalid(in Packet packet, Instant now)
     {
-        if (packet.SegmentLength > 0)
+        if (packet.SegmentLength > 0 && !packet.IsSyn)
             AckNow();
         else
             Challenge(now);

@@ -50,6 +50,9 @@ public sealed partial class TcpConnection
             return EmitBare(SndUna - 1, now, out packet, out starved);
         if (_ackNow)
             return EmitBare(SndNxt, now, out packet, out starved);
+        // Written into a window that was shut already: no acknowledgement will come to arm the persist timer.
+        if (SndNxt == SndUna && _send.UnsentBytes > 0 && _persistDeadline == Instant.Never)
+            ArmLossTimer(now, restart: false);
         return false;
     }
 

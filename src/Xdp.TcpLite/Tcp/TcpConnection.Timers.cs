@@ -162,7 +162,8 @@ public sealed partial class TcpConnection
             _firstRetransmitTsVal = TsNow(now);
             _probeTail = true;
         }
-        Arm(ref _retransmitDeadline, Instant.Max(_retransmitDeadline, now + _rtt.Rto(_options, 0)));
+        _retransmitBase = now;
+        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _backoff));
         RequestEmit();
     }
 

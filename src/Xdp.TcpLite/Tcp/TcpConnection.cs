@@ -166,7 +166,7 @@ public sealed partial class TcpConnection : FlowEntry
             return;
         _discardReceived = true;
         _received.ReturnAll();
-        _reassembly.Clear();
+        _reassembly.Clear(_stack.Frames);
         if (State == TcpState.FinWait2)
             ArmFinWait2(_stack.Now);
     }
@@ -239,7 +239,7 @@ public sealed partial class TcpConnection : FlowEntry
             return;
         State = TcpState.Closed;
         _send.Clear();
-        _reassembly.Clear();
+        _reassembly.Clear(_stack.Frames);
         if ((why & TcpEvents.Reset) != 0 || _discardReceived)
             _received.ReturnAll();
         _stack.Forget(this);
