@@ -4,7 +4,7 @@ namespace Xdp.TcpLite;
 public sealed partial class TcpConnection
 {
     /// <summary>Challenge ACKs and answers to bare segments out of window, per connection: one in this time (Linux's tcp_invalid_ratelimit).</summary>
-    private static readonly TimeSpan s_invalidInterval = TimeSpan.FromMilliseconds(500);
+    internal static readonly TimeSpan InvalidInterval = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (RFC 7323, section 5.5).</summary>
     private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
@@ -42,7 +42,7 @@ public sealed partial class TcpConnection
     private long _segmentsIn;
 
     /// <summary>A passive open completes: the segment that acknowledges our SYN has arrived.</summary>
-    internal void StartPassive(HalfOpen half, Instant now)
+    internal void StartPassive(HalfOpen half, in Packet packet, Instant now)
     {
         Irs = half.Irs;
         RcvNxt = half.Irs + 1;
@@ -53,8 +53,7 @@ public sealed partial class TcpConnection
         SndUna = Iss + 1;
         SndNxt = Iss + 1;
         State = TcpState.Established;
-        if (half.Retransmits == 0)
-            _rtt.Sample(now - half.SentAt, now);
+        StartRtt(packet, half is { Retransmits: 0, IsRepeated: false } ? half.SentAt : null, half.Retransmits, now);
         StartKeepAlive(now);
     }
 
@@ -73,6 +72,8 @@ public sealed partial class TcpConnection
         _segmentsIn++;
         if (State == TcpState.SynSent)
             return ReceiveInSynSent(packet, now);
+        if (State == TcpState.SynReceived && IsSimultaneousSynAck(packet))
+            return ReceiveSimultaneousSynAck(packet, now);
         if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
             return false;
         _lastHeardAt = now;
@@ -380,7 +381,7 @@ public sealed partial class TcpConnection
 
     private void Challenge(Instant now)
     {
-        if (now - _lastInvalidAnswerAt < s_invalidInterval)
+        if (now - _lastInvalidAnswerAt < InvalidInterval)
             return;
         _lastInvalidAnswerAt = now;
         _stack.Counters.ChallengeAcks++;
@@ -410,7 +411,7 @@ public sealed partial class TcpConnection
     private long ReceiveWindow()
     {
         long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
-        long room = Math.Max(0, _rcvBuffer - _unreleased);
+        long room = Math.Clamp(_rcvBuffer - _unreleased, 0, (long)ushort.MaxValue << _negotiated.RcvWndShift);
         if (room <= announced || room - announced < Math.Min(_rcvMss, _rcvBuffer / 2))
             return announced;
         return room;

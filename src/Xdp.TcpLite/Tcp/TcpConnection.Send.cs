@@ -40,6 +40,8 @@ public sealed partial class TcpConnection
             return EmitSyn(now, out packet, out starved);
         if (State == TcpState.SynSent)
             return false;
+        if (State == TcpState.SynReceived)
+            return _ackNow && EmitBare(SndNxt, now, out packet, out starved); // data and FIN wait until ESTABLISHED
         if (NextRetransmission() is { } lost)
             return EmitSegment(lost, retransmission: true, now, out packet, out starved);
         if (NextNewLength(out bool fin) is var length && (length > 0 || fin))
@@ -235,8 +237,11 @@ public sealed partial class TcpConnection
             AddSack(ref fields);
         MarkOutgoing(ref fields, length, retransmission);
         int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
-        _ackNow = _duplicateAcks > 0;
-        _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        if (length == 0 || !OwesBareAck)
+        {
+            _ackNow = _duplicateAcks > 0;
+            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        }
         _bytesSinceAck = 0;
         _delayedAckDeadline = Instant.Never;
         _lastAckSent = RcvNxt;
@@ -245,6 +250,12 @@ public sealed partial class TcpConnection
         _stack.Counters.BytesOut += length;
         return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
     }
+
+    /// <summary>
+    /// A gap or a duplicate is to be reported, which data cannot do: it has no room for SACK, and no peer counts it as a duplicate ACK (RFC 5681,
+    /// section 2).
+    /// </summary>
+    private bool OwesBareAck => _ackNow && (!_reassembly.IsEmpty || (_negotiated.Sack && _duplicateLeft != _duplicateRight));
 
     private void AddSack(ref SegmentFields fields)
     {
