@@ -40,6 +40,8 @@ public sealed partial class TcpConnection
             return EmitSyn(now, out packet, out starved);
         if (State == TcpState.SynSent)
             return false;
+        if (State == TcpState.SynReceived)
+            return _ackNow && EmitBare(SndNxt, now, out packet, out starved);
         if (NextRetransmission() is { } lost)
             return EmitSegment(lost, retransmission: true, now, out packet, out starved);
         if (NextNewLength(out bool fin) is var length && (length > 0 || fin))
