@@ -270,9 +270,10 @@ public sealed partial class TcpConnection
     private void Arrived(int bytes)
     {
         _bytesReceived += bytes;
+        if (_discardReceived)
+            return;
         _unreleased += bytes;
-        if (!_discardReceived)
-            Raise(TcpEvents.Readable);
+        Raise(TcpEvents.Readable);
     }
 
     /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
