@@ -292,10 +292,7 @@ public sealed partial class TcpConnection
         kept = KeepsFrame(frame, length);
         if (kept)
         {
-            frame.Start = offset;
-            frame.Length = length;
-            _stack.Frames.Delivered(frame);
-            _received.Enqueue(frame);
+            Keep(frame, offset, length);
             return true;
         }
         ReadOnlySpan<byte> payload = frame.Span.Slice(offset, length);
@@ -306,7 +303,12 @@ public sealed partial class TcpConnection
             // A payload can exceed a block only when it came in one that is larger still.
             fresh = length - room <= BlockPool.BlockSize ? _stack.Blocks.TryTake() : _stack.Blocks.Take(length - room);
             if (fresh is null)
-                return false;
+            {
+                kept = frame.IsFrame;
+                if (kept)
+                    Keep(frame, offset, length);
+                return kept;
+            }
         }
         _stack.Counters.HeapCopies++;
         if (room > 0)
@@ -317,6 +319,14 @@ public sealed partial class TcpConnection
             _received.Enqueue(fresh);
         }
         return true;
+    }
+
+    private void Keep(Block frame, int offset, int length)
+    {
+        frame.Start = offset;
+        frame.Length = length;
+        _stack.Frames.Delivered(frame);
+        _received.Enqueue(frame);
     }
 
     // Eighth: FIN, which counts once everything before it is here.
