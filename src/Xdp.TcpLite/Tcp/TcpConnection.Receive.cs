@@ -170,7 +170,7 @@ public sealed partial class TcpConnection
             AnswerInvalid(packet, now);
             return false;
         }
-        if (SndUna - packet.Ack > MaxSndWnd)
+        if (packet.Ack < SndUna && (uint)(SndUna - packet.Ack) > MaxSndWnd)
         {
             _stack.Drop(DropReason.BadAck);
             Challenge(now);
