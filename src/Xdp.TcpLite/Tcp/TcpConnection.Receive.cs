@@ -354,6 +354,7 @@ public sealed partial class TcpConnection
             return;
         _peerFin = true;
         _finAt = null;
+        _reassembly.Clear(_stack.Frames);
         RcvNxt += 1;
         AckNow();
         Raise(TcpEvents.PeerClosed);
