@@ -175,13 +175,13 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     {
         TimeSpan linger = Settings.Options.ShutdownLinger;
         long end = Environment.TickCount64 + (long)linger.TotalMilliseconds;
-        int left = _bindings.Sum(b => b.Connections);
+        int left = _bindings.Sum(b => b.Undelivered);
         if (left > 0)
             XdpLog.Lingering(Logger, linger, left);
         while (left > 0 && Environment.TickCount64 < end)
         {
             await Task.Delay(LingerPoll).ConfigureAwait(false);
-            left = _bindings.Sum(b => b.Connections);
+            left = _bindings.Sum(b => b.Undelivered);
         }
         if (left > 0)
             XdpLog.Cut(Logger, left, linger);

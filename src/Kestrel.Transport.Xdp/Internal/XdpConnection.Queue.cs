@@ -140,8 +140,10 @@ internal sealed partial class XdpConnection
     private void PullInput<TTcp>(TTcp tcp) where TTcp : struct, ITcp
     {
         long released = 0;
+        bool received = false;
         while (tcp.ReadableBytes > 0 && _input.Room is > 0 and long room)
         {
+            received = true;
             if (_inputPaused)
             {
                 _inputPaused = false;
@@ -160,7 +162,8 @@ internal sealed partial class XdpConnection
             if (receipt.Dropped)
                 FireConnectionClosed();
         }
-        released += _input.TakeReleased();
+        if (!received)
+            released = _input.TakeReleased();
         if (released > 0)
             tcp.ReleaseWindow(released);
         if (_peerClosed && tcp.ReadableBytes == 0)

@@ -162,7 +162,7 @@ public sealed class KestrelTests
             factory.FinishClients();
             await app.StopAsync();
             await app.DisposeAsync();
-            factory.ResetClients();
+            await factory.ResetClientsAsync();
             queue.Dispose();
             Assert.Empty(queue.Logger.AboveDebug);
             queue.AssertAllHome();
@@ -188,6 +188,7 @@ public sealed class KestrelTests
     {
         private readonly Dictionary<int, Channel<ConnectionContext>> _listeners = [];
         private readonly List<FakePeer> _peers = [];
+        private bool _finished;
 
         public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
         {
@@ -198,21 +199,34 @@ public sealed class KestrelTests
 
         public FakePeer Connect(int port)
         {
-            FakePeer peer = queue.Connect(queue.Settings(frames, inline), frames);
             lock (_peers)
+            {
+                // The client connects ahead of need, in the background.
+                if (_finished)
+                    throw new IOException("The server is going away.");
+                FakePeer peer = queue.Connect(queue.Settings(frames, inline), frames);
                 _peers.Add(peer);
-            _listeners[port].Writer.TryWrite(peer.Connection);
-            return peer;
+                _listeners[port].Writer.TryWrite(peer.Connection);
+                return peer;
+            }
         }
 
         public void FinishClients()
         {
+            lock (_peers)
+                _finished = true;
             foreach (FakePeer peer in _peers)
                 peer.SendFin();
         }
 
-        public void ResetClients()
+        public async Task ResetClientsAsync()
         {
+            // What Kestrel had not accepted when it stopped.
+            foreach (Channel<ConnectionContext> listener in _listeners.Values)
+            {
+                while (listener.Reader.TryRead(out ConnectionContext? connection))
+                    await connection.DisposeAsync();
+            }
             foreach (FakePeer peer in _peers)
                 peer.SendReset();
         }

@@ -200,7 +200,7 @@ public class QueuePrimitivesTests
             gatherer.Expect(ref second);
             while (!gatherer.Wants())
                 pauses[i]++;
-            gatherer.Ended(complete: false);
+            gatherer.Ended(answered: false);
         }
         Assert.Equal([0, 16, 32], pauses);
     }

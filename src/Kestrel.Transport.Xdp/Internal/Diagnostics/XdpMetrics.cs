@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using System.Text.Json;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Xdp.Sockets;
 using Xdp.TcpLite;
@@ -14,6 +15,10 @@ internal sealed class XdpMetrics : IDisposable
     private const string MeterName = "Kestrel.Transport.Xdp";
 
     private static readonly FrameState[] States = Enum.GetValues<FrameState>();
+
+    private static readonly DropReason[] DropReasons = Enum.GetValues<DropReason>();
+
+    private static readonly string[] DropReasonNames = [.. DropReasons.Select(r => JsonNamingPolicy.SnakeCaseLower.ConvertName(r.ToString()))];
 
     private readonly XdpTransportFactory _factory;
     private readonly Meter _meter;
@@ -70,6 +75,19 @@ internal sealed class XdpMetrics : IDisposable
         });
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
         Counter("kestrel.xdp.tcp.retransmits", "{segment}", "Segments sent again.", static (q, add) => add(q.Tcp.Retransmits, null, null));
+        Counter("kestrel.xdp.tcp.recoveries", "{event}", "What made the stack send again, or find that it had done so needlessly.", static (q, add) =>
+        {
+            add(q.Tcp.FastRetransmits, "kestrel.xdp.kind", "fast_retransmit");
+            add(q.Tcp.TlpProbes, "kestrel.xdp.kind", "tail_loss_probe");
+            add(q.Tcp.RtoFires, "kestrel.xdp.kind", "timeout");
+            add(q.Tcp.SpuriousRetransmits, "kestrel.xdp.kind", "spurious");
+        });
+        Counter("kestrel.xdp.tcp.drops", "{packet}", "Packets that the stack did not take, by reason.", static (q, add) =>
+        {
+            foreach (DropReason reason in DropReasons)
+                if (q.Tcp[reason] is > 0 and long count)
+                    add(count, "kestrel.xdp.reason", DropReasonNames[(int)reason]);
+        });
         Counter("kestrel.xdp.tcp.resets", "{segment}", "RST segments.", static (q, add) =>
         {
             add(q.Tcp.RstsReceived, "network.io.direction", "receive");

@@ -22,7 +22,7 @@ internal sealed class EndpointBinding
     private readonly ILogger _logger;
     private readonly TransportSettings _settings;
     private readonly ConcurrentDictionary<XdpQueue, XdpConnectionSettings> _perQueue = new();
-    private int _connections;
+    private int _connections, _undelivered;
     private volatile bool _draining;
 
     internal EndpointBinding(
@@ -44,6 +44,9 @@ internal sealed class EndpointBinding
     /// <summary>Connections that a stack still has.</summary>
     internal int Connections => Volatile.Read(ref _connections);
 
+    /// <summary>Those of them whose peers have not acknowledged everything yet, the FIN included.</summary>
+    internal int Undelivered => Volatile.Read(ref _undelivered);
+
     internal void Drain() => _draining = true;
 
     /// <summary>An IPv6 wildcard takes IPv4 too, and then shows IPv4 addresses in mapped form.</summary>
@@ -62,8 +65,12 @@ internal sealed class EndpointBinding
         if (_draining)
             return false;
         Interlocked.Increment(ref _connections);
+        Interlocked.Increment(ref _undelivered);
         return true;
     }
+
+    /// <summary>Once for each connection, no later than its end.</summary>
+    internal void ConnectionDelivered() => Interlocked.Decrement(ref _undelivered);
 
     internal void EndConnection() => Interlocked.Decrement(ref _connections);
 

@@ -9,6 +9,7 @@ internal sealed partial class XdpEngine
 {
     private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
     private volatile XdpQueue[] _queues = [];
+    private Dictionary<int, string> _refusals = [];
 
     /// <summary>The queues that are open. Any thread.</summary>
     internal IReadOnlyList<XdpQueue> Queues => _queues;
@@ -38,7 +39,7 @@ internal sealed partial class XdpEngine
         int[] numbers = [.. _settings.Options.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, Steering.SteeringProgram.MaxQueues))];
         var queues = new List<XdpQueue>(_queues);
         int[] missing = [.. numbers.Where(n => queues.All(q => q.Settings.QueueId != n))];
-        string? refusal = null;
+        var refusals = new Dictionary<int, string>();
         for (int i = 0; i < missing.Length; i++)
         {
             try
@@ -47,15 +48,15 @@ internal sealed partial class XdpEngine
             }
             catch (Exception e) when (e is XdpException or PlatformNotSupportedException or ArgumentException or OutOfMemoryException)
             {
-                refusal = $"queue {missing[i]}: {e.Message}";
-                XdpLog.QueueRefused(_logger, InterfaceName, missing[i], e.Message);
+                refusals.Add(missing[i], e.Message);
             }
         }
         if (queues.Count == 0)
         {
-            TakeDown(refusal ?? "it has no queues");
+            TakeDown(refusals.Count > 0 ? $"queue {refusals.Last().Key}: {refusals.Last().Value}" : "it has no queues");
             return false;
         }
+        LogRefusals(refusals);
         _queues = [.. queues];
         foreach (XdpQueue queue in queues.Where(q => missing.Contains(q.Settings.QueueId)))
         {
@@ -111,6 +112,17 @@ internal sealed partial class XdpEngine
         SendBufferMax = _settings.Options.SendBufferMax,
         Secret = _registry.Secret,
     };
+
+    // Each reason once, however often it is tried again. Where no queue could be opened, the endpoints' own line says why.
+    private void LogRefusals(Dictionary<int, string> refusals)
+    {
+        foreach (var (queue, reason) in refusals)
+        {
+            if (_refusals.GetValueOrDefault(queue) != reason)
+                XdpLog.QueueRefused(_logger, InterfaceName, queue, reason.TrimEnd('.'));
+        }
+        _refusals = refusals;
+    }
 
     private void CloseQueues()
     {

@@ -43,11 +43,12 @@ internal sealed class XdpConnectionListener : IConnectionListener
     {
         EnginePlan plan = factory.Plan(endpoint);
         plan.Prepare();
-        plan.ThrowIfRequired(endpoint);
         var listener = new XdpConnectionListener(
             factory, plan, writer => CompanionListener.Bind(endpoint, factory.Settings, writer, factory.Loggers, factory.Metrics));
         try
         {
+            // Not before the port is taken: a second instance of an app is told that, and not that the first one has the interface.
+            plan.ThrowIfRequired(listener._binding.EndPoint);
             plan.Activate(listener._binding);
             plan.ThrowIfRequired(listener._binding.EndPoint);
             listener._companion.Listen();

@@ -27,15 +27,11 @@ internal sealed partial class XdpPipeReader
         public long Released;
     }
 
-    /// <summary>Bytes that may be taken from the stack now: 0 while the pipe is paused. Inside a turn.</summary>
-    public long Room
-    {
-        get
-        {
-            lock (_lock)
-                return _paused ? 0 : _pauseAt - (_received - _examined);
-        }
-    }
+    /// <summary>
+    /// Bytes that may be taken from the stack now: 0 while the pipe is paused. Inside a turn, without the lock: only the queue pauses, and who ends the
+    /// pause posts work afterwards; what was examined since only makes the room larger.
+    /// </summary>
+    public long Room => Volatile.Read(ref _paused) ? 0 : _pauseAt - (_received - Volatile.Read(ref _examined));
 
     /// <summary>Appends received blocks, all of them. Inside a turn.</summary>
     public Receipt Receive(ref BlockQueue blocks)

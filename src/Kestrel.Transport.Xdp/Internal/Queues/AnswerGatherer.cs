@@ -1,5 +1,3 @@
-using Xdp.Sockets;
-
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
@@ -22,43 +20,58 @@ internal sealed class AnswerGatherer
     // Sleeps that are not for gathering after one that did not pay, doubled each time in a row.
     private const int FirstPause = 16, LongestPause = 4096;
 
-    private int _epoch = 1;
-    private int _outstanding;
-    private int _completed;
+    // Who is awaited: an epoch (upper half), which outdates all marks when it changes, and the number of marks in it. One word, so that an answer never
+    // counts against an epoch it does not belong to.
+    private long _awaited = OneEpoch;
+    // Counts answers, not each of them where two threads meet: only whether there were any matters.
+    private int _answers;
     private int _pause;
     private int _nextPause = FirstPause;
 
     /// <summary>Connections that are still awaited. Any thread.</summary>
-    internal int Outstanding => Volatile.Read(ref _outstanding);
+    internal int Outstanding => (int)Volatile.Read(ref _awaited);
 
     internal long Gathered { get; private set; }
 
     internal long GivenUp { get; private set; }
 
     /// <summary>Something is about to go to a connection's application, which may answer before this thread does anything else. In a turn.</summary>
-    /// <param name="awaited">The connection's mark.</param>
-    internal void Expect(ref int awaited)
+    /// <param name="mark">The connection's.</param>
+    internal void Expect(ref int mark)
     {
-        int epoch = Volatile.Read(ref _epoch);
-        if (Interlocked.Exchange(ref awaited, epoch) != epoch)
-            Interlocked.Increment(ref _outstanding);
+        // Only turns and the worker change the epoch, so it stands still here.
+        int epoch = EpochOf(Volatile.Read(ref _awaited));
+        if (Interlocked.Exchange(ref mark, epoch) != epoch)
+            Interlocked.Increment(ref _awaited);
     }
 
     /// <summary>Is the connection awaited, so that what it flushes can wait for its answer to be complete? Any thread.</summary>
-    internal bool IsAwaited(ref int awaited) => Volatile.Read(ref awaited) == Volatile.Read(ref _epoch);
+    internal bool IsAwaited(ref int mark) => Volatile.Read(ref mark) == EpochOf(Volatile.Read(ref _awaited));
 
     /// <summary>The connection's application waits for it again. True for the last one awaited. Any thread.</summary>
-    internal bool Answered(ref int awaited)
+    internal bool Answered(ref int mark)
     {
-        if (!Forget(ref awaited))
-            return false;
-        Interlocked.Increment(ref _completed);
-        return true;
+        bool last = Forget(ref mark);
+        Volatile.Write(ref _answers, _answers + 1);
+        return last;
     }
 
     /// <summary>The connection was given nothing after all, or has ended. True when nobody is awaited any more, and somebody was.</summary>
-    internal bool Forget(ref int awaited) =>
-        Interlocked.Exchange(ref awaited, 0) == Volatile.Read(ref _epoch) && Interlocked.Decrement(ref _outstanding) <= 0;
+    internal bool Forget(ref int mark)
+    {
+        int epoch = Volatile.Read(ref mark);
+        if (epoch == 0 || Interlocked.CompareExchange(ref mark, 0, epoch) != epoch)
+            return false;
+        long awaited = Volatile.Read(ref _awaited);
+        while (EpochOf(awaited) == epoch && (int)awaited > 0)
+        {
+            long seen = Interlocked.CompareExchange(ref _awaited, awaited - 1, awaited);
+            if (seen == awaited)
+                return (int)awaited == 1;
+            awaited = seen;
+        }
+        return false;
+    }
 
     /// <summary>Should the worker sleep through the answers now? In a turn.</summary>
     internal bool Wants()
@@ -71,17 +84,13 @@ internal sealed class AnswerGatherer
         return false;
     }
 
-    /// <summary>Sleeps through the answers, and learns from whether they all came.</summary>
-    internal void Gather(EventFd wake, TimeSpan time)
-    {
-        int completed = Volatile.Read(ref _completed);
-        wake.Wait(time);
-        Ended(complete: Volatile.Read(ref _completed) != completed || Outstanding <= 0);
-    }
+    /// <summary>Grows with every answer. Any thread.</summary>
+    internal int Answers => Volatile.Read(ref _answers);
 
-    internal void Ended(bool complete)
+    /// <summary>Learns from how gathering went: were there answers, if not all of them? In a turn.</summary>
+    internal void Ended(bool answered)
     {
-        if (complete)
+        if (answered)
         {
             Gathered++;
             _nextPause = FirstPause;
@@ -93,11 +102,14 @@ internal sealed class AnswerGatherer
         GiveUp();
     }
 
-    /// <summary>Those still awaited take their time: they are forgotten, and what they flush is sent at once. By the worker.</summary>
+    /// <summary>Those still awaited take their time: they are forgotten, and what they flush is sent at once. In a turn.</summary>
     internal void GiveUp()
     {
-        // Answers given between the two are counted against nobody: the count is then too high for one short sleep, at most.
-        Volatile.Write(ref _epoch, _epoch == int.MaxValue ? 1 : _epoch + 1);
-        Volatile.Write(ref _outstanding, 0);
+        int epoch = EpochOf(Volatile.Read(ref _awaited));
+        Interlocked.Exchange(ref _awaited, (epoch == int.MaxValue ? 1 : epoch + 1) * OneEpoch);
     }
+
+    private const long OneEpoch = 1L << 32;
+
+    private static int EpochOf(long awaited) => (int)(awaited >> 32);
 }

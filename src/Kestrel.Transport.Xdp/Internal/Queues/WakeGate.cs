@@ -24,6 +24,10 @@ internal sealed class WakeGate : IDisposable
     private int _state;
     private int _signalled;
 
+    // The worker's own: signals it knows of minus those it has read. A signaller that is held up between its two steps writes when the worker is
+    // past; left in the eventfd, that would keep the worker from ever sleeping again.
+    private long _owed;
+
     internal EventFd Event { get; } = new();
 
     internal WorkerState State => (WorkerState)Volatile.Read(ref _state);
@@ -43,7 +47,9 @@ internal sealed class WakeGate : IDisposable
         Volatile.Write(ref _state, (int)WorkerState.Awake);
         // In this order: a signal between the two is taken back, and the look that follows finds what it was for.
         if (Interlocked.Exchange(ref _signalled, 0) != 0)
-            Event.Drain();
+            _owed++;
+        if (_owed > 0)
+            _owed -= (long)Event.Drain();
     }
 
     /// <summary>Wakes the worker, or keeps it from falling asleep. Any thread.</summary>

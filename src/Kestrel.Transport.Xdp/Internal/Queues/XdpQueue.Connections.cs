@@ -10,7 +10,7 @@ internal sealed partial class XdpQueue
     private const int MovedLimit = 1024;
 
     // Kestrel holds connections weakly; this is what keeps them.
-    private readonly Dictionary<XdpConnection, (EndpointBinding Binding, FlowKey Flow)> _connections = [];
+    private readonly Dictionary<XdpConnection, (EndpointBinding Binding, FlowKey Flow, bool Delivered)> _connections = [];
     private readonly ConcurrentQueue<(Block Segment, int Visited)> _moved = new();
 
     /// <summary>Connections that the stack has not forgotten, orphans of the application among them. Any thread.</summary>
@@ -27,7 +27,7 @@ internal sealed partial class XdpQueue
         }
         XdpConnection connection = binding.CreateConnection(this, tcp);
         tcp.Owner = connection;
-        _connections.Add(connection, (binding, tcp.Flow));
+        _connections.Add(connection, (binding, tcp.Flow, false));
         _connectionCount = _connections.Count;
         Counters.Accepted++;
         _owner.Flows.Add(tcp.Flow, this);
@@ -41,7 +41,18 @@ internal sealed partial class XdpQueue
             return;
         _connectionCount = _connections.Count;
         _owner.Flows.Remove(entry.Flow, this);
+        if (!entry.Delivered)
+            entry.Binding.ConnectionDelivered();
         entry.Binding.EndConnection();
+    }
+
+    // The peer has acknowledged everything and our FIN. Whether it ever sends its own is nothing that an exit has to wait for.
+    private void Delivered(XdpConnection connection)
+    {
+        if (!_connections.TryGetValue(connection, out var entry) || entry.Delivered)
+            return;
+        _connections[connection] = entry with { Delivered = true };
+        entry.Binding.ConnectionDelivered();
     }
 
     /// <summary>
@@ -115,13 +126,15 @@ internal sealed partial class XdpQueue
 
     private void AbandonConnections()
     {
-        foreach ((XdpConnection connection, (EndpointBinding binding, FlowKey flow)) in _connections)
+        foreach ((XdpConnection connection, (EndpointBinding binding, FlowKey flow, bool delivered)) in _connections)
         {
             try
             {
                 _owner.Flows.Remove(flow, this);
                 connection.OnEvents(TcpEvents.TimedOut | TcpEvents.Closed);
                 connection.Deliver();
+                if (!delivered)
+                    binding.ConnectionDelivered();
                 binding.EndConnection();
             }
             catch (Exception e)

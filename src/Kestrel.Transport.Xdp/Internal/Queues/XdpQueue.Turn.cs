@@ -192,6 +192,8 @@ internal sealed partial class XdpQueue
             _undelivered.Add(connection);
             if ((events & TcpEvents.Closed) != 0)
                 Ended(connection);
+            else if ((events & TcpEvents.AllAcknowledged) != 0 && ready.State == TcpState.FinWait2)
+                Delivered(connection);
         }
     }
 

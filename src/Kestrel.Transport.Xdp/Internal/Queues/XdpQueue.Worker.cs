@@ -127,6 +127,7 @@ internal sealed partial class XdpQueue
             _token.Enter();
             try
             {
+                JudgeSleep();
                 Turn(TurnKind.Worker);
                 sleep = PlanSleep(out wait);
             }
@@ -137,6 +138,19 @@ internal sealed partial class XdpQueue
             if (sleep != WorkerState.Awake)
                 Sleep(sleep, wait);
         }
+    }
+
+    private WorkerState _slept;
+    private bool _answered;
+
+    // With the token: whom to await is the turn's to change.
+    private void JudgeSleep()
+    {
+        if (_slept == WorkerState.Gathering)
+            _gatherer.Ended(_answered);
+        else if (_slept == WorkerState.Sleeping && !_answered && _gatherer.Outstanding > 0)
+            _gatherer.GiveUp();
+        _slept = WorkerState.Awake;
     }
 
     // In the worker's turn, at its end.
@@ -174,10 +188,12 @@ internal sealed partial class XdpQueue
         _gate.Announce(kind);
         if (!HasWork(kind, wait))
         {
-            if (kind == WorkerState.Gathering)
-                _gatherer.Gather(_gate.Event, wait);
-            else if (_xsk.Wait(_gate.Event, wait) == WaitResult.None && _gatherer.Outstanding > 0)
-                _gatherer.GiveUp();
+            int answers = _gatherer.Answers;
+            bool timedOut = kind == WorkerState.Gathering
+                ? !_gate.Event.Wait(wait)
+                : _xsk.Wait(_gate.Event, wait) == WaitResult.None;
+            _answered = _gatherer.Answers != answers || !timedOut;
+            _slept = kind;
             Counters.Wakes++;
         }
         _gate.Woke();

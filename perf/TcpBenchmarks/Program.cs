@@ -1,0 +1,4 @@
+using BenchmarkDotNet.Running;
+using TcpBenchmarks;
+
+BenchmarkSwitcher.FromAssembly(typeof(EchoBenchmark).Assembly).Run(args);
