@@ -164,6 +164,12 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.MissingAck);
             return false;
         }
+        if (State == TcpState.SynReceived && packet.Ack != SndNxt)
+        {
+            _stack.Drop(DropReason.BadAck);
+            _stack.Reset(packet);
+            return false;
+        }
         if (packet.Ack > SndNxt)
         {
             _stack.Drop(DropReason.BadAck);

@@ -132,6 +132,24 @@ public class EstablishedTests
         Assert.Equal(TcpState.FinWait2, peer.Connection.State);
     }
 
+    [Theory]
+    [InlineData(-1)]
+    [InlineData(1)]
+    public void SynReceived_AckOfAnythingButOurSyn_IsResetAndDisturbsNothing(int off)
+    {
+        var peer = new Peer(_rig) { Flow = new Peer(_rig).Flow with { LocalPort = 7777 } };
+        peer.Open();
+        Seen syn = Assert.Single(peer.Take());
+        peer.Send(peer.Syn());
+        peer.Take();
+        peer.Nxt = peer.Iss + 1;
+        peer.AckUpTo(syn.Seq + 1 + off);
+        Assert.Equal((TcpFlags.Rst, syn.Seq + 1 + off), (Assert.Single(peer.Take()) is var rst ? rst.Flags : 0, rst.Seq));
+        Assert.Equal(TcpState.SynReceived, peer.Connection!.State);
+        peer.AckUpTo(syn.Seq + 1);
+        Assert.Equal(TcpState.Established, peer.Connection.State);
+    }
+
     [Fact]
     public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
     {
