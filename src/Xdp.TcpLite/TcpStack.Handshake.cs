@@ -315,7 +315,7 @@ public sealed partial class TcpStack
     }
 
     /// <summary>Answers with a RST, unless the segment is one itself (RFC 9293, section 3.5.2).</summary>
-    private void Reset(in Packet packet)
+    internal void Reset(in Packet packet)
     {
         if (packet.IsRst || !_resets.TryTake(Now))
             return;

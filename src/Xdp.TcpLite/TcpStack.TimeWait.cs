@@ -12,7 +12,8 @@ public sealed partial class TcpStack
         if (_newestTimeWait is null)
             _oldestTimeWait = timeWait;
         else
-            _newestTimeWait.NextOldest = timeWait;
+            _newestTimeWait.Newer = timeWait;
+        timeWait.Older = _newestTimeWait;
         _newestTimeWait = timeWait;
         TimeWaitCount++;
         Wheel.Schedule(timeWait, timeWait.Deadline = now + Options.TimeWait);
@@ -66,11 +67,13 @@ public sealed partial class TcpStack
         _flows.Remove(timeWait.Flow);
         Wheel.Cancel(timeWait);
         TimeWaitCount--;
-        while (_oldestTimeWait is { Forgotten: true } oldest)
-        {
-            _oldestTimeWait = oldest.NextOldest;
-            if (_oldestTimeWait is null)
-                _newestTimeWait = null;
-        }
+        if (timeWait.Older is { } older)
+            older.Newer = timeWait.Newer;
+        else
+            _oldestTimeWait = timeWait.Newer;
+        if (timeWait.Newer is { } newer)
+            newer.Older = timeWait.Older;
+        else
+            _newestTimeWait = timeWait.Older;
     }
 }

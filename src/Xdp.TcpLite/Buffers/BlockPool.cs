@@ -35,6 +35,9 @@ public sealed class BlockPool
     /// <summary>A block, or null when the budget is used up: for what a peer can cause.</summary>
     public Block? TryTake() => TryTake(_maxBlocks);
 
+    /// <summary>A block, or null when half of the budget is used up: for what may be dropped without harm, so that it does not crowd out the rest.</summary>
+    internal Block? TryTakeSpare() => 2L * InUse < _maxBlocks ? TryTake() : null;
+
     /// <summary>A block, beyond the budget if need be: for writers, who must never be refused.</summary>
     public Block Take() => TryTake(FreeStack.MaxBlocks) ?? TakeOversized(BlockSize);
 

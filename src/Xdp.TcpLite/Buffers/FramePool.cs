@@ -18,6 +18,12 @@ public sealed class FramePool
     public const byte PoisonByte = 0xDB;
 
     private readonly int _receiveReserve;
+
+    /// <summary>
+    /// Free frames that writers leave: with what they write unacknowledged, nobody could send an ACK or a retransmission otherwise, and so
+    /// nothing would ever come free.
+    /// </summary>
+    private readonly int _writingReserve;
     private Block[] _frames;
     private FreeStack _free;
     private int _deliveredToApplication;
@@ -35,6 +41,7 @@ public sealed class FramePool
         ArgumentOutOfRangeException.ThrowIfGreaterThan(receiveReserve, frameCount);
         FrameSize = frameSize;
         _receiveReserve = receiveReserve;
+        _writingReserve = receiveReserve + (frameCount - receiveReserve) / 8;
         System.Runtime.InteropServices.MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)memory, out ArraySegment<byte> array);
         _frames = new Block[frameCount];
         for (int i = frameCount - 1; i >= 0; i--)
@@ -81,15 +88,15 @@ public sealed class FramePool
     /// <summary>Free → Fill. Null when no frame is free.</summary>
     public Block? TryTakeForFill() => TryTake(FrameState.Fill, reserve: 0);
 
-    /// <summary>Free → Writing, with <see cref="Block.Start"/> at the payload. Null when only the receive reserve is left. Any thread.</summary>
-    public Block? TryTakeForWriting() => TryTakeForTransmit(FrameState.Writing);
+    /// <summary>Free → Writing, with <see cref="Block.Start"/> at the payload. Null when only the reserves of receive and of segments are left. Any thread.</summary>
+    public Block? TryTakeForWriting() => TryTakeForTransmit(FrameState.Writing, _writingReserve);
 
     /// <summary>Free → SendQueue, with <see cref="Block.Start"/> at the payload. Null when only the receive reserve is left.</summary>
-    internal Block? TryTakeForSegment() => TryTakeForTransmit(FrameState.SendQueue);
+    internal Block? TryTakeForSegment() => TryTakeForTransmit(FrameState.SendQueue, _receiveReserve);
 
-    private Block? TryTakeForTransmit(FrameState state)
+    private Block? TryTakeForTransmit(FrameState state, int reserve)
     {
-        Block? frame = TryTake(state, _receiveReserve);
+        Block? frame = TryTake(state, reserve);
         if (frame is not null)
             frame.Start = PayloadStart;
         return frame;

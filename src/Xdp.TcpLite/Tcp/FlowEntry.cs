@@ -63,10 +63,9 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal uint TsRecent;
     internal Instant Deadline;
 
-    /// <summary>Order of entry; the oldest is forgotten first when the table is full.</summary>
-    internal TimeWait? NextOldest;
-
-    /// <summary>No longer in the table, though the list by age may still hold it.</summary>
+    // Order of entry; the oldest is forgotten first when the table is full.
+    internal TimeWait? Older;
+    internal TimeWait? Newer;
     internal bool Forgotten;
 }
 

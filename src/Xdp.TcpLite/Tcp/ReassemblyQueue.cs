@@ -175,7 +175,7 @@ internal sealed class ReassemblyQueue
     private int Copy(ref BlockQueue blocks, ReadOnlySpan<byte> source, BlockPool heap)
     {
         int copied = blocks.Tail is { IsFrame: false } ? blocks.AppendToTail(source) : 0;
-        while (copied < source.Length && heap.TryTake() is { } block)
+        while (copied < source.Length && heap.TryTakeSpare() is { } block)
         {
             Memory += block.Capacity;
             copied += block.Append(source[copied..]);

@@ -85,7 +85,7 @@ public sealed partial class TcpConnection
             return;
         if (priorFlight > 0)
         {
-            FinishTailLossProbe(packet, advanced);
+            FinishTailLossProbe(packet, advanced, priorFlight);
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
@@ -282,14 +282,14 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
-    private void FinishTailLossProbe(in Packet packet, bool advanced)
+    private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(SndNxt - SndUna, _stack.Now);
+            _congestion.OnCongestion(priorFlight, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }

@@ -24,8 +24,7 @@ public sealed partial class TcpConnection
         bool acceptableAck = packet.IsAck && packet.Ack == SndNxt;
         if (packet.IsAck && !acceptableAck)
         {
-            if (!packet.IsRst)
-                _stack.Reply(_path, Flow, new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst });
+            _stack.Reset(packet);
             _stack.Drop(DropReason.BadAck);
             return false;
         }

@@ -165,13 +165,19 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.MissingAck);
             return false;
         }
+        if (State == TcpState.SynReceived && packet.Ack != SndNxt)
+        {
+            _stack.Drop(DropReason.BadAck);
+            _stack.Reset(packet);
+            return false;
+        }
         if (packet.Ack > SndNxt)
         {
             _stack.Drop(DropReason.BadAck);
             AnswerInvalid(packet, now);
             return false;
         }
-        if (SndUna - packet.Ack > MaxSndWnd)
+        if (packet.Ack < SndUna && (uint)(SndUna - packet.Ack) > MaxSndWnd)
         {
             _stack.Drop(DropReason.BadAck);
             Challenge(now);
@@ -271,9 +277,10 @@ public sealed partial class TcpConnection
     private void Arrived(int bytes)
     {
         _bytesReceived += bytes;
+        if (_discardReceived)
+            return;
         _unreleased += bytes;
-        if (!_discardReceived)
-            Raise(TcpEvents.Readable);
+        Raise(TcpEvents.Readable);
     }
 
     /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
@@ -292,10 +299,7 @@ public sealed partial class TcpConnection
         kept = KeepsFrame(frame, length);
         if (kept)
         {
-            frame.Start = offset;
-            frame.Length = length;
-            _stack.Frames.Delivered(frame);
-            _received.Enqueue(frame);
+            Keep(frame, offset, length);
             return true;
         }
         ReadOnlySpan<byte> payload = frame.Span.Slice(offset, length);
@@ -306,7 +310,12 @@ public sealed partial class TcpConnection
             // A payload can exceed a block only when it came in one that is larger still.
             fresh = length - room <= BlockPool.BlockSize ? _stack.Blocks.TryTake() : _stack.Blocks.Take(length - room);
             if (fresh is null)
-                return false;
+            {
+                kept = frame.IsFrame;
+                if (kept)
+                    Keep(frame, offset, length);
+                return kept;
+            }
         }
         _stack.Counters.HeapCopies++;
         if (room > 0)
@@ -317,6 +326,14 @@ public sealed partial class TcpConnection
             _received.Enqueue(fresh);
         }
         return true;
+    }
+
+    private void Keep(Block frame, int offset, int length)
+    {
+        frame.Start = offset;
+        frame.Length = length;
+        _stack.Frames.Delivered(frame);
+        _received.Enqueue(frame);
     }
 
     // Eighth: FIN, which counts once everything before it is here.
@@ -344,6 +361,7 @@ public sealed partial class TcpConnection
             return;
         _peerFin = true;
         _finAt = null;
+        _reassembly.Clear(_stack.Frames);
         RcvNxt += 1;
         AckNow();
         Raise(TcpEvents.PeerClosed);

@@ -41,7 +41,7 @@ public sealed partial class TcpConnection
         if (State == TcpState.SynSent)
             return false;
         if (State == TcpState.SynReceived)
-            return _ackNow && EmitBare(SndNxt, now, out packet, out starved); // data and FIN wait until ESTABLISHED
+            return _ackNow && EmitBare(SndNxt, now, out packet, out starved);
         if (NextRetransmission() is { } lost)
             return EmitSegment(lost, retransmission: true, now, out packet, out starved);
         if (NextNewLength(out bool fin) is var length && (length > 0 || fin))

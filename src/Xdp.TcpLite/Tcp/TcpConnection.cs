@@ -114,6 +114,8 @@ public sealed partial class TcpConnection : FlowEntry
     /// <summary>The application has examined <paramref name="bytes"/> of what was taken: they no longer count against the receive buffer.</summary>
     public void ReleaseWindow(long bytes)
     {
+        if (_discardReceived)
+            return;
         _unreleased -= bytes;
         _releasedSinceGrowth += bytes;
         if (CanReceive && WorthAnnouncing())
@@ -165,6 +167,7 @@ public sealed partial class TcpConnection : FlowEntry
         if (_discardReceived)
             return;
         _discardReceived = true;
+        _unreleased = 0;
         _received.ReturnAll();
         _reassembly.Clear(_stack.Frames);
         if (State == TcpState.FinWait2)

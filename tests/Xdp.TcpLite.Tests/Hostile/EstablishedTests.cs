@@ -92,6 +92,124 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void SimultaneousOpen_WithDataWritten_SendsItOnceEstablished()
+    {
+        var peer = new Peer(_rig, port: 5555);
+        var flow = peer.Flow with { LocalPort = 7777 };
+        peer = new Peer(_rig) { Flow = flow };
+        peer.Open();
+        peer.Write(100);
+        Seen syn = Assert.Single(peer.Take());
+        peer.Ack = syn.Seq + 1;
+        peer.Send(peer.Syn());
+        Assert.All(peer.Take(), seen => Assert.Empty(seen.Payload));
+        peer.Nxt = peer.Iss + 1;
+        peer.Send(TcpFlags.Ack);
+        Assert.Equal(TcpState.Established, peer.Connection!.State);
+        Seen data = Assert.Single(peer.Take(), seen => seen.Payload.Length > 0);
+        Assert.Equal(syn.Seq + 1, data.Seq);
+        Assert.Equal(100, data.Payload.Length);
+        peer.AckUpTo(data.Seq + 100);
+        Assert.Equal(data.Seq + 100, peer.Connection.SndUna);
+    }
+
+    [Fact]
+    public void SimultaneousOpen_ClosedBeforeEstablished_SendsFinOnceEstablished()
+    {
+        var flow = new Peer(_rig).Flow with { LocalPort = 7777 };
+        var peer = new Peer(_rig) { Flow = flow };
+        peer.Open();
+        peer.Connection!.Shutdown();
+        Seen syn = Assert.Single(peer.Take());
+        peer.Ack = syn.Seq + 1;
+        peer.Send(peer.Syn());
+        Assert.All(peer.Take(), seen => Assert.Equal((TcpFlags)0, seen.Flags & TcpFlags.Fin));
+        peer.Nxt = peer.Iss + 1;
+        peer.Send(TcpFlags.Ack);
+        Seen fin = Assert.Single(peer.Take(), seen => (seen.Flags & TcpFlags.Fin) != 0);
+        Assert.Equal(syn.Seq + 1, fin.Seq);
+        peer.AckUpTo(fin.Seq + 1);
+        Assert.Equal(TcpState.FinWait2, peer.Connection.State);
+    }
+
+    [Theory]
+    [InlineData(-1)]
+    [InlineData(1)]
+    public void SynReceived_AckOfAnythingButOurSyn_IsResetAndDisturbsNothing(int off)
+    {
+        var peer = new Peer(_rig) { Flow = new Peer(_rig).Flow with { LocalPort = 7777 } };
+        peer.Open();
+        Seen syn = Assert.Single(peer.Take());
+        peer.Send(peer.Syn());
+        peer.Take();
+        peer.Nxt = peer.Iss + 1;
+        peer.AckUpTo(syn.Seq + 1 + off);
+        Assert.Equal((TcpFlags.Rst, syn.Seq + 1 + off), (Assert.Single(peer.Take()) is var rst ? rst.Flags : 0, rst.Seq));
+        Assert.Equal(TcpState.SynReceived, peer.Connection!.State);
+        peer.AckUpTo(syn.Seq + 1);
+        Assert.Equal(TcpState.Established, peer.Connection.State);
+    }
+
+    [Fact]
+    public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        peer.Data(0, 1000);
+        connection.Close();
+        _rig.Emit();
+        int at = 1000;
+        const int total = 1_000_000;
+        while (at < total)
+        {
+            List<Seen> seen = peer.Take();
+            foreach (Seen s in seen.Where(s => (s.Flags & TcpFlags.Fin) != 0))
+                peer.Ack = s.Seq + 1;
+            peer.Data(at, at + 1000);
+            Assert.Equal(peer.Nxt + at + 1000, connection.RcvNxt);
+            at += 1000;
+        }
+        peer.Send(peer.Fields(TcpFlags.Fin | TcpFlags.Ack) with { Seq = peer.Nxt + total });
+        Assert.Equal(TcpState.Closed, connection.State);
+    }
+
+    [Fact]
+    public void TailLossProbe_ThatRepairedALoss_EndsItsEpisode()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        peer.Write(1460);
+        _rig.Milliseconds(20);
+        peer.AckUpTo(connection.SndNxt);
+        peer.Write(10 * 1460);
+        SeqNumber end = connection.SndNxt;
+        _rig.Milliseconds(100); // the probe, which is the lost segment
+        Assert.Equal(1, _rig.Counters.TlpProbes);
+        peer.AckUpTo(end);
+        long before = connection.GetInfo(_rig.Now).Cwnd;
+        long ssthresh = connection.GetInfo(_rig.Now).Ssthresh;
+        Assert.Equal((long)(0.7 * 10 * 1460), ssthresh);
+        peer.Write(20 * 1460);
+        SeqNumber una = connection.SndUna;
+        for (int i = 2; i < 6; i++)
+        {
+            _rig.Milliseconds(1);
+            peer.AckUpTo(una, (una + 1460, una + i * 1460));
+        }
+        Assert.Equal(1, _rig.Counters.FastRetransmits);
+        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}, window was {before}");
+    }
+
+    [Fact]
+    public void Ack_HalfTheSequenceSpaceAway_IsNotAnOldOne()
+    {
+        var peer = new Peer(_rig);
+        peer.Connect();
+        peer.Send(peer.Fields(TcpFlags.Ack) with { Ack = peer.Ack + 0x8000_0000u }, [1, 2, 3]);
+        Assert.Equal(peer.Nxt, peer.Connection!.RcvNxt);
+    }
+
+    [Fact]
     public void TailLossProbe_AfterAPause_LeavesTheNextDeadlineInTheFuture()
     {
         var peer = new Peer(_rig);

@@ -20,9 +20,9 @@ internal sealed class Rig
 
     private readonly Dictionary<FlowKey, List<Seen>> _sent = [];
 
-    internal Rig(TcpStackOptions? options = null, int frames = 512)
+    internal Rig(TcpStackOptions? options = null, int frames = 512, long heap = 256 << 20)
     {
-        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9);
+        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9, receiveReserve: frames / 8, heap: heap);
         Stack.Listen(default, Port, null);
         Stack.OnDeadline(Now);
     }
@@ -200,6 +200,15 @@ internal sealed class Peer
         Assert.Equal(Flow, connection.Flow);
         _rig.Watched.Add(connection);
         return Connection = connection;
+    }
+
+    /// <summary>The stack opens the connection; its SYN is on its way.</summary>
+    internal TcpConnection Open()
+    {
+        Connection = _rig.Stack.Connect(Flow, Rig.Path, _rig.Now)!;
+        _rig.Watched.Add(Connection);
+        _rig.Emit();
+        return Connection;
     }
 
     /// <summary>What the stack's application has written is acknowledged up to here.</summary>

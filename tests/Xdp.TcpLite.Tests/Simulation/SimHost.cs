@@ -7,13 +7,13 @@ internal sealed class SimHost
 
     private readonly Queue<Block> _inKernel = new();
 
-    internal SimHost(string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1)
+    internal SimHost(string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1, int? receiveReserve = null, long heap = 256 << 20)
     {
         Name = name;
         Address = address;
         Mac = mac;
-        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, frames / 2) { Poison = true };
-        Blocks = new BlockPool { Poison = true };
+        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, receiveReserve ?? frames / 2) { Poison = true };
+        Blocks = new BlockPool(heap) { Poison = true };
         byte[] key = new byte[32];
         Array.Fill(key, secret);
         Stack = new TcpStack(options, Frames, Blocks, key, default);

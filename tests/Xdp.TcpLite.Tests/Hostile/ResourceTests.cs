@@ -1,0 +1,94 @@
+namespace Xdp.TcpLite.Tests.Hostile;
+
+/// <summary>What one client may take from the others: frames, heap, time.</summary>
+public class ResourceTests
+{
+    [Fact]
+    public void Writers_WhoTakeEveryFrameTheyCan_LeaveSomeForSegments()
+    {
+        var rig = new Rig();
+        while (rig.Host.Frames.TryTakeForWriting() is not null)
+        {
+        }
+        var peer = new Peer(rig);
+        peer.Connect();
+        peer.Data(0, 100);
+        peer.Data(200, 300);
+        Assert.NotEmpty(peer.Take());
+    }
+
+    [Fact]
+    public void OutOfOrderFlood_OnManyConnections_LeavesHeapForDataInOrder()
+    {
+        var rig = new Rig(new TcpStackOptions { ForceHeap = true }, heap: 8 << 20);
+        for (ushort i = 0; i < 10; i++)
+        {
+            var peer = new Peer(rig, port: (ushort)(40000 + i));
+            peer.Connect();
+            for (int from = 1; from < 1000; from += 2)
+                peer.Data(from, from + 1);
+        }
+        var good = new Peer(rig, port: 50000);
+        good.Connect();
+        good.Data(0, 1000);
+        Assert.Equal(1000, good.Read());
+    }
+
+    [Fact]
+    public void InOrder_WhenTheHeapIsUsedUp_StaysInItsFrame()
+    {
+        var rig = new Rig(heap: 256 << 10);
+        while (rig.Host.Blocks.TryTake() is not null)
+        {
+        }
+        var peer = new Peer(rig);
+        peer.Connect();
+        peer.Data(0, 100);
+        Assert.Equal(100, peer.Read());
+    }
+
+    /// <summary>A TIME-WAIT record that is renewed for ever must not keep those behind it in memory.</summary>
+    [Fact]
+    public void TimeWait_OldestKeptAliveWhileOthersAreReused_MemoryIsBounded()
+    {
+        var rig = new Rig();
+        var pin = new Peer(rig, port: 1000);
+        Enter(rig, pin);
+        var records = new List<WeakReference>();
+        var peer = new Peer(rig, port: 2000) { Timestamps = true };
+        for (int i = 0; i < 50; i++)
+        {
+            peer = new Peer(rig, port: 2000, iss: (uint)(1000 + i * 1_000_000)) { Timestamps = true, TsVal = (uint)(5000 + i * 1000) };
+            Enter(rig, peer);
+            records.Add(Record(rig, peer));
+            rig.Milliseconds(1000);
+            pin.Send(pin.Fields(TcpFlags.Ack | TcpFlags.Fin) with { Seq = pin.Nxt - 1 });
+        }
+        rig.Watched.Clear();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+        Assert.True(records.Count(record => record.IsAlive) <= 2, $"{records.Count(record => record.IsAlive)} of {records.Count} records are still in memory");
+        Assert.Equal(2, rig.Stack.TimeWaitCount);
+    }
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static WeakReference Record(Rig rig, Peer peer) => new(Flows(rig.Stack).Find(peer.Flow));
+
+    [System.Runtime.CompilerServices.UnsafeAccessor(System.Runtime.CompilerServices.UnsafeAccessorKind.Field, Name = "_flows")]
+    private static extern ref FlowTable<FlowEntry> Flows(TcpStack stack);
+
+    private static void Enter(Rig rig, Peer peer)
+    {
+        TcpConnection connection = peer.Connect();
+        connection.Close();
+        rig.Emit();
+        Seen fin = peer.Take()[^1];
+        peer.Ack = fin.Seq + 1;
+        peer.Send(TcpFlags.Ack | TcpFlags.Fin);
+        peer.Nxt += 1;
+        peer.Take();
+        Assert.Equal(TcpState.Closed, connection.State);
+        Assert.True(rig.Stack.Owns(peer.Flow));
+    }
+}
