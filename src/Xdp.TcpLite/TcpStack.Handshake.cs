@@ -105,6 +105,9 @@ public sealed partial class TcpStack
         }
         if (listener.HalfOpenCount >= Options.Backlog)
         {
+            // Nothing but its ACK will tell of the new connection, and that must not meet the old one.
+            if (afterTimeWait is not null)
+                ForgetTimeWait(afterTimeWait);
             SendCookie(packet, now);
             return;
         }
