@@ -79,7 +79,7 @@ public sealed partial class TcpConnection
             delivered += AdvanceUna(packet, now);
         if (_negotiated.Sack)
             delivered += packet.Sack.Count > 0 ? ApplySack(packet, now) : 0;
-        else if (!advanced && packet.PayloadLength == 0 && !windowChanged && priorFlight > 0)
+        else if (packet.Ack == SndUna && !advanced && packet.SegmentLength == 0 && !windowChanged && priorFlight > 0)
             _dupAcks++;
         if (State == TcpState.Closed)
             return;
@@ -122,7 +122,6 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         while (_send.Count > 0 && SndUna < packet.Ack)
         {
             ref SentSegment segment = ref _send[0];
@@ -136,7 +135,7 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+                    _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
                 }
             }
             Uncount(segment, acked, whole);
@@ -240,7 +239,6 @@ public sealed partial class TcpConnection
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         // A block's old right edge may lie within a segment that it now covers whole.
         int i = _send.IndexOf(left);
         if (i > 0 && _send[i - 1].EndSeq > left && !_send[i - 1].Has(SentFlags.Sacked) && _lastSack.Count > 0 && Covers(_lastSack, _send[i - 1].Seq))
@@ -252,7 +250,7 @@ public sealed partial class TcpConnection
                 continue;
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
-            _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+            _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
             _sackedBytes += length;
             _sackedSegments++;
@@ -303,6 +301,10 @@ public sealed partial class TcpConnection
     private bool EchoesOriginal(in Packet packet) =>
         _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _firstRetransmitTsVal) < 0;
 
+    /// <summary>Was the ACK caused by the segment's latest transmission? Null when no timestamp tells.</summary>
+    private bool? EchoesLatest(in SentSegment segment, in Packet packet) =>
+        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 ? (int)(packet.TsEcr - TsNow(segment.SentAt)) >= 0 : null;
+
     private void TryUndo(in Packet packet)
     {
         if (_recovery != Recovery.Open && _mayUndo && EchoesOriginal(packet))
@@ -351,6 +353,7 @@ public sealed partial class TcpConnection
         ref SentSegment head = ref _send[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
+        _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;
