@@ -85,7 +85,7 @@ public sealed partial class TcpConnection
             return;
         if (priorFlight > 0)
         {
-            FinishTailLossProbe(packet, advanced, priorFlight);
+            FinishTailLossProbe(packet, advanced);
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
@@ -283,17 +283,17 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
-    private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
+    private void FinishTailLossProbe(in Packet packet, bool advanced)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
         // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
-        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(priorFlight, _stack.Now);
+            _congestion.OnCongestion(_tlpFlightSize, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }

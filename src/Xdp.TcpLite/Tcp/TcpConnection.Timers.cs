@@ -36,6 +36,9 @@ public sealed partial class TcpConnection
     private SeqNumber? _tlpEnd;
     private bool _tlpIsRetransmission;
 
+    /// <summary>Flight when the probe was sent.</summary>
+    private long _tlpFlightSize;
+
     internal void OnDeadline(Instant now)
     {
         if (_delayedAckDeadline <= now)
@@ -156,6 +159,7 @@ public sealed partial class TcpConnection
         if (_send.Count == 0)
             return;
         _stack.Counters.TlpProbes++;
+        _tlpFlightSize = SndNxt - SndUna;
         bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + _send.NextLength(_sndMss) <= SndWnd;
         _tlpIsRetransmission = !newData;
         if (newData)
