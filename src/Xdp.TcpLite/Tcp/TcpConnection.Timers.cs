@@ -158,6 +158,11 @@ public sealed partial class TcpConnection
         _probeDeadline = Instant.Never;
         if (_send.Count == 0)
             return;
+        if (now - _firstUnackedAt >= UserTimeout)
+        {
+            TimeOut();
+            return;
+        }
         _stack.Counters.TlpProbes++;
         _tlpFlightSize = SndNxt - SndUna;
         bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + _send.NextLength(_sndMss) <= SndWnd;
@@ -298,6 +303,8 @@ public sealed partial class TcpConnection
 
     private void TimeOut()
     {
+        if (State == TcpState.Closed)
+            return;
         SendReset();
         Finish(TcpEvents.TimedOut);
     }
