@@ -228,15 +228,15 @@ public sealed partial class TcpStack
             Challenge(half, now);
             return ReceiveResult.Done;
         }
-        if (!packet.IsAck)
-        {
-            Drop(DropReason.MissingAck);
-            return ReceiveResult.Done;
-        }
         if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
         {
             Drop(DropReason.OutOfWindow);
             Challenge(half, now);
+            return ReceiveResult.Done;
+        }
+        if (!packet.IsAck)
+        {
+            Drop(DropReason.MissingAck);
             return ReceiveResult.Done;
         }
         if (half.Options.Timestamps && packet.HasTimestamps && (int)(packet.TsVal - half.Options.TsRecent) < 0)

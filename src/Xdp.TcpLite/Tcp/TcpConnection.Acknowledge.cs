@@ -165,7 +165,7 @@ public sealed partial class TcpConnection
         if (_send.Count == 0 && _send.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
-            OnFinAcknowledged(now);
+            OnFinAcknowledged(packet, now);
         return delivered;
     }
 
@@ -184,7 +184,7 @@ public sealed partial class TcpConnection
             _retransmittedBytes -= bytes;
     }
 
-    private void OnFinAcknowledged(Instant now)
+    private void OnFinAcknowledged(in Packet packet, Instant now)
     {
         switch (State)
         {
@@ -194,6 +194,7 @@ public sealed partial class TcpConnection
                     ArmFinWait2(now);
                 break;
             case TcpState.Closing:
+                _ackNow |= packet.IsFin;
                 EnterTimeWait(now);
                 break;
             case TcpState.LastAck:

@@ -323,7 +323,7 @@ internal sealed class ScriptRunner
         return stack.TimeWaitCount > 0 ? "TIME_WAIT" : stack.HalfOpenCount > 0 ? "SYN_RECEIVED" : "ESTABLISHED";
     }
 
-    private static string NameOf(TcpState state) => state switch
+    internal static string NameOf(TcpState state) => state switch
     {
         TcpState.SynSent => "SYN_SENT",
         TcpState.SynReceived => "SYN_RECEIVED",
@@ -331,6 +331,7 @@ internal sealed class ScriptRunner
         TcpState.FinWait2 => "FIN_WAIT_2",
         TcpState.CloseWait => "CLOSE_WAIT",
         TcpState.LastAck => "LAST_ACK",
+        TcpState.TimeWait => "TIME_WAIT",
         _ => state.ToString().ToUpperInvariant(),
     };
 
