@@ -26,6 +26,9 @@ internal sealed record HelloWebSettings
 
     internal bool Inline { get; init; }
 
+    /// <summary>For the sockets transport: what the kernel sends by.</summary>
+    internal string? CongestionControl { get; init; }
+
     internal Dictionary<string, string> Environment { get; init; } = [];
 
     /// <summary>A program and its arguments that starts what follows it, with fewer rights for instance.</summary>
@@ -49,6 +52,11 @@ internal sealed record HelloWebSettings
             yield return "--required";
         if (Inline)
             yield return "--inline";
+        if (CongestionControl is { } algorithm)
+        {
+            yield return "--congestion-control";
+            yield return algorithm;
+        }
         if (AllowShutdown)
             yield return "--allow-shutdown";
         if (HttpsPort is { } https)
