@@ -159,7 +159,10 @@ public sealed partial class TcpConnection
                 rtt = TimeSpan.FromMilliseconds(Math.Max(elapsed, 1));
         }
         if (rtt is { } sample)
+        {
             _rtt.Sample(sample, now);
+            _rtoBackoff = 0;
+        }
         if (_send.Count == 0 && _send.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
@@ -285,6 +288,9 @@ public sealed partial class TcpConnection
     private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
+            return;
+        // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))

@@ -77,6 +77,7 @@ public sealed partial class TcpConnection
         if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
             return false;
         _lastHeardAt = now;
+        _keepAliveProbes = 0;
         if (packet.Path != _path)
             SetPath(packet.Path);
         UpdateTsRecent(packet, now);

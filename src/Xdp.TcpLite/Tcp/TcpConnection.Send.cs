@@ -13,6 +13,9 @@ public sealed partial class TcpConnection
     /// <summary>The tail loss probe is the last segment, once more.</summary>
     private bool _probeTail;
 
+    /// <summary>The tail loss probe is the next new segment, whatever the congestion window and Nagle say.</summary>
+    private bool _probeWithNewData;
+
     /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
     private SeqNumber _noneLostBefore;
 
@@ -96,7 +99,7 @@ public sealed partial class TcpConnection
             return 0;
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
-        long allowed = Math.Min(window, _congestion.Cwnd - InFlight);
+        long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
         int length = _send.NextLength(_sndMss);
         if (length > allowed)
         {
@@ -108,7 +111,7 @@ public sealed partial class TcpConnection
         bool last = length == unsent;
         if (_cork && last && length < _sndMss && !_finQueued)
             return 0;
-        if (length < _sndMss && last && !NoDelay && !_finQueued && SndNxt != SndUna)
+        if (length < _sndMss && last && !NoDelay && !_probeWithNewData && !_finQueued && SndNxt != SndUna)
             return 0;
         fin = last && _finQueued;
         return length;
@@ -139,6 +142,7 @@ public sealed partial class TcpConnection
         if (length > 0)
             Raise(TcpEvents.Sent);
         _takeAnyWindow = false;
+        _probeWithNewData = false;
         ArmLossTimer(now, restart: idle);
         return true;
     }

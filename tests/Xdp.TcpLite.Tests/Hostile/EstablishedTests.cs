@@ -151,6 +151,23 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void KeepAlive_EveryProbeAnswered_KeepsTheConnectionForEver()
+    {
+        var rig = new Rig(new TcpStackOptions { KeepAlive = TimeSpan.FromSeconds(20) });
+        var peer = new Peer(rig);
+        peer.Connect();
+        for (int i = 0; i < 3600; i++)
+        {
+            rig.Advance(TimeSpan.FromSeconds(1));
+            if (peer.Take().Count > 0)
+                peer.Send(TcpFlags.Ack);
+        }
+        Assert.Equal(TcpState.Established, peer.Connection!.State);
+        rig.Advance(TimeSpan.FromMinutes(15));
+        Assert.Equal(TcpState.Closed, peer.Connection.State);
+    }
+
+    [Fact]
     public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
     {
         var peer = new Peer(_rig);

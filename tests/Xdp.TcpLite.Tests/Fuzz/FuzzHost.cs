@@ -1,0 +1,109 @@
+using Xdp.TcpLite.Tests.Hostile;
+
+namespace Xdp.TcpLite.Tests.Fuzz;
+
+/// <summary>A step of a fuzzing run that broke an invariant, how to see it again, and what the connections looked like.</summary>
+internal sealed class FuzzException(string kind, int seed, long step, Exception inner, params TcpConnection?[] connections)
+    : Exception($"{kind}, seed {seed}, step {step}: {inner.GetType().Name}: {inner.Message}\n"
+        + $"replay: dotnet run -c Release --project tests/Xdp.TcpLite.Fuzz -- {kind} --seed {seed} --worlds 1\n"
+        + string.Join("\n", connections.Where(c => c is not null).Select(Describe!)), inner)
+{
+    private static string Describe(TcpConnection connection) => string.Join(' ', typeof(TcpConnection)
+        .GetFields(System.Reflection.BindingFlags.Instance | System.Reflection.BindingFlags.NonPublic)
+        .Where(field => field.FieldType == typeof(Instant) || field.FieldType.IsPrimitive || field.FieldType.IsEnum || field.FieldType == typeof(SeqNumber) || field.FieldType == typeof(SeqNumber?))
+        .Select(field => $"{field.Name.Replace("k__BackingField", "", StringComparison.Ordinal)}={field.GetValue(connection)}"));
+}
+
+/// <summary>A stack and its driver for fuzzing: what is in the kernel is hashed at submit and checked at completion, and completions come late.</summary>
+internal sealed class FuzzHost
+{
+    private const int FrameSize = 2048;
+    private const int Headroom = 256;
+
+    private readonly Queue<(TxPacket Packet, ulong Sum)> _inKernel = new();
+    private readonly TxPacket[] _packets = new TxPacket[16];
+
+    internal FuzzHost(IpAddr address, ulong mac, TcpStackOptions options, byte secret, Instant now, int frames = 256)
+    {
+        Address = address;
+        Mac = mac;
+        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, frames / 8) { Poison = true };
+        Blocks = new BlockPool(4 << 20) { Poison = true };
+        byte[] key = new byte[32];
+        Array.Fill(key, secret);
+        Stack = new TcpStack(options, Frames, Blocks, key, now);
+    }
+
+    internal IpAddr Address { get; }
+    internal ulong Mac { get; }
+    internal FramePool Frames { get; }
+    internal BlockPool Blocks { get; }
+    internal TcpStack Stack { get; }
+    internal int CompletionLag { get; set; }
+
+    /// <summary>Delivers a frame, unless there is none free to put it in.</summary>
+    internal void Deliver(ReadOnlySpan<byte> packet, Instant now)
+    {
+        packet = packet[..Math.Min(packet.Length, FrameSize - Headroom)];
+        if (Frames.TryTakeForFill() is not { } frame)
+            return;
+        packet.CopyTo(frame.Span[Headroom..]);
+        Frames.Received(frame);
+        ReceiveResult result = Stack.Receive(frame, Headroom, packet.Length, now, out _);
+        if (result == ReceiveResult.Kept)
+            return;
+        if (result == ReceiveResult.UnknownFlow)
+            Stack.Refuse(frame, Headroom, packet.Length, now);
+        frame.Return();
+    }
+
+    /// <summary>Takes all that the stack wants to send; returns the number of segments.</summary>
+    internal int Emit(Instant now, Action<ReadOnlySpan<byte>>? send, int limit)
+    {
+        int total = 0;
+        int count;
+        do
+        {
+            count = Stack.Emit(_packets, now);
+            foreach (ref TxPacket packet in _packets.AsSpan(0, count))
+            {
+                ReadOnlySpan<byte> bytes = packet.Frame.Span.Slice(packet.Start, packet.Length);
+                _inKernel.Enqueue((packet, Checksum.Sum(bytes)));
+                send?.Invoke(bytes);
+            }
+            total += count;
+            if (total > limit)
+                throw new InvariantException($"{total} segments sent at one time, where {limit} would be many");
+            Complete(CompletionLag);
+        }
+        while (count == _packets.Length);
+        if (Stack.NextDeadline <= now)
+            throw new InvariantException($"there is nothing to send, and yet the next deadline is {Stack.NextDeadline}, now is {now}");
+        return total;
+    }
+
+    internal void Complete(int leave)
+    {
+        while (_inKernel.Count > leave)
+        {
+            (TxPacket packet, ulong sum) = _inKernel.Dequeue();
+            if (Checksum.Sum(packet.Frame.Span.Slice(packet.Start, packet.Length)) != sum)
+                throw new InvariantException("a frame changed while it was in the kernel");
+            Frames.Completed(packet.Frame);
+        }
+    }
+
+    /// <summary>Nothing is left of any connection, and no memory is out.</summary>
+    internal void CheckEmpty()
+    {
+        Complete(0);
+        if ((Stack.ConnectionCount, Stack.HalfOpenCount, Stack.TimeWaitCount) != (0, 0, 0))
+            throw new InvariantException($"{Stack.ConnectionCount} connections, {Stack.HalfOpenCount} half-open and {Stack.TimeWaitCount} in TIME-WAIT are left");
+        if (Frames.FreeCount != Frames.FrameCount || Blocks.InUse != 0)
+            throw new InvariantException($"{Frames.FrameCount - Frames.FreeCount} frames and {Blocks.InUse} blocks have not come home");
+        if (Frames.KeptAhead != 0 || Frames.ApplicationCount != 0)
+            throw new InvariantException($"{Frames.KeptAhead} frames count as kept ahead, {Frames.ApplicationCount} as the application's, and all are free");
+        if (Stack.NextDeadline != Instant.Never)
+            Invariants.CheckFrames(Frames);
+    }
+}
