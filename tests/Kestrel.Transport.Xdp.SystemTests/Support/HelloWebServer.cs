@@ -253,6 +253,8 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
 
     internal double Retransmits => Sum("kestrel.xdp.tcp.retransmits");
 
+    internal double TimeWaitReuses => Sum("kestrel.xdp.tcp.time_wait_reuses");
+
     internal double Verdict(string name) => Sum("kestrel.xdp.steering", $"kestrel.xdp.verdict={name}");
 
     public override string ToString() => string.Join('\n', values.OrderBy(pair => pair.Key, StringComparer.Ordinal)
