@@ -79,13 +79,13 @@ public sealed partial class TcpConnection
             delivered += AdvanceUna(packet, now);
         if (_negotiated.Sack)
             delivered += packet.Sack.Count > 0 ? ApplySack(packet, now) : 0;
-        else if (!advanced && packet.PayloadLength == 0 && !windowChanged && priorFlight > 0)
+        else if (packet.Ack == SndUna && !advanced && packet.SegmentLength == 0 && !windowChanged && priorFlight > 0)
             _dupAcks++;
         if (State == TcpState.Closed)
             return;
         if (priorFlight > 0)
         {
-            FinishTailLossProbe(packet, advanced, priorFlight);
+            FinishTailLossProbe(packet, advanced);
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
@@ -122,7 +122,6 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         while (_send.Count > 0 && SndUna < packet.Ack)
         {
             ref SentSegment segment = ref _send[0];
@@ -136,7 +135,7 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+                    _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
                 }
             }
             Uncount(segment, acked, whole);
@@ -240,7 +239,6 @@ public sealed partial class TcpConnection
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         // A block's old right edge may lie within a segment that it now covers whole.
         int i = _send.IndexOf(left);
         if (i > 0 && _send[i - 1].EndSeq > left && !_send[i - 1].Has(SentFlags.Sacked) && _lastSack.Count > 0 && Covers(_lastSack, _send[i - 1].Seq))
@@ -252,7 +250,7 @@ public sealed partial class TcpConnection
                 continue;
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
-            _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+            _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
             _sackedBytes += length;
             _sackedSegments++;
@@ -285,23 +283,27 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
-    private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
+    private void FinishTailLossProbe(in Packet packet, bool advanced)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
         // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
-        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(priorFlight, _stack.Now);
+            _congestion.OnCongestion(_tlpFlightSize, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
     private bool EchoesOriginal(in Packet packet) =>
         _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _firstRetransmitTsVal) < 0;
+
+    /// <summary>Was the ACK caused by the segment's latest transmission? Null when no timestamp tells.</summary>
+    private bool? EchoesLatest(in SentSegment segment, in Packet packet) =>
+        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 ? (int)(packet.TsEcr - TsNow(segment.SentAt)) >= 0 : null;
 
     private void TryUndo(in Packet packet)
     {
@@ -351,6 +353,7 @@ public sealed partial class TcpConnection
         ref SentSegment head = ref _send[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
+        _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;

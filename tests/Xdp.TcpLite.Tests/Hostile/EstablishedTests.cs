@@ -203,6 +203,8 @@ public class EstablishedTests
         _rig.Milliseconds(100); // the probe, which is the lost segment
         Assert.Equal(1, _rig.Counters.TlpProbes);
         peer.AckUpTo(end);
+        peer.Write(1460);
+        peer.AckUpTo(connection.SndNxt); // no D-SACK: the probe was needed
         long before = connection.GetInfo(_rig.Now).Cwnd;
         long ssthresh = connection.GetInfo(_rig.Now).Ssthresh;
         Assert.Equal((long)(0.7 * 10 * 1460), ssthresh);
