@@ -89,7 +89,7 @@ public sealed partial class TcpConnection
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
-            ReactToEcho(packet, now);
+            ReactToEcho(packet, priorFlight, now);
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
