@@ -215,6 +215,13 @@ internal sealed class ScriptRunner
             case "nodelay":
                 Connection(flow).NoDelay = argument == "on";
                 break;
+            case "cork":
+                Connection(flow).Cork = argument == "on";
+                break;
+            case "too_big":
+                int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
+                _host.Deliver(flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
+                break;
             case "shutdown":
                 Connection(flow).Shutdown();
                 break;
