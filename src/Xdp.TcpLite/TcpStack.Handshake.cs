@@ -224,13 +224,13 @@ public sealed partial class TcpStack
         if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
         {
             Drop(DropReason.OutOfWindow);
-            SendSynAck(half, now);
+            AnswerInvalid(half, now);
             return ReceiveResult.Done;
         }
         if (half.Options.Timestamps && packet.HasTimestamps && (int)(packet.TsVal - half.Options.TsRecent) < 0)
         {
             Drop(DropReason.PawsFailed);
-            SendSynAck(half, now);
+            AnswerInvalid(half, now);
             return ReceiveResult.Done;
         }
         if (packet.Ack != half.Iss + 1)
@@ -246,6 +246,15 @@ public sealed partial class TcpStack
         }
         ForgetHalfOpen(half);
         return Accept(half, packet, frame, start, now);
+    }
+
+    /// <summary>At a limited rate: a TIME-WAIT record at the other end would answer each time, and so on for ever.</summary>
+    private void AnswerInvalid(HalfOpen half, Instant now)
+    {
+        if (now - half.LastInvalidAnswerAt < TcpConnection.InvalidInterval)
+            return;
+        half.LastInvalidAnswerAt = now;
+        SendSynAck(half, now);
     }
 
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)

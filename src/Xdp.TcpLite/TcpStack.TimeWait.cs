@@ -36,8 +36,16 @@ public sealed partial class TcpStack
             ReceiveSyn(listener, packet, now, timeWait);
             return;
         }
-        if (packet.IsSyn || packet.SegmentLength > 0 || packet.Seq != timeWait.RcvNxt)
+        bool hasData = packet.SegmentLength > 0 && !packet.IsSyn;
+        if (hasData)
+        {
             Answer(timeWait);
+        }
+        else if ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.LastInvalidAnswerAt >= TcpConnection.InvalidInterval)
+        {
+            timeWait.LastInvalidAnswerAt = now;
+            Answer(timeWait);
+        }
         if (packet.IsFin && packet.End == timeWait.RcvNxt)
             Wheel.Schedule(timeWait, timeWait.Deadline = now + Options.TimeWait);
         Drop(DropReason.TimeWaitSegment);

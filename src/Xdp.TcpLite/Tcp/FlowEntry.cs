@@ -42,6 +42,7 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
     /// <summary>SYN-ACKs sent again.</summary>
     internal int Retransmits;
     internal Instant SentAt;
+    internal Instant LastInvalidAnswerAt = new(long.MinValue / 2);
     internal Instant Deadline;
 }
 
@@ -55,6 +56,7 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal bool Timestamps;
     internal uint TsOffset;
     internal uint TsRecent;
+    internal Instant LastInvalidAnswerAt = new(long.MinValue / 2);
     internal Instant Deadline;
 
     // Order of entry; the oldest is forgotten first when the table is full.

@@ -4,7 +4,7 @@ namespace Xdp.TcpLite;
 public sealed partial class TcpConnection
 {
     /// <summary>Challenge ACKs and answers to bare segments out of window, per connection: one in this time (Linux's tcp_invalid_ratelimit).</summary>
-    private static readonly TimeSpan s_invalidInterval = TimeSpan.FromMilliseconds(500);
+    internal static readonly TimeSpan InvalidInterval = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (RFC 7323, section 5.5).</summary>
     private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
@@ -399,7 +399,7 @@ public sealed partial class TcpConnection
 
     private void Challenge(Instant now)
     {
-        if (now - _lastInvalidAnswerAt < s_invalidInterval)
+        if (now - _lastInvalidAnswerAt < InvalidInterval)
             return;
         _lastInvalidAnswerAt = now;
         _stack.Counters.ChallengeAcks++;
