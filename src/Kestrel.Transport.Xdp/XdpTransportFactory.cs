@@ -99,6 +99,7 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
         lock (_gate)
         {
             _listeners.Add(listener);
+            _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0);
             _bindings.Add(listener.Binding);
         }
         return new ValueTask<IConnectionListener>(listener);

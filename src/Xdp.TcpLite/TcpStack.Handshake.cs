@@ -203,17 +203,26 @@ public sealed partial class TcpStack
         if (packet.IsRst)
         {
             if (packet.Seq == rcvNxt)
+            {
                 ForgetHalfOpen(half);
-            else
-                Drop(DropReason.BadRst);
+                return ReceiveResult.Done;
+            }
+            Drop(DropReason.BadRst);
+            if (packet.Seq > rcvNxt && packet.Seq - rcvNxt < InitialWindow(Options))
+                Challenge(half, now);
             return ReceiveResult.Done;
         }
         if (packet.IsSyn)
         {
             if (packet.Seq == half.Irs && !packet.IsAck)
+            {
+                half.IsRepeated = true;
                 SendSynAck(half, now);
-            else
-                Drop(DropReason.BadSyn);
+                return ReceiveResult.Done;
+            }
+            // A peer that has started afresh answers the challenge with a RST, and its next SYN is heard.
+            Drop(DropReason.BadSyn);
+            Challenge(half, now);
             return ReceiveResult.Done;
         }
         if (!packet.IsAck)
@@ -266,12 +275,31 @@ public sealed partial class TcpStack
         };
         _flows.TryAdd(half.Flow, connection);
         ConnectionCount++;
-        connection.StartPassive(half, now);
+        connection.StartPassive(half, packet, now);
         connection.StartWindow(packet);
         half.Listener.AcceptQueueLength++;
         _accepted.Enqueue(connection);
         Counters.ConnectionsAccepted++;
         return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
+    }
+
+    /// <summary>An ACK to what may be a blind attack or a peer that has started afresh (RFC 5961, sections 3 and 4), at a limited rate.</summary>
+    private void Challenge(HalfOpen half, Instant now)
+    {
+        if (now - half.ChallengedAt < TcpConnection.InvalidInterval)
+            return;
+        half.ChallengedAt = now;
+        Counters.ChallengeAcks++;
+        Reply(half.Path, half.Flow, new SegmentFields
+        {
+            Seq = half.Iss + 1,
+            Ack = half.Irs + 1,
+            Flags = TcpFlags.Ack,
+            Window = (ushort)(InitialWindow(Options) >> half.Options.RcvWndShift),
+            HasTimestamps = half.Options.Timestamps,
+            TsVal = TimestampClock(now) + half.Options.TsOffset,
+            TsEcr = half.Options.TsRecent,
+        });
     }
 
     private void OnHalfOpenDeadline(HalfOpen half, Instant now)

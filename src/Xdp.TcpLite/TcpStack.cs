@@ -144,7 +144,8 @@ public sealed partial class TcpStack
         Now = now;
         DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet);
         Drop(reason == DropReason.None ? DropReason.NoListener : reason);
-        if (reason == DropReason.None)
+        // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
+        if (reason == DropReason.None && (packet.IsAck || FindListener(packet.Flow) is null))
             Reset(packet);
     }
 

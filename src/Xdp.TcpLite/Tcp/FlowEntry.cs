@@ -41,6 +41,12 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
 
     /// <summary>SYN-ACKs sent again.</summary>
     internal int Retransmits;
+
+    /// <summary>The SYN-ACK was sent more than once, for whatever reason: its ACK gives no RTT sample (Karn).</summary>
+    internal bool IsRepeated;
+
+    /// <summary>The last answer to what may be a blind attack.</summary>
+    internal Instant ChallengedAt = new(long.MinValue / 2);
     internal Instant SentAt;
     internal Instant LastInvalidAnswerAt = new(long.MinValue / 2);
     internal Instant Deadline;

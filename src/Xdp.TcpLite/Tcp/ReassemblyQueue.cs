@@ -10,7 +10,7 @@ internal sealed class ReassemblyQueue
     internal const int MaxRuns = 512;
 
     private Run[] _runs = [];
-    private SeqNumber _latest;
+    private long _touches;
 
     internal int Count { get; private set; }
 
@@ -30,6 +30,9 @@ internal sealed class ReassemblyQueue
         public SeqNumber Start;
         public SeqNumber End;
         public BlockQueue Blocks;
+
+        /// <summary>Grows with each arrival: the run that changed last has the most.</summary>
+        public long Touched;
     }
 
     /// <summary>
@@ -58,7 +61,7 @@ internal sealed class ReassemblyQueue
                 duplicate ??= (seq, covered);
                 offset += covered - seq;
                 seq = covered;
-                _latest = _runs[at].Start;
+                _runs[at].Touched = ++_touches;
                 continue;
             }
             SeqNumber pieceEnd = end;
@@ -93,7 +96,7 @@ internal sealed class ReassemblyQueue
             }
             result = DropReason.None;
             _runs[run].End = pieceEnd;
-            _latest = _runs[run].Start;
+            _runs[run].Touched = ++_touches;
             offset += count;
             seq = pieceEnd;
             at = run;
@@ -135,23 +138,26 @@ internal sealed class ReassemblyQueue
         }
     }
 
-    /// <summary>Adds up to <paramref name="max"/> blocks to <paramref name="sack"/>, the one that changed last first (RFC 2018, section 4).</summary>
+    /// <summary>Adds up to <paramref name="max"/> blocks to <paramref name="sack"/>: the one that changed last first, then those that changed before it (RFC 2018, section 4).</summary>
     internal void WriteSackBlocks(ref SackBlocks sack, int max)
     {
-        int latest = -1;
-        for (int i = 0; i < Count && sack.Count < max; i++)
+        Span<int> recent = stackalloc int[SackBlocks.Capacity];
+        int wanted = max - sack.Count;
+        int found = 0;
+        for (int i = 0; i < Count; i++)
         {
-            if (_runs[i].Start != _latest)
+            int place = found;
+            while (place > 0 && _runs[recent[place - 1]].Touched < _runs[i].Touched)
+                place--;
+            if (place >= wanted)
                 continue;
-            latest = i;
+            found = Math.Min(found + 1, wanted);
+            for (int j = found - 1; j > place; j--)
+                recent[j] = recent[j - 1];
+            recent[place] = i;
+        }
+        foreach (int i in recent[..found])
             sack.Add(_runs[i].Start, _runs[i].End);
-            break;
-        }
-        for (int i = Count - 1; i >= 0 && sack.Count < max; i--)
-        {
-            if (i != latest)
-                sack.Add(_runs[i].Start, _runs[i].End);
-        }
     }
 
     internal void Clear(FramePool frames)
@@ -201,8 +207,7 @@ internal sealed class ReassemblyQueue
     {
         if (at + 1 >= Count || _runs[at].End != _runs[at + 1].Start)
             return;
-        if (_latest == _runs[at + 1].Start)
-            _latest = _runs[at].Start;
+        _runs[at].Touched = Math.Max(_runs[at].Touched, _runs[at + 1].Touched);
         _runs[at].End = _runs[at + 1].End;
         _runs[at].Blocks.Append(ref _runs[at + 1].Blocks);
         RemoveRun(at + 1);

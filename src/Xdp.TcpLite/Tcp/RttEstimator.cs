@@ -11,7 +11,11 @@ internal struct RttEstimator
 
     private const int MaxBackoff = 20;
 
+    /// <summary>RTO of the first data when the handshake had to be repeated and gave no sample (RFC 6298, section 5.7).</summary>
+    private static readonly TimeSpan FallbackRto = TimeSpan.FromSeconds(3);
+
     private WindowedMin _min;
+    private bool _fallenBack;
 
     public TimeSpan Srtt { get; private set; }
     public TimeSpan RttVar { get; private set; }
@@ -42,13 +46,17 @@ internal struct RttEstimator
         LastRtt = rtt;
     }
 
+    /// <summary>The handshake has ended without a sample.</summary>
+    public void FallBack() => _fallenBack = true;
+
     /// <summary>
     /// RTO = SRTT + max(4 × RTTVAR, minimum), doubled <paramref name="backoff"/> times, up to the maximum. The minimum bounds the variance, as in Linux,
     /// and not the sum: the timer always leaves a delayed ACK its time on top of the round trip.
     /// </summary>
     public readonly TimeSpan Rto(TcpStackOptions options, int backoff)
     {
-        long rto = HasSample ? Srtt.Ticks + Math.Max(4 * RttVar.Ticks, options.MinRto.Ticks) : options.InitialRto.Ticks;
+        long rto = HasSample ? Srtt.Ticks + Math.Max(4 * RttVar.Ticks, options.MinRto.Ticks)
+            : _fallenBack ? Math.Max(FallbackRto.Ticks, options.InitialRto.Ticks) : options.InitialRto.Ticks;
         long max = options.MaxRto.Ticks;
         return new TimeSpan(Math.Min(Math.Min(rto, max) << Math.Min(backoff, MaxBackoff), max));
     }

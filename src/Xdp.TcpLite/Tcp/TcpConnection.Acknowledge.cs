@@ -51,6 +51,10 @@ public sealed partial class TcpConnection
     private bool _mayUndo;
     private int _retransmitsToUndo;
 
+    /// <summary>
+    /// The congestion window was what ended the last sending. All ACKs until the next are judged by it: a host takes in several between two
+    /// chances to send.
+    /// </summary>
     private bool _cwndLimited;
     private Instant _lastSentAt;
     private long _bytesAcked;
@@ -155,7 +159,10 @@ public sealed partial class TcpConnection
                 rtt = TimeSpan.FromMilliseconds(Math.Max(elapsed, 1));
         }
         if (rtt is { } sample)
+        {
             _rtt.Sample(sample, now);
+            _rtoBackoff = 0;
+        }
         if (_send.Count == 0 && _send.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
@@ -282,6 +289,9 @@ public sealed partial class TcpConnection
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
+        // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
+            return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
@@ -365,7 +375,6 @@ public sealed partial class TcpConnection
             Pace(delivered);
         else if (delivered > 0 && (_recovery == Recovery.Timeout || _sackedBytes == 0 || advanced))
             _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, _cwndLimited || _recovery == Recovery.Timeout);
-        _cwndLimited = false;
     }
 
     private void EnterRecovery(Instant now)
@@ -380,7 +389,8 @@ public sealed partial class TcpConnection
         _firstRetransmitTsVal = TsNow(now);
         _tlpEnd = null;
         _stack.Counters.FastRetransmits++;
-        _congestion.OnCongestion(InFlight + _lostBytes, now);
+        // The flight when the loss happened. ACKs that came along with the one that tells of it have taken from the present one already.
+        _congestion.OnCongestion(_cwndLimited ? _congestion.Cwnd : SndNxt - SndUna, now);
         _mustRetransmit = true;
     }
 

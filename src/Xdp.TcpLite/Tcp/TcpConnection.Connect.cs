@@ -68,6 +68,19 @@ public sealed partial class TcpConnection
         return false;
     }
 
+    /// <summary>The other side of a simultaneous open has seen our SYN (RFC 9293, section 3.5, figure 8). Its own SYN lies left of the window by now.</summary>
+    private bool IsSimultaneousSynAck(in Packet packet) =>
+        packet.IsSyn && packet.IsAck && !packet.IsRst && packet.Seq == Irs && packet.Ack == SndNxt;
+
+    private bool ReceiveSimultaneousSynAck(in Packet packet, Instant now)
+    {
+        StartWindowUnscaled(packet);
+        _negotiated.TsRecent = packet.HasTimestamps ? packet.TsVal : _negotiated.TsRecent;
+        OnSynAcknowledged(packet, now);
+        AckNow();
+        return false;
+    }
+
     /// <summary>The window of a SYN or SYN-ACK is not scaled.</summary>
     private void StartWindowUnscaled(in Packet packet)
     {
@@ -79,8 +92,7 @@ public sealed partial class TcpConnection
 
     private void OnSynAcknowledged(in Packet packet, Instant now)
     {
-        if (_backoff == 0)
-            _rtt.Sample(now - _synSentAt, now);
+        StartRtt(packet, _backoff == 0 ? _synSentAt : null, _backoff, now);
         _backoff = 0;
         _retransmitDeadline = Instant.Never;
         SndUna = Iss + 1;
@@ -88,6 +100,23 @@ public sealed partial class TcpConnection
         State = TcpState.Established;
         StartKeepAlive(now);
         Raise(TcpEvents.Established);
+    }
+
+    /// <summary>What the handshake tells about the path.</summary>
+    /// <param name="packet">The ACK of our SYN.</param>
+    /// <param name="sentAt">When our SYN was sent, if it was sent once: else only a timestamp can tell which one this answers (Karn).</param>
+    /// <param name="retransmits">One lost SYN says little about the path; after more the window starts at one segment (RFC 6928, section 2).</param>
+    /// <param name="now">The present.</param>
+    private void StartRtt(in Packet packet, Instant? sentAt, int retransmits, Instant now)
+    {
+        if (sentAt is { } at)
+            _rtt.Sample(now - at, now);
+        else if (_negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(TsNow(now) - packet.TsEcr) is >= 0 and var elapsed)
+            _rtt.Sample(TimeSpan.FromMilliseconds(Math.Max(elapsed, 1)), now);
+        else
+            _rtt.FallBack();
+        if (retransmits > 1)
+            _congestion.SetCwnd(_sndMss);
     }
 
     private void OnSynTimeout(Instant now)

@@ -42,7 +42,7 @@ public sealed partial class TcpConnection
     private long _segmentsIn;
 
     /// <summary>A passive open completes: the segment that acknowledges our SYN has arrived.</summary>
-    internal void StartPassive(HalfOpen half, Instant now)
+    internal void StartPassive(HalfOpen half, in Packet packet, Instant now)
     {
         Irs = half.Irs;
         RcvNxt = half.Irs + 1;
@@ -53,8 +53,7 @@ public sealed partial class TcpConnection
         SndUna = Iss + 1;
         SndNxt = Iss + 1;
         State = TcpState.Established;
-        if (half.Retransmits == 0)
-            _rtt.Sample(now - half.SentAt, now);
+        StartRtt(packet, half is { Retransmits: 0, IsRepeated: false } ? half.SentAt : null, half.Retransmits, now);
         StartKeepAlive(now);
     }
 
@@ -73,6 +72,8 @@ public sealed partial class TcpConnection
         _segmentsIn++;
         if (State == TcpState.SynSent)
             return ReceiveInSynSent(packet, now);
+        if (State == TcpState.SynReceived && IsSimultaneousSynAck(packet))
+            return ReceiveSimultaneousSynAck(packet, now);
         if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
             return false;
         _lastHeardAt = now;
@@ -429,7 +430,7 @@ public sealed partial class TcpConnection
     private long ReceiveWindow()
     {
         long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
-        long room = Math.Max(0, _rcvBuffer - _unreleased);
+        long room = Math.Clamp(_rcvBuffer - _unreleased, 0, (long)ushort.MaxValue << _negotiated.RcvWndShift);
         if (room <= announced || room - announced < Math.Min(_rcvMss, _rcvBuffer / 2))
             return announced;
         return room;

@@ -13,6 +13,9 @@ public sealed partial class TcpConnection
     /// <summary>The tail loss probe is the last segment, once more.</summary>
     private bool _probeTail;
 
+    /// <summary>The tail loss probe is the next new segment, whatever the congestion window and Nagle say.</summary>
+    private bool _probeWithNewData;
+
     /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
     private SeqNumber _noneLostBefore;
 
@@ -91,15 +94,16 @@ public sealed partial class TcpConnection
         long unsent = _send.UnsentBytes;
         if (unsent == 0)
         {
+            _cwndLimited = false;
             fin = _finQueued;
             return 0;
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
-        long allowed = Math.Min(window, _congestion.Cwnd - InFlight);
+        long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
         int length = _send.NextLength(_sndMss);
         if (length > allowed)
         {
-            _cwndLimited |= _congestion.Cwnd - InFlight < window;
+            _cwndLimited = _congestion.Cwnd - InFlight < window;
             // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
             bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
             return crumb ? (int)window : 0;
@@ -107,7 +111,7 @@ public sealed partial class TcpConnection
         bool last = length == unsent;
         if (_cork && last && length < _sndMss && !_finQueued)
             return 0;
-        if (length < _sndMss && last && !NoDelay && !_finQueued && SndNxt != SndUna)
+        if (length < _sndMss && last && !NoDelay && !_probeWithNewData && !_finQueued && SndNxt != SndUna)
             return 0;
         fin = last && _finQueued;
         return length;
@@ -138,6 +142,7 @@ public sealed partial class TcpConnection
         if (length > 0)
             Raise(TcpEvents.Sent);
         _takeAnyWindow = false;
+        _probeWithNewData = false;
         ArmLossTimer(now, restart: idle);
         return true;
     }
@@ -236,8 +241,11 @@ public sealed partial class TcpConnection
             AddSack(ref fields);
         MarkOutgoing(ref fields, length, retransmission);
         int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
-        _ackNow = _duplicateAcks > 0;
-        _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        if (length == 0 || !OwesBareAck)
+        {
+            _ackNow = _duplicateAcks > 0;
+            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        }
         _bytesSinceAck = 0;
         _delayedAckDeadline = Instant.Never;
         _lastAckSent = RcvNxt;
@@ -246,6 +254,12 @@ public sealed partial class TcpConnection
         _stack.Counters.BytesOut += length;
         return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
     }
+
+    /// <summary>
+    /// A gap or a duplicate is to be reported, which data cannot do: it has no room for SACK, and no peer counts it as a duplicate ACK (RFC 5681,
+    /// section 2).
+    /// </summary>
+    private bool OwesBareAck => _ackNow && (!_reassembly.IsEmpty || (_negotiated.Sack && _duplicateLeft != _duplicateRight));
 
     private void AddSack(ref SegmentFields fields)
     {

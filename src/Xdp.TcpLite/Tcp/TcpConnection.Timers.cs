@@ -23,7 +23,12 @@ public sealed partial class TcpConnection
     /// <summary>When the oldest unacknowledged segment, or what has replaced it since, began to wait.</summary>
     private Instant _firstUnackedAt;
     private Instant _retransmitBase;
+
+    /// <summary>Back-to-back time-outs.</summary>
     private int _backoff;
+
+    /// <summary>How often the RTO has been doubled since the last RTT sample: an ACK alone, which may be for a retransmission, does not bring it back (Karn).</summary>
+    private int _rtoBackoff;
     private int _persistBackoff;
     private Instant _persistSince = Instant.Never;
 
@@ -104,8 +109,8 @@ public sealed partial class TcpConnection
         }
         _persistDeadline = Instant.Never;
         _persistSince = Instant.Never;
-        TimeSpan rto = _rtt.Rto(_options, _backoff);
-        Arm(ref _retransmitDeadline, _retransmitBase + rto);
+        TimeSpan rto = _rtt.Rto(_options, _rtoBackoff);
+        Arm(ref _retransmitDeadline, NotAfterUserTimeout(_retransmitBase + rto, _firstUnackedAt, now));
         if (_reorderDeadline != Instant.Never)
             Arm(ref _reorderDeadline, _reorderDeadline);
         bool probes = _negotiated.Sack && _rtt.HasSample && _recovery == Recovery.Open && _sackedBytes == 0 && _tlpEnd is null && _backoff == 0;
@@ -119,18 +124,20 @@ public sealed partial class TcpConnection
             timeout += s_worstDelayedAck;
         if (timeout < s_minProbeTimeout)
             timeout = s_minProbeTimeout;
-        Instant at = now + timeout;
-        if (at < _retransmitDeadline)
-            Arm(ref _probeDeadline, at);
-        else
-            _probeDeadline = Instant.Never;
+        Arm(ref _probeDeadline, Instant.Min(now + timeout, _retransmitDeadline));
     }
 
     private void ArmPersist(Instant now)
     {
         if (_persistSince == Instant.Never)
             _persistSince = now;
-        Arm(ref _persistDeadline, now + _rtt.Rto(_options, _persistBackoff));
+        Arm(ref _persistDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _persistBackoff), _persistSince, now));
+    }
+
+    private Instant NotAfterUserTimeout(Instant at, Instant since, Instant now)
+    {
+        TimeSpan left = UserTimeout - (at - since);
+        return left >= TimeSpan.Zero ? at : Instant.Max(now, at + left);
     }
 
     private void OnReorderTimeout(Instant now)
@@ -153,7 +160,7 @@ public sealed partial class TcpConnection
         _tlpIsRetransmission = !newData;
         if (newData)
         {
-            _congestion.SetCwnd(Math.Max(_congestion.Cwnd, InFlight + _sndMss));
+            _probeWithNewData = true;
             _tlpEnd = SndNxt + _send.NextLength(_sndMss);
         }
         else
@@ -163,7 +170,7 @@ public sealed partial class TcpConnection
             _probeTail = true;
         }
         _retransmitBase = now;
-        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _backoff));
+        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _rtoBackoff));
         RequestEmit();
     }
 
@@ -201,11 +208,13 @@ public sealed partial class TcpConnection
         _tlpEnd = null;
         _dupAcks = 0;
         CheckBlackHole();
+        _probeWithNewData = false;
         MarkAllLost();
         _noneLostBefore = SndUna;
         _probeTail = false;
         _mustRetransmit = true;
         _backoff = Math.Min(_backoff + 1, 16);
+        _rtoBackoff = Math.Min(_rtoBackoff + 1, 16);
         ArmLossTimer(now, restart: true);
         RequestEmit();
     }

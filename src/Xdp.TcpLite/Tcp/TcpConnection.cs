@@ -204,7 +204,7 @@ public sealed partial class TcpConnection : FlowEntry
         Srtt = _rtt.Srtt,
         RttVar = _rtt.RttVar,
         MinRtt = _rtt.MinRtt,
-        Rto = _rtt.Rto(_options, _backoff),
+        Rto = _rtt.Rto(_options, _rtoBackoff),
         Unacked = SndNxt - SndUna,
         Sacked = _sackedBytes,
         Lost = _lostBytes,

@@ -271,6 +271,39 @@ public sealed class XdpConnectionTests
     }
 
     [Fact]
+    public async Task InlineScheduling_BothDirectionsAtOnce_OnlyTheReadRunsInsideTheTurn()
+    {
+        var queue = new FakeQueue();
+        FakePeer peer = queue.Connect(queue.Settings(inline: true) with { MaxWriteBufferSize = 10 });
+        peer.SendWindow = 0;
+        Task<bool> reading = Read();
+        Task<bool> flushing = Flush();
+        queue.Turn();
+        Assert.False(reading.IsCompleted || flushing.IsCompleted);
+        queue.Turn(() =>
+        {
+            peer.SendWindow = long.MaxValue;
+            peer.Send([1]);
+        });
+        Assert.True(await reading);
+        Assert.False(await flushing);
+        await Finish(queue, peer);
+
+        async Task<bool> Read()
+        {
+            ReadResult result = await peer.Connection.Input.ReadAsync();
+            peer.Connection.Input.AdvanceTo(result.Buffer.End);
+            return queue.InTurn;
+        }
+
+        async Task<bool> Flush()
+        {
+            await peer.Connection.Output.WriteAsync(new byte[20]);
+            return queue.InTurn;
+        }
+    }
+
+    [Fact]
     public async Task ManyConnections_ThatHoldAResult_DoNotStarveAnother()
     {
         var queue = new FakeQueue(frames: 256, receiveReserve: 16);

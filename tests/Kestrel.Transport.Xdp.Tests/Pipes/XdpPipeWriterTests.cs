@@ -149,6 +149,17 @@ public sealed class XdpPipeWriterTests
     }
 
     [Fact]
+    public void FramesThatWereNotUsed_AreReportedAsReturned()
+    {
+        FakePeer peer = Connect();
+        peer.Connection.Output.GetMemory();
+        // More than a frame holds: the empty one goes back.
+        peer.Connection.Output.GetMemory(5000);
+        Assert.Equal(1, _queue.FramesReturnedCalls);
+        End(peer);
+    }
+
+    [Fact]
     public async Task FlushAsync_ResumesBelowHalf()
     {
         FakePeer peer = Connect(_queue.Settings() with { MaxWriteBufferSize = 10_000 });

@@ -73,6 +73,7 @@ internal sealed class XdpMetrics : IDisposable
             add((long)kernel.RxInvalidDescriptors, "kestrel.xdp.reason", "rx_invalid_descriptor");
             add((long)kernel.TxInvalidDescriptors, "kestrel.xdp.reason", "tx_invalid_descriptor");
         });
+        Counter("kestrel.xdp.tcp.heap_copies", "{segment}", "Received payloads that were copied out of their frames.", static (q, add) => add(q.Tcp.HeapCopies, null, null));
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.", static (q, add) => add(q.Counters.Accepted, null, null));
         Counter("kestrel.xdp.tcp.retransmits", "{segment}", "Segments sent again.", static (q, add) => add(q.Tcp.Retransmits, null, null));
         Counter("kestrel.xdp.tcp.recoveries", "{event}", "What made the stack send again, or find that it had done so needlessly.", static (q, add) =>

@@ -20,6 +20,8 @@ internal sealed partial class XdpEngine : IQueueOwner
 {
     private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(250);
 
+    private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(10);
+
     // Between two attempts to take an interface that refused.
     private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(2);
 
@@ -123,19 +125,22 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     private void Control()
     {
+        TimeSpan pause = Tick;
         while (!_stopping)
         {
-            _changed.WaitOne(Tick);
+            _changed.WaitOne(pause);
             if (_stopping)
                 return;
             try
             {
                 lock (_gate)
                     Maintain();
+                pause = Tick;
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
                 XdpLog.ControlFailed(_logger, InterfaceName, e);
+                pause = PauseAfterFailure;
             }
         }
     }

@@ -152,6 +152,9 @@ internal sealed partial class XdpQueue
         try
         {
             ApplyDirty();
+            foreach (XdpConnection connection in _undelivered)
+                connection.Deliver();
+            _undelivered.Clear();
         }
         catch (Exception e)
         {

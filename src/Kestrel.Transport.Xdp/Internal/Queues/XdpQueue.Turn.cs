@@ -70,6 +70,8 @@ internal sealed partial class XdpQueue
             Emit();
             RefillFill();
             Kick();
+            if (_closed)
+                return;
             // Sending makes room for writers that wait: they are told now, not at the next packet. What they write is for the next turn.
             TakeReady();
             Deliver(kind);
@@ -78,7 +80,10 @@ internal sealed partial class XdpQueue
         {
             Fail(e);
         }
-        Volatile.Write(ref _turnStarted, 0);
+        finally
+        {
+            Volatile.Write(ref _turnStarted, 0);
+        }
     }
 
     private void ReapCompletions()
@@ -251,10 +256,10 @@ internal sealed partial class XdpQueue
             // The ring is full: let the kernel take it, then go on.
             Kick();
             ReapCompletions();
-            if (_kickAgain)
+            if (_kickAgain || _closed)
                 break;
         }
-        _emitPending = true;
+        _emitPending = !_closed;
     }
 
     private void Kick()

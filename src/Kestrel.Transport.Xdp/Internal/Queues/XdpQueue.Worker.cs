@@ -10,7 +10,7 @@ internal sealed partial class XdpQueue
     // and this bound makes that rare: delayed ACKs (40 ms) aside, no timer of a connection is shorter than 200 ms.
     private static readonly TimeSpan LongestSleep = TimeSpan.FromMilliseconds(30);
 
-    // Without connections only the accept path arms timers, and that runs on the worker.
+    // Without connections no other thread has a reason to run a turn.
     private static readonly TimeSpan LongestIdleSleep = TimeSpan.FromSeconds(1);
 
     // The kernel had no room for a packet; nothing tells when it has.
@@ -20,7 +20,8 @@ internal sealed partial class XdpQueue
     // Turns in a row that a thread other than the worker runs before it leaves the rest to the worker.
     private const int PosterPasses = 2;
 
-    private long _wakesAt;
+    // Written by the worker with the token: until when it will sleep, or the past.
+    private Instant _wakesAt;
     private long _lastWork;
 
     /// <summary>Any thread. The connection's work word went from zero to something.</summary>
@@ -85,11 +86,11 @@ internal sealed partial class XdpQueue
             {
                 _token.Exit();
             }
+            if (wake)
+                _gate.Signal();
             WorkerState state = _gate.State;
             if (state == WorkerState.Awake && !_closed)
                 return;
-            if (wake)
-                _gate.Signal();
             if (_dirty.IsEmpty || (state == WorkerState.Gathering && _gatherer.Outstanding > 0))
                 return;
             if (pass == PosterPasses)
@@ -103,18 +104,24 @@ internal sealed partial class XdpQueue
     // After a turn that was not the worker's: is there anything that only the worker will do, and that its sleep is too long for?
     private bool WorkerIsNeeded()
     {
-        if (_emitPending || _undelivered.Count > 0)
-            return true;
-        Instant wakesAt = new(Volatile.Read(ref _wakesAt));
-        Instant needed = _stack.NextDeadline;
-        if (_kickAgain)
-            needed = Instant.Min(needed, _now + (_linkDown ? KickAgainAfterLinkDown : KickAgainAfter));
+        Instant due = DueAt();
         if (_gatherer.Outstanding > 0)
-            needed = Instant.Min(needed, _now + AnswerGatherer.Patience);
+            due = Instant.Min(due, _now + AnswerGatherer.Patience);
         else if (_gate.State == WorkerState.Gathering)
             // It does not watch RX, and nobody who would is on the way.
             return true;
-        return needed < wakesAt;
+        return due < _wakesAt;
+    }
+
+    // In a turn: when the queue wants the next one, if nothing happens before.
+    private Instant DueAt()
+    {
+        if (_emitPending || _undelivered.Count > 0)
+            return _now;
+        Instant due = _stack.NextDeadline;
+        if (_kickAgain || _stack.WantsToEmit)
+            due = Instant.Min(due, _now + (_linkDown ? KickAgainAfterLinkDown : KickAgainAfter));
+        return due;
     }
 
     private void Work()
@@ -123,20 +130,20 @@ internal sealed partial class XdpQueue
         while (!_stopping && !_closed)
         {
             WorkerState sleep;
-            TimeSpan wait;
             _token.Enter();
             try
             {
+                _wakesAt = default;
                 JudgeSleep();
                 Turn(TurnKind.Worker);
-                sleep = PlanSleep(out wait);
+                sleep = PlanSleep();
             }
             finally
             {
                 _token.Exit();
             }
             if (sleep != WorkerState.Awake)
-                Sleep(sleep, wait);
+                Sleep(sleep);
         }
     }
 
@@ -153,15 +160,11 @@ internal sealed partial class XdpQueue
         _slept = WorkerState.Awake;
     }
 
-    // In the worker's turn, at its end.
-    private WorkerState PlanSleep(out TimeSpan wait)
+    // In the worker's turn, at its end. Who runs a turn after it finds in _wakesAt whether the worker has to be told.
+    private WorkerState PlanSleep()
     {
-        wait = default;
-        if (_closed || _undelivered.Count > 0 || _xsk.Rx.Available > 0 || (_emitPending && !_kickAgain))
-            return WorkerState.Awake;
-
-        TimeSpan untilDeadline = _stack.NextDeadline == Instant.Never ? LongestIdleSleep : _stack.NextDeadline - Clock.Now;
-        if (untilDeadline <= TimeSpan.Zero)
+        Instant due = _closed ? default : DueAt();
+        if (_closed || due <= _now || _xsk.Rx.Available > 0)
             return WorkerState.Awake;
 
         if (Settings.BusySpin > TimeSpan.Zero)
@@ -172,21 +175,18 @@ internal sealed partial class XdpQueue
                 return WorkerState.Awake;
         }
 
-        wait = _stack.ConnectionCount > 0 ? LongestSleep : LongestIdleSleep;
-        if (_kickAgain || _stack.WantsToEmit)
-            wait = _linkDown ? KickAgainAfterLinkDown : KickAgainAfter;
-        if (_gatherer.Outstanding > 0 && AnswerGatherer.Patience < wait)
-            wait = AnswerGatherer.Patience;
-        if (untilDeadline < wait)
-            wait = untilDeadline;
-        return !_kickAgain && _gatherer.Wants() ? WorkerState.Gathering : WorkerState.Sleeping;
+        bool awaits = _gatherer.Outstanding > 0;
+        TimeSpan longest = awaits ? AnswerGatherer.Patience : _stack.ConnectionCount > 0 ? LongestSleep : LongestIdleSleep;
+        _wakesAt = Instant.Min(due, Clock.Now + longest);
+        return awaits && !_kickAgain && _gatherer.Wants() ? WorkerState.Gathering : WorkerState.Sleeping;
     }
 
-    private void Sleep(WorkerState kind, TimeSpan wait)
+    private void Sleep(WorkerState kind)
     {
-        Volatile.Write(ref _wakesAt, Clock.Now.Ticks + wait.Ticks);
+        Instant until = _wakesAt;
         _gate.Announce(kind);
-        if (!HasWork(kind, wait))
+        TimeSpan wait = until - Clock.Now;
+        if (wait > TimeSpan.Zero && !HasWork(kind))
         {
             int answers = _gatherer.Answers;
             bool timedOut = kind == WorkerState.Gathering
@@ -199,13 +199,11 @@ internal sealed partial class XdpQueue
         _gate.Woke();
     }
 
-    // What others publish. RX is not among it: waiting looks at it.
-    private bool HasWork(WorkerState kind, TimeSpan wait)
-    {
-        bool awaits = _gatherer.Outstanding > 0;
-        return _stopping
-            || (awaits ? wait > AnswerGatherer.Patience : !_dirty.IsEmpty || kind == WorkerState.Gathering)
-            || !_moved.IsEmpty
-            || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
-    }
+    // What others publish. RX is not among it: waiting looks at it. What an awaited connection has flushed can wait for the rest of its answer, and so for the
+    // end of this sleep, which is short then.
+    private bool HasWork(WorkerState kind) =>
+        _stopping
+        || (_gatherer.Outstanding <= 0 && (!_dirty.IsEmpty || kind == WorkerState.Gathering))
+        || !_moved.IsEmpty
+        || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
 }
