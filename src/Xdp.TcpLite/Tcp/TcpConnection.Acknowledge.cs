@@ -33,7 +33,6 @@ public sealed partial class TcpConnection
     private int _sndMss;
     private RttEstimator _rtt;
     private RackTlp _rack;
-    private SackBlocks _lastSack;
     private long _sackedBytes;
     private int _sackedSegments;
     private long _lostBytes;
@@ -145,6 +144,7 @@ public sealed partial class TcpConnection
             SndUna += acked;
         }
         _noneLostBefore = SeqNumber.Max(_noneLostBefore, SndUna);
+        _rack.OnAcknowledged(SndUna);
         _probeTail = false;
         _bytesAcked += delivered;
         _backoff = 0;
@@ -218,56 +218,45 @@ public sealed partial class TcpConnection
             (SeqNumber left, SeqNumber right) = packet.Sack[i];
             if (left >= right || right > SndNxt || right <= SndUna)
                 continue;
-            left = SeqNumber.Max(left, SndUna);
-            delivered += MarkSacked(AlreadyMarked(left, right), right, packet, now);
+            delivered += MarkSacked(SeqNumber.Max(left, SndUna), right, packet, now);
         }
-        _lastSack = packet.Sack;
         return delivered;
     }
 
-    /// <summary>Where the part of a block begins that the ACK before did not report, so that long blocks are not walked again for each ACK.</summary>
-    private SeqNumber AlreadyMarked(SeqNumber left, SeqNumber right)
-    {
-        for (int i = 0; i < _lastSack.Count; i++)
-        {
-            (SeqNumber oldLeft, SeqNumber oldRight) = _lastSack[i];
-            if (oldLeft <= left && left <= oldRight && oldRight <= right)
-                return oldRight;
-        }
-        return left;
-    }
-
+    /// <summary>
+    /// Marks the segments that lie whole in a block. Runs that are marked already are leapt over, and lengthened: whatever blocks a peer
+    /// sends, over time the work is in proportion to the segments that were sent.
+    /// </summary>
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        // A block's old right edge may lie within a segment that it now covers whole.
-        int i = _send.IndexOf(left);
-        if (i > 0 && _send[i - 1].EndSeq > left && !_send[i - 1].Has(SentFlags.Sacked) && _lastSack.Count > 0 && Covers(_lastSack, _send[i - 1].Seq))
-            i--;
-        for (; i < _send.Count && _send[i].EndSeq <= right; i++)
+        int last = _send.IndexOf(right) - 1;
+        if (last >= 0 && _send[last].EndSeq > right)
+            last--;
+        if (last < 0)
+            return 0;
+        SeqNumber end = _send[last].EndSeq;
+        for (int i = _send.IndexOf(left); i <= last;)
         {
             ref SentSegment segment = ref _send[i];
             if (segment.Has(SentFlags.Sacked))
+            {
+                SeqNumber run = segment.SackedTo;
+                segment.SackedTo = SeqNumber.Max(run, end);
+                i = run > segment.EndSeq ? _send.IndexOf(run) : i + 1;
                 continue;
+            }
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
             _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
+            segment.SackedTo = end;
             _sackedBytes += length;
             _sackedSegments++;
             delivered += length;
+            i++;
         }
         return delivered;
-    }
-
-    private static bool Covers(in SackBlocks blocks, SeqNumber seq)
-    {
-        for (int i = 0; i < blocks.Count; i++)
-        {
-            if (blocks[i].Left <= seq && seq < blocks[i].Right)
-                return true;
-        }
-        return false;
     }
 
     private void ReceiveDuplicateReport(SeqNumber left, SeqNumber right)
@@ -319,6 +308,7 @@ public sealed partial class TcpConnection
         for (int i = 0; i < _send.Count; i++)
             _send[i].Flags &= ~SentFlags.Lost;
         _lostBytes = 0;
+        _rack.Reconsider(_send, SndUna);
         _congestion.Undo();
         _recovery = Recovery.Open;
         _rack.OnRecoveryExit();
@@ -334,11 +324,9 @@ public sealed partial class TcpConnection
         }
         if (_sackedBytes == 0 && _recovery == Recovery.Open)
             return;
-        long lost = _lostBytes;
-        long retransmitted = _retransmittedBytes;
-        TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes);
-        if (_lostBytes != lost || _retransmittedBytes != retransmitted)
-            _noneLostBefore = SndUna;
+        SeqNumber firstLost = _noneLostBefore;
+        TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes, ref firstLost);
+        _noneLostBefore = firstLost;
         if (wait is { } span)
             _reorderDeadline = now + span;
     }

@@ -30,6 +30,12 @@ public sealed partial class TcpConnection
     private long _bytesSent;
     private long _segmentsOut;
 
+    /// <summary>
+    /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory
+    /// and a place in every walk after a time-out.
+    /// </summary>
+    internal const int MaxSegmentsInFlight = 8192;
+
     private uint TsNow(Instant now) => TcpStack.TimestampClock(now) + _negotiated.TsOffset;
 
     /// <summary>Writes the next segment, if there is one to send now. Asked again until it says no.</summary>
@@ -89,7 +95,7 @@ public sealed partial class TcpConnection
     private int NextNewLength(out bool fin)
     {
         fin = false;
-        if (_finSent)
+        if (_finSent || _send.Count >= MaxSegmentsInFlight)
             return 0;
         long unsent = _send.UnsentBytes;
         if (unsent == 0)
@@ -197,6 +203,8 @@ public sealed partial class TcpConnection
         segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
         _retransmittedBytes += segment.SequenceLength;
         _prrOut += segment.SequenceLength;
+        if (_negotiated.Sack)
+            _rack.OnRetransmitted(_send, segment);
         _retransmits++;
         _retransmitsToUndo++;
         _mustRetransmit = false;

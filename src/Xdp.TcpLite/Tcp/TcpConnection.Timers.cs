@@ -218,7 +218,7 @@ public sealed partial class TcpConnection
         _dupAcks = 0;
         CheckBlackHole();
         _probeWithNewData = false;
-        MarkAllLost();
+        MarkAllLost(now);
         _noneLostBefore = SndUna;
         _probeTail = false;
         _mustRetransmit = true;
@@ -228,7 +228,7 @@ public sealed partial class TcpConnection
         RequestEmit();
     }
 
-    private void MarkAllLost()
+    private void MarkAllLost(Instant now)
     {
         // A peer that has not acknowledged its first SACKed segment by now has dropped it (RFC 2018, section 8).
         bool reneged = _send[0].Has(SentFlags.Sacked);
@@ -238,17 +238,22 @@ public sealed partial class TcpConnection
         {
             _sackedBytes = 0;
             _sackedSegments = 0;
-            _lastSack = default;
         }
         for (int i = 0; i < _send.Count; i++)
         {
             ref SentSegment segment = ref _send[i];
-            segment.Flags &= reneged ? ~(SentFlags.Retransmitted | SentFlags.Sacked) : ~SentFlags.Retransmitted;
+            if (reneged && segment.Has(SentFlags.Sacked))
+            {
+                segment.Flags = (segment.Flags & ~SentFlags.Sacked) | SentFlags.EverRetransmitted;
+                segment.SentAt = now;
+            }
+            segment.Flags &= ~SentFlags.Retransmitted;
             if (segment.Has(SentFlags.Sacked))
                 continue;
             segment.Flags |= SentFlags.Lost;
             _lostBytes += segment.SequenceLength;
         }
+        _rack.Reconsider(_send, SndUna);
     }
 
     private void OnPersistTimeout(Instant now)

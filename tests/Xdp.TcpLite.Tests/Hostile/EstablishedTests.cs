@@ -193,30 +193,31 @@ public class EstablishedTests
     [Fact]
     public void TailLossProbe_ThatRepairedALoss_EndsItsEpisode()
     {
-        var peer = new Peer(_rig);
+        var peer = new Peer(_rig) { Timestamps = true };
         TcpConnection connection = peer.Connect();
-        peer.Write(1460);
+        int mss = connection.EffectiveMss;
+        peer.Write(mss);
         _rig.Milliseconds(20);
+        peer.TsEcr = peer.Take()[^1].Packet.TsVal;
         peer.AckUpTo(connection.SndNxt);
-        peer.Write(10 * 1460);
+        peer.Write(10 * mss);
         SeqNumber end = connection.SndNxt;
-        _rig.Milliseconds(100); // the probe, which is the lost segment
+        _rig.Milliseconds(100);
         Assert.Equal(1, _rig.Counters.TlpProbes);
+        peer.TsEcr = peer.Take()[^1].Packet.TsVal; // the probe's, so the last segment had been lost
         peer.AckUpTo(end);
-        peer.Write(1460);
-        peer.AckUpTo(connection.SndNxt); // no D-SACK: the probe was needed
-        long before = connection.GetInfo(_rig.Now).Cwnd;
         long ssthresh = connection.GetInfo(_rig.Now).Ssthresh;
-        Assert.Equal((long)(0.7 * 10 * 1460), ssthresh);
-        peer.Write(20 * 1460);
+        Assert.Equal((long)(0.7 * 10 * mss), ssthresh);
+
+        peer.Write(20 * mss);
         SeqNumber una = connection.SndUna;
         for (int i = 2; i < 6; i++)
         {
             _rig.Milliseconds(1);
-            peer.AckUpTo(una, (una + 1460, una + i * 1460));
+            peer.AckUpTo(una, (una + mss, una + i * mss));
         }
         Assert.Equal(1, _rig.Counters.FastRetransmits);
-        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}, window was {before}");
+        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}");
     }
 
     [Fact]
