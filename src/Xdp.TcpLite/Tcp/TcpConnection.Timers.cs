@@ -179,7 +179,8 @@ public sealed partial class TcpConnection
             _probeTail = true;
         }
         _retransmitBase = now;
-        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _rtoBackoff));
+        // When the user timeout is over, that is for the retransmission timer to find, at once.
+        Arm(ref _retransmitDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _rtoBackoff), _firstUnackedAt, now));
         RequestEmit();
     }
 

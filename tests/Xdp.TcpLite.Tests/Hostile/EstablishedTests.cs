@@ -168,6 +168,17 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void UserTimeout_OverWhenTheProbeFallsDue_EndsTheConnectionAtOnce()
+    {
+        var peer = new Peer(_rig);
+        peer.Connect().UserTimeout = TimeSpan.FromSeconds(2);
+        peer.Write(5000);
+        _rig.Freeze(TimeSpan.FromSeconds(3));
+        _rig.RunTimers();
+        Assert.Equal(TcpState.Closed, peer.Connection!.State);
+    }
+
+    [Fact]
     public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
     {
         var peer = new Peer(_rig);
