@@ -3,17 +3,19 @@ using System.Diagnostics;
 namespace TransportComparison;
 
 /// <summary>The namespaces made by the <c>lab</c> script, and processes in them.</summary>
-internal sealed class Lab(string root) : IAsyncDisposable
+/// <param name="root">The repository.</param>
+/// <param name="suffix">Tells labs of one run apart.</param>
+internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
 {
-    private readonly string _name = Environment.GetEnvironmentVariable("LAB_NAME") ?? "xdpperf";
+    private readonly string _name = (Environment.GetEnvironmentVariable("LAB_NAME") ?? "xdpperf") + suffix;
     private Dictionary<string, string> _facts = [];
 
     public string ServerAddress => _facts["SERVER_IP4"];
     public string ServerInterface => _facts["SERVER_INTERFACE"];
 
-    public async Task Up(CancellationToken cancellation)
+    public async Task Up(CancellationToken cancellation, string shape = "direct")
     {
-        await Output(Script("up", "direct"), cancellation);
+        await Output(Script("up", shape), cancellation);
         string facts = await Output(Script("env"), cancellation);
         _facts = facts.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]);
     }
@@ -21,6 +23,19 @@ internal sealed class Lab(string root) : IAsyncDisposable
     /// <summary>A command in the namespace of <paramref name="role"/>, on one core. The process started is the command's own.</summary>
     public ProcessStartInfo Command(string role, int cpu, params string[] command) =>
         Script(["exec", role, "--", "taskset", "-c", $"{cpu}", .. command]);
+
+    /// <summary>A command in the namespace of <paramref name="role"/>, on any core.</summary>
+    public ProcessStartInfo Command(string role, params string[] command) => Script(["exec", role, "--", .. command]);
+
+    /// <summary>A command of the script itself, such as <c>impair</c>.</summary>
+    public ProcessStartInfo Script(params string[] arguments) => new(Path.Combine(root, "lab"), arguments)
+    {
+        RedirectStandardInput = true,
+        RedirectStandardOutput = true,
+        RedirectStandardError = true,
+        WorkingDirectory = root,
+        Environment = { ["LAB_NAME"] = _name },
+    };
 
     public async Task<string> Output(ProcessStartInfo start, CancellationToken cancellation)
     {
@@ -42,15 +57,6 @@ internal sealed class Lab(string root) : IAsyncDisposable
     }
 
     public async ValueTask DisposeAsync() => await Output(Script("down"), CancellationToken.None);
-
-    private ProcessStartInfo Script(params string[] arguments) => new(Path.Combine(root, "lab"), arguments)
-    {
-        RedirectStandardInput = true,
-        RedirectStandardOutput = true,
-        RedirectStandardError = true,
-        WorkingDirectory = root,
-        Environment = { ["LAB_NAME"] = _name },
-    };
 }
 
 /// <summary>A measurement that cannot stand: something did not run, or not on the path it was meant to measure.</summary>

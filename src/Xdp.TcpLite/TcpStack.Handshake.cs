@@ -105,6 +105,9 @@ public sealed partial class TcpStack
         }
         if (listener.HalfOpenCount >= Options.Backlog)
         {
+            // Nothing but its ACK will tell of the new connection, and that must not meet the old one.
+            if (afterTimeWait is not null)
+                ForgetTimeWait(afterTimeWait);
             SendCookie(packet, now);
             return;
         }
@@ -225,21 +228,21 @@ public sealed partial class TcpStack
             Challenge(half, now);
             return ReceiveResult.Done;
         }
+        if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
+        {
+            Drop(DropReason.OutOfWindow);
+            Challenge(half, now);
+            return ReceiveResult.Done;
+        }
         if (!packet.IsAck)
         {
             Drop(DropReason.MissingAck);
             return ReceiveResult.Done;
         }
-        if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
-        {
-            Drop(DropReason.OutOfWindow);
-            AnswerInvalid(half, now);
-            return ReceiveResult.Done;
-        }
         if (half.Options.Timestamps && packet.HasTimestamps && (int)(packet.TsVal - half.Options.TsRecent) < 0)
         {
             Drop(DropReason.PawsFailed);
-            AnswerInvalid(half, now);
+            Challenge(half, now);
             return ReceiveResult.Done;
         }
         if (packet.Ack != half.Iss + 1)
@@ -255,15 +258,6 @@ public sealed partial class TcpStack
         }
         ForgetHalfOpen(half);
         return Accept(half, packet, frame, start, now);
-    }
-
-    /// <summary>At a limited rate: a TIME-WAIT record at the other end would answer each time, and so on for ever.</summary>
-    private void AnswerInvalid(HalfOpen half, Instant now)
-    {
-        if (now - half.LastInvalidAnswerAt < TcpConnection.InvalidInterval)
-            return;
-        half.LastInvalidAnswerAt = now;
-        SendSynAck(half, now);
     }
 
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)

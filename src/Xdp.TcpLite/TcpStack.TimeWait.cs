@@ -36,14 +36,11 @@ public sealed partial class TcpStack
             ReceiveSyn(listener, packet, now, timeWait);
             return;
         }
-        bool hasData = packet.SegmentLength > 0 && !packet.IsSyn;
-        if (hasData)
+        // Data and FIN are always answered: an ACK may have been lost. The rest at a limited rate, lest two who disagree answer each other for ever.
+        bool isData = packet.SegmentLength > 0 && !packet.IsSyn;
+        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TcpConnection.InvalidInterval))
         {
-            Answer(timeWait);
-        }
-        else if ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.LastInvalidAnswerAt >= TcpConnection.InvalidInterval)
-        {
-            timeWait.LastInvalidAnswerAt = now;
+            timeWait.AnsweredAt = now;
             Answer(timeWait);
         }
         if (packet.IsFin && packet.End == timeWait.RcvNxt)

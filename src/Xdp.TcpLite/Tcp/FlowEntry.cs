@@ -48,7 +48,6 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
     /// <summary>The last answer to what may be a blind attack.</summary>
     internal Instant ChallengedAt = new(long.MinValue / 2);
     internal Instant SentAt;
-    internal Instant LastInvalidAnswerAt = new(long.MinValue / 2);
     internal Instant Deadline;
 }
 
@@ -62,8 +61,10 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal bool Timestamps;
     internal uint TsOffset;
     internal uint TsRecent;
-    internal Instant LastInvalidAnswerAt = new(long.MinValue / 2);
     internal Instant Deadline;
+
+    /// <summary>The last answer to a segment.</summary>
+    internal Instant AnsweredAt = new(long.MinValue / 2);
 
     // Order of entry; the oldest is forgotten first when the table is full.
     internal TimeWait? Older;

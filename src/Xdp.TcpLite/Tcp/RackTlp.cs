@@ -31,7 +31,7 @@ internal struct RackTlp
     internal bool ReorderingSeen { get; private set; }
 
     /// <summary>A delivered segment may be the latest sent, and tells about reordering (steps 2 and 3 of section 6.2).</summary>
-    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool timestampsShowRetransmission)
+    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest)
     {
         SeqNumber end = segment.EndSeq;
         if (!_fackValid || end > _fack)
@@ -44,8 +44,8 @@ internal struct RackTlp
             ReorderingSeen = true;
         }
         TimeSpan rtt = now - segment.SentAt;
-        // An acknowledgement sooner than any RTT seen is for the original, not for its retransmission.
-        if (segment.Has(SentFlags.EverRetransmitted) && !timestampsShowRetransmission && rtt < minRtt)
+        // Without timestamps, what comes sooner than any RTT seen is for the original, not for its retransmission.
+        if (segment.Has(SentFlags.EverRetransmitted) && !(echoesLatest ?? rtt >= minRtt))
             return;
         _rtt = rtt;
         if (!_valid || IsSentAfter(segment.SentAt, end, _xmitAt, _endSeq))

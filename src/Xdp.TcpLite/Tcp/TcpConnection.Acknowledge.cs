@@ -78,17 +78,17 @@ public sealed partial class TcpConnection
             delivered += AdvanceUna(packet, now);
         if (_negotiated.Sack)
             delivered += packet.Sack.Count > 0 ? ApplySack(packet, now) : 0;
-        else if (!advanced && packet.PayloadLength == 0 && !windowChanged && priorFlight > 0)
+        else if (packet.Ack == SndUna && !advanced && packet.SegmentLength == 0 && !windowChanged && priorFlight > 0)
             _dupAcks++;
         if (State == TcpState.Closed)
             return;
         if (priorFlight > 0)
         {
-            FinishTailLossProbe(packet, advanced, priorFlight);
+            FinishTailLossProbe(packet, advanced);
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
-            ReactToEcho(packet, now);
+            ReactToEcho(packet, priorFlight, now);
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
@@ -121,7 +121,6 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         while (_send.Count > 0 && SndUna < packet.Ack)
         {
             ref SentSegment segment = ref _send[0];
@@ -135,7 +134,7 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+                    _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
                 }
             }
             Uncount(segment, acked, whole);
@@ -166,7 +165,7 @@ public sealed partial class TcpConnection
         if (_send.Count == 0 && _send.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
-            OnFinAcknowledged(now);
+            OnFinAcknowledged(packet, now);
         return delivered;
     }
 
@@ -185,7 +184,7 @@ public sealed partial class TcpConnection
             _retransmittedBytes -= bytes;
     }
 
-    private void OnFinAcknowledged(Instant now)
+    private void OnFinAcknowledged(in Packet packet, Instant now)
     {
         switch (State)
         {
@@ -195,6 +194,7 @@ public sealed partial class TcpConnection
                     ArmFinWait2(now);
                 break;
             case TcpState.Closing:
+                _ackNow |= packet.IsFin;
                 EnterTimeWait(now);
                 break;
             case TcpState.LastAck:
@@ -230,7 +230,6 @@ public sealed partial class TcpConnection
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         int last = _send.IndexOf(right) - 1;
         if (last >= 0 && _send[last].EndSeq > right)
             last--;
@@ -249,7 +248,7 @@ public sealed partial class TcpConnection
             }
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
-            _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+            _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
             segment.SackedTo = end;
             _sackedBytes += length;
@@ -274,23 +273,27 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
-    private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
+    private void FinishTailLossProbe(in Packet packet, bool advanced)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
         // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
-        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(priorFlight, _stack.Now);
+            _congestion.OnCongestion(_tlpFlightSize, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
     private bool EchoesOriginal(in Packet packet) =>
         _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _firstRetransmitTsVal) < 0;
+
+    /// <summary>Was the ACK caused by the segment's latest transmission? Null when no timestamp tells.</summary>
+    private bool? EchoesLatest(in SentSegment segment, in Packet packet) =>
+        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 ? (int)(packet.TsEcr - TsNow(segment.SentAt)) >= 0 : null;
 
     private void TryUndo(in Packet packet)
     {
@@ -339,6 +342,7 @@ public sealed partial class TcpConnection
         ref SentSegment head = ref _send[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
+        _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;

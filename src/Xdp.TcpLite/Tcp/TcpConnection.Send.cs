@@ -257,7 +257,8 @@ public sealed partial class TcpConnection
         _bytesSinceAck = 0;
         _delayedAckDeadline = Instant.Never;
         _lastAckSent = RcvNxt;
-        _lastSentAt = now;
+        if (length > 0)
+            _lastSentAt = now;
         _segmentsOut++;
         _stack.Counters.BytesOut += length;
         return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);

@@ -36,6 +36,9 @@ public sealed partial class TcpConnection
     private SeqNumber? _tlpEnd;
     private bool _tlpIsRetransmission;
 
+    /// <summary>Flight when the probe was sent.</summary>
+    private long _tlpFlightSize;
+
     internal void OnDeadline(Instant now)
     {
         if (_delayedAckDeadline <= now)
@@ -155,7 +158,13 @@ public sealed partial class TcpConnection
         _probeDeadline = Instant.Never;
         if (_send.Count == 0)
             return;
+        if (now - _firstUnackedAt >= UserTimeout)
+        {
+            TimeOut();
+            return;
+        }
         _stack.Counters.TlpProbes++;
+        _tlpFlightSize = SndNxt - SndUna;
         bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + _send.NextLength(_sndMss) <= SndWnd;
         _tlpIsRetransmission = !newData;
         if (newData)
@@ -300,6 +309,8 @@ public sealed partial class TcpConnection
 
     private void TimeOut()
     {
+        if (State == TcpState.Closed)
+            return;
         SendReset();
         Finish(TcpEvents.TimedOut);
     }

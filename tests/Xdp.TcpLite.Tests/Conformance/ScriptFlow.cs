@@ -94,6 +94,53 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         return packet;
     }
 
+    /// <summary>A router's "fragmentation needed" or "packet too big", which quotes the segment of ours that starts at <paramref name="seq"/>.</summary>
+    public byte[] EncodeTooBig(IpAddr router, int mtu, long seq)
+    {
+        int ipLength = IsIPv4 ? 20 : 40;
+        byte[] quote = new byte[ipLength + 8];
+        PutIp(quote, Key.Local, Key.Remote, mtu + 1, protocol: 6);
+        Put16(quote.AsSpan(ipLength), Key.LocalPort);
+        Put16(quote.AsSpan(ipLength + 2), Key.RemotePort);
+        BinaryPrimitives.WriteUInt32BigEndian(quote.AsSpan(ipLength + 4), unchecked((Iss ?? 0) + (uint)seq));
+        byte[] packet = new byte[LinkLength + ipLength + 8 + quote.Length];
+        PutMac(packet, path.LocalMac);
+        PutMac(packet.AsSpan(6), path.RemoteMac);
+        Put16(packet.AsSpan(12), IsIPv4 ? 0x0800 : 0x86dd);
+        byte protocol = (byte)(IsIPv4 ? 1 : 58);
+        PutIp(packet.AsSpan(LinkLength), router, Key.Local, packet.Length - LinkLength, protocol);
+        Span<byte> icmp = packet.AsSpan(LinkLength + ipLength);
+        icmp[0] = (byte)(IsIPv4 ? 3 : 2);
+        icmp[1] = (byte)(IsIPv4 ? 4 : 0);
+        Put16(icmp[6..], mtu);
+        quote.CopyTo(icmp[8..]);
+        byte[] pseudo = IsIPv4 ? [] : [.. packet.AsSpan(LinkLength + 8, 32), 0, 0, 0, (byte)icmp.Length, 0, 0, 0, protocol];
+        Put16(icmp[2..], SegmentBuilder.NaiveChecksum([.. pseudo, .. icmp]));
+        return packet;
+    }
+
+    private void PutIp(Span<byte> ip, IpAddr from, IpAddr to, int length, byte protocol)
+    {
+        if (IsIPv4)
+        {
+            ip[0] = 0x45;
+            Put16(ip[2..], length);
+            ip[6] = 0x40;
+            ip[8] = 64;
+            ip[9] = protocol;
+            BinaryPrimitives.WriteUInt32BigEndian(ip[12..], from.IPv4);
+            BinaryPrimitives.WriteUInt32BigEndian(ip[16..], to.IPv4);
+            Put16(ip[10..], SegmentBuilder.NaiveChecksum(ip[..20]));
+            return;
+        }
+        ip[0] = 0x60;
+        Put16(ip[4..], length - 40);
+        ip[6] = protocol;
+        ip[7] = 64;
+        from.WriteIPv6(ip[8..]);
+        to.WriteIPv6(ip[24..]);
+    }
+
     private byte[] EncodeOption(string option, ScriptSegment segment)
     {
         string[] words = option.Split(' ');

@@ -215,6 +215,13 @@ internal sealed class ScriptRunner
             case "nodelay":
                 Connection(flow).NoDelay = argument == "on";
                 break;
+            case "cork":
+                Connection(flow).Cork = argument == "on";
+                break;
+            case "too_big":
+                int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
+                _host.Deliver(flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
+                break;
             case "shutdown":
                 Connection(flow).Shutdown();
                 break;
@@ -323,7 +330,7 @@ internal sealed class ScriptRunner
         return stack.TimeWaitCount > 0 ? "TIME_WAIT" : stack.HalfOpenCount > 0 ? "SYN_RECEIVED" : "ESTABLISHED";
     }
 
-    private static string NameOf(TcpState state) => state switch
+    internal static string NameOf(TcpState state) => state switch
     {
         TcpState.SynSent => "SYN_SENT",
         TcpState.SynReceived => "SYN_RECEIVED",
@@ -331,6 +338,7 @@ internal sealed class ScriptRunner
         TcpState.FinWait2 => "FIN_WAIT_2",
         TcpState.CloseWait => "CLOSE_WAIT",
         TcpState.LastAck => "LAST_ACK",
+        TcpState.TimeWait => "TIME_WAIT",
         _ => state.ToString().ToUpperInvariant(),
     };
 

@@ -1,0 +1,90 @@
+using System.Text.Json;
+using TransportComparison;
+
+namespace TcpTrials;
+
+/// <summary>HelloWeb on one transport, in the server's namespace.</summary>
+internal sealed class App : IAsyncDisposable
+{
+    private const int Port = 8080;
+    private static readonly TimeSpan s_startTime = TimeSpan.FromSeconds(60);
+
+    private readonly Lab _lab;
+    private readonly string _transport;
+
+    private App(Lab lab, string transport, LabProcess process)
+    {
+        _lab = lab;
+        _transport = transport;
+        Process = process;
+    }
+
+    public LabProcess Process { get; }
+
+    public string Url => $"http://{_lab.ServerAddress}:{Port}";
+
+    /// <param name="lab">Where.</param>
+    /// <param name="root">The repository.</param>
+    /// <param name="transport"><c>xdp</c> or <c>sockets</c>.</param>
+    /// <param name="settings">More configuration, as environment variables.</param>
+    /// <param name="cancellation">Gives up.</param>
+    public static async Task<App> Start(Lab lab, string root, string transport, IReadOnlyDictionary<string, string>? settings, CancellationToken cancellation)
+    {
+        string[] onXdp = transport == "xdp" ? ["--interface", lab.ServerInterface, "--required"] : [];
+        var start = lab.Command(
+            "server",
+            ["dotnet", Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll"), "--transport", transport, "--urls", $"http://*:{Port}", .. onXdp]);
+        foreach (var (name, value) in settings ?? new Dictionary<string, string>())
+            start.Environment[name] = value;
+        var process = LabProcess.Start(start);
+        var app = new App(lab, transport, process);
+        try
+        {
+            await process.Line("HelloWeb ready", s_startTime, cancellation);
+            await app.AssertPath(cancellation);
+            return app;
+        }
+        catch
+        {
+            await app.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Asks the server, from the client's side, what carries its connections.</summary>
+    /// <exception cref="MeasurementException">It is not the transport the leg is about.</exception>
+    public async Task AssertPath(CancellationToken cancellation)
+    {
+        using var answer = JsonDocument.Parse(await Get("/connection", cancellation));
+        string? transport = answer.RootElement.GetProperty("transport").GetString();
+        if (transport != _transport)
+            throw new MeasurementException($"this leg is about {_transport}, but its connections are on {transport}: {answer.RootElement}");
+    }
+
+    /// <summary>The transport's counters; empty on sockets. Values of all queues and interfaces are added up under the name and its last tag.</summary>
+    public async Task<Dictionary<string, double>> Counters(CancellationToken cancellation)
+    {
+        using var answer = JsonDocument.Parse(await Get("/counters", cancellation));
+        var sums = new Dictionary<string, double>();
+        foreach (var counter in answer.RootElement.EnumerateObject())
+        {
+            string name = counter.Name;
+            if (name.IndexOf('{') is >= 0 and int brace)
+            {
+                string last = name[(brace + 1)..^1].Split(',')[^1];
+                name = last.StartsWith("kestrel.xdp.queue", StringComparison.Ordinal) || last.StartsWith("network.interface", StringComparison.Ordinal)
+                    ? name[..brace]
+                    : $"{name[..brace]}/{last[(last.IndexOf('=') + 1)..]}";
+            }
+
+            sums[name] = sums.GetValueOrDefault(name) + counter.Value.GetDouble();
+        }
+
+        return sums;
+    }
+
+    public ValueTask DisposeAsync() => Process.DisposeAsync();
+
+    private Task<string> Get(string path, CancellationToken cancellation) =>
+        _lab.Output(_lab.Command("client", "curl", "-sS", "--max-time", "30", $"{Url}{path}"), cancellation);
+}

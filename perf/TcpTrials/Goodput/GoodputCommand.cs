@@ -1,0 +1,213 @@
+using System.CommandLine;
+using System.Globalization;
+using Spectre.Console;
+using TransportComparison;
+
+namespace TcpTrials.Goodput;
+
+/// <param name="Name">For the table.</param>
+/// <param name="Impairment">Arguments of <c>lab impair</c>; empty on a good path.</param>
+/// <param name="PerMille">Packets lost of 1000, about.</param>
+internal sealed record PathLoss(string Name, string[] Impairment, int PerMille)
+{
+    public static IReadOnlyList<PathLoss> All { get; } =
+    [
+        new("0 %", [], 0),
+        new("0.1 %", ["--loss", "1"], 1),
+        new("1 %", ["--loss", "10"], 10),
+        new("3 %", ["--loss", "30"], 30),
+        new("5 %", ["--loss", "50"], 50),
+        new("1 % in bursts of 5", ["--burst", "2", "--burst-length", "5"], 10),
+    ];
+}
+
+/// <summary>One transfer's path.</summary>
+/// <param name="Loss">At the router's ingress, both directions.</param>
+/// <param name="Delay">Each way.</param>
+/// <param name="Download">The server sends; else it receives.</param>
+internal sealed record Cell(PathLoss Loss, TimeSpan Delay, bool Download)
+{
+    /// <summary>As much as a loss-based congestion control moves over such a path in a few seconds; <paramref name="most"/> where the machine is the limit.</summary>
+    public long Size(long most)
+    {
+        if (Delay == TimeSpan.Zero || Loss.PerMille == 0)
+            return most;
+        // Mathis et al.: 1.2 × MSS ÷ (RTT × √p), for five seconds.
+        double rate = 1.2 * 1448 / (2 * Delay.TotalSeconds * Math.Sqrt(Loss.PerMille / 1000.0));
+        return Math.Min(most, (long)(5 * rate) / 100_000 * 100_000);
+    }
+}
+
+internal static class GoodputCommand
+{
+    public static Command Create()
+    {
+        var root = Trial.Root();
+        var rounds = Trial.Option("--rounds", "transfers per cell, direction and transport", 5);
+        var megabytes = Trial.Option("--megabytes", "size of a transfer where the path is not the limit", 50);
+        var delays = new Option<int[]>("--delay")
+        {
+            Description = "milliseconds each way; may be repeated",
+            DefaultValueFactory = _ => [0, 10],
+            AllowMultipleArgumentsPerToken = true,
+        };
+        var losses = new Option<string[]>("--loss") { Description = "only these rows, by the start of their name", AllowMultipleArgumentsPerToken = true };
+        var directions = new Option<string>("--direction") { Description = "down, up or both", DefaultValueFactory = _ => "both" };
+        directions.AcceptOnlyFromAmong("down", "up", "both");
+        var counters = new Option<bool>("--counters") { Description = "what the stack counted in each cell" };
+        var command = new Command("goodput", "Goodput of one transfer over an impaired path, ours and the kernel's.")
+        {
+            root, rounds, megabytes, delays, losses, directions, counters,
+        };
+        command.SetAction((parsed, cancellation) => Trial.Run("perf/goodput", () => Run(
+            parsed.GetRequiredValue(root),
+            parsed.GetValue(rounds),
+            parsed.GetValue(megabytes) * 1_000_000L,
+            [.. from delay in parsed.GetRequiredValue(delays)
+                from loss in PathLoss.All.Where(loss => IsWanted(loss, parsed.GetValue(losses)))
+                from download in Directions(parsed.GetValue(directions))
+                select new Cell(loss, TimeSpan.FromMilliseconds(delay), download)],
+            parsed.GetValue(counters),
+            cancellation)));
+        return command;
+    }
+
+    private static bool IsWanted(PathLoss loss, string[]? names) =>
+        names is not { Length: > 0 } || names.Any(name => loss.Name.StartsWith(name, StringComparison.Ordinal));
+
+    private static bool[] Directions(string? name) => name switch { "down" => [true], "up" => [false], _ => [true, false] };
+
+    private static async Task<int> Run(string root, int rounds, long bytes, Cell[] cells, bool counters, CancellationToken cancellation)
+    {
+        await using var ours = await Path.Open("xdp", root, cancellation);
+        await using var kernels = await Path.Open("sockets", root, cancellation);
+        AnsiConsole.MarkupLineInterpolated($"{cells.Length} cells × {rounds} rounds, ours and the kernel's in turn; CUBIC on both sides, offloads off");
+
+        var table = new Table().Title($"Goodput, ours ÷ kernel's: medians of {rounds} rounds");
+        table.AddColumns("delay each way", "loss", "direction");
+        foreach (string column in (string[])["MB", "ours MB/s", "kernel MB/s", "ours ÷ kernel", "lowest – highest"])
+            table.AddColumn(new TableColumn(column).RightAligned());
+
+        var all = new List<double>();
+        foreach (var group in cells.GroupBy(cell => (cell.Delay, cell.Loss)))
+        {
+            foreach (var path in (Path[])[ours, kernels])
+                await path.Become(group.Key.Delay, group.Key.Loss, cancellation);
+            foreach (var cell in group)
+            {
+                long size = cell.Size(bytes);
+                var before = counters ? await ours.App.Counters(cancellation) : null;
+                var pairs = new List<(double Ours, double Kernels)>();
+                for (int round = 0; round < rounds; round++)
+                {
+                    double first = await (round % 2 == 0 ? ours : kernels).Transfer(cell, size, cancellation);
+                    double second = await (round % 2 == 0 ? kernels : ours).Transfer(cell, size, cancellation);
+                    pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
+                }
+
+                double ratio = Trial.Median(pairs.Select(pair => pair.Ours)) / Trial.Median(pairs.Select(pair => pair.Kernels));
+                all.Add(ratio);
+                string[] row =
+                [
+                    $"{cell.Delay.TotalMilliseconds:0} ms", cell.Loss.Name, cell.Download ? "down" : "up", Number(size / 1e6),
+                    Number(Trial.Median(pairs.Select(pair => pair.Ours))), Number(Trial.Median(pairs.Select(pair => pair.Kernels))),
+                    ratio.ToString("0.00", CultureInfo.InvariantCulture),
+                    string.Create(CultureInfo.InvariantCulture, $"{pairs.Min(pair => pair.Ours / pair.Kernels):0.00} – {pairs.Max(pair => pair.Ours / pair.Kernels):0.00}"),
+                ];
+                table.AddRow(row);
+                AnsiConsole.WriteLine(string.Join("  ", row));
+                if (before is not null)
+                    Report(before, await ours.App.Counters(cancellation));
+            }
+        }
+
+        AnsiConsole.Write(table);
+        AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"mean of the ratios {all.Average():0.00}, lowest {all.Min():0.00}"));
+        return 0;
+    }
+
+    private static void Report(Dictionary<string, double> before, Dictionary<string, double> after)
+    {
+        foreach (string name in (string[])["kestrel.xdp.tcp", "kestrel.xdp.packets", "kestrel.xdp.frames", "kestrel.xdp.turns"])
+        {
+            foreach (var (key, value) in after.Where(pair => pair.Key.StartsWith(name, StringComparison.Ordinal)))
+                if (value - before.GetValueOrDefault(key) is not 0 and var change)
+                    AnsiConsole.WriteLine($"      {key} +{change:0}");
+        }
+    }
+
+    private static string Number(double value) => value.ToString(value < 10 ? "0.00" : "0.0", CultureInfo.InvariantCulture);
+
+    /// <summary>A lab and the app in it, so that both transports are up at the same time and nothing starts between two transfers that are compared.</summary>
+    private sealed class Path(Lab lab, string payload) : IAsyncDisposable
+    {
+        private TimeSpan _delay;
+        private LabProcess? _delayLine;
+
+        public App App { get; private set; } = null!;
+
+        public static async Task<Path> Open(string transport, string root, CancellationToken cancellation)
+        {
+            var lab = new Lab(root, $"-{transport}");
+            string payload = System.IO.Path.GetTempFileName();
+            var path = new Path(lab, payload);
+            try
+            {
+                await lab.Up(cancellation, "router");
+                foreach (string role in (string[])["server", "client"])
+                    await lab.Output(lab.Command(role, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control; echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save"), cancellation);
+                path.App = await App.Start(lab, root, transport, null, cancellation);
+                return path;
+            }
+            catch
+            {
+                await path.DisposeAsync();
+                throw;
+            }
+        }
+
+        public async Task Become(TimeSpan delay, PathLoss loss, CancellationToken cancellation)
+        {
+            if (delay != _delay)
+            {
+                if (_delayLine is not null)
+                    await _delayLine.DisposeAsync();
+                _delayLine = delay > TimeSpan.Zero ? await DelayLine.Start(lab, delay, cancellation) : null;
+                _delay = delay;
+            }
+
+            await lab.Output(lab.Script("impair", "off"), cancellation);
+            // Code that was never run is not to be compiled in a transfer that counts.
+            foreach (bool download in (bool[])[true, false])
+                await Transfer(new Cell(loss, delay, download), 5_000_000, cancellation);
+            if (loss.Impairment.Length > 0)
+                await lab.Output(lab.Script(["impair", .. loss.Impairment]), cancellation);
+        }
+
+        /// <returns>MB/s of payload, from the connection's start to the answer's end.</returns>
+        public async Task<double> Transfer(Cell cell, long bytes, CancellationToken cancellation)
+        {
+            string[] request = cell.Download
+                ? [$"{App.Url}/bytes/{bytes}"]
+                : ["-H", "Expect:", "-X", "POST", "-T", payload, $"{App.Url}/upload"];
+            using (var file = new FileStream(payload, FileMode.Open))
+                file.SetLength(bytes);
+            string curl = $"curl -sS -o /dev/null --max-time 120 -w '%{{http_code}} %{{time_connect}} %{{time_total}} %{{size_download}} %{{size_upload}}' {string.Join(' ', request.Select(word => $"'{word}'"))}";
+            string[] answer = (await lab.Output(lab.Command("client", "sh", "-c", curl), cancellation)).Split(' ');
+            long moved = long.Parse(answer[cell.Download ? 3 : 4], CultureInfo.InvariantCulture);
+            if (answer[0] != "200" || moved != bytes)
+                throw new MeasurementException($"a transfer of {bytes} bytes failed: {string.Join(' ', answer)}");
+            return bytes / 1e6 / (double.Parse(answer[2], CultureInfo.InvariantCulture) - double.Parse(answer[1], CultureInfo.InvariantCulture));
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            if (_delayLine is not null)
+                await _delayLine.DisposeAsync();
+            if (App is not null)
+                await App.DisposeAsync();
+            await lab.DisposeAsync();
+            File.Delete(payload);
+        }
+    }
+}
