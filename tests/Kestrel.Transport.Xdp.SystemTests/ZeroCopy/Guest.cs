@@ -55,7 +55,15 @@ public sealed class Guest : IAsyncLifetime
                 _errors.AppendLine(line.Data);
         };
         _process.BeginErrorReadLine();
-        await RunAsync("true");
+        try
+        {
+            await RunAsync("true");
+        }
+        catch
+        {
+            SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
+            throw;
+        }
     }
 
     public async Task DisposeAsync()
@@ -63,7 +71,15 @@ public sealed class Guest : IAsyncLifetime
         if (_process is null)
             return;
         _process.StandardInput.Close();
-        await _process.WaitForExitAsync().WaitAsync(Limit);
+        try
+        {
+            await _process.WaitForExitAsync().WaitAsync(Limit);
+        }
+        catch (TimeoutException)
+        {
+            SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
+            throw;
+        }
         _process.Dispose();
     }
 
