@@ -126,13 +126,13 @@ internal sealed class SendQueue
 
     /// <summary>
     /// Payload bytes of the next new segment, at most <paramref name="limit"/>. A segment ends where its frame ends, so that the frames behind
-    /// it can go out in place too; heap blocks are gathered.
+    /// it can go out in place too; heap blocks are gathered, and frames also when full segments matter more (<paramref name="gather"/>).
     /// </summary>
-    internal int NextLength(int limit)
+    internal int NextLength(int limit, bool gather = false)
     {
         if (_nextBlock is null)
             return 0;
-        if (_nextBlock.IsFrame && _nextOffset == 0)
+        if (_nextBlock.IsFrame && _nextOffset == 0 && !gather)
             return Math.Min(limit, _nextBlock.Length);
         return (int)Math.Min(limit, UnsentBytes);
     }

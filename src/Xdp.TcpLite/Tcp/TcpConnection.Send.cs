@@ -106,7 +106,7 @@ public sealed partial class TcpConnection
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
         long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
-        int length = _send.NextLength(_sndMss);
+        int length = NextSegmentLength;
         if (length > allowed)
         {
             _cwndLimited = _congestion.Cwnd - InFlight < window;
@@ -122,6 +122,9 @@ public sealed partial class TcpConnection
         fin = last && _finQueued;
         return length;
     }
+
+    /// <summary>Nagle and cork wait for full segments, which frames alone need not make.</summary>
+    private int NextSegmentLength => _send.NextLength(_sndMss, gather: _cork || !NoDelay);
 
     private bool EmitNew(int length, bool fin, Instant now, out TxPacket packet, out bool starved)
     {

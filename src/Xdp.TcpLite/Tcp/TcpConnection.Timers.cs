@@ -165,12 +165,12 @@ public sealed partial class TcpConnection
         }
         _stack.Counters.TlpProbes++;
         _tlpFlightSize = SndNxt - SndUna;
-        bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + _send.NextLength(_sndMss) <= SndWnd;
+        bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
         _tlpIsRetransmission = !newData;
         if (newData)
         {
             _probeWithNewData = true;
-            _tlpEnd = SndNxt + _send.NextLength(_sndMss);
+            _tlpEnd = SndNxt + NextSegmentLength;
         }
         else
         {

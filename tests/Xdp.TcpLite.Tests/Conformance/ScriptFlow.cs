@@ -33,6 +33,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     /// <summary>Taken from the connection and not yet asked for by a <c>read</c>.</summary>
     public Queue<byte> Taken { get; } = new();
 
+    /// <summary>TSval of the stack's last segment, as it was on the wire.</summary>
+    private uint _lastTsVal;
+
     private bool IsIPv4 => Key.Local.IsIPv4;
 
     /// <summary>What the byte at this relative sequence number is, in either direction.</summary>
@@ -165,7 +168,7 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
             case "TS":
                 // A first SYN has nothing to echo.
                 bool echoes = (segment.Flags & (TcpFlags.Syn | TcpFlags.Ack)) != TcpFlags.Syn;
-                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(echoes ? unchecked(timestampBase + (uint)Int(words[4])) : 0)];
+                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(!echoes ? 0 : words[4] == "last" ? _lastTsVal : unchecked(timestampBase + (uint)Int(words[4])))];
             case "kind":
                 return [(byte)Int(words[1]), (byte)Int(words[3]), .. new byte[Int(words[3]) - 2]];
             default:
@@ -216,6 +219,8 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         while (!bytes.IsEmpty)
         {
             int length = bytes[0] <= 1 ? 1 : bytes[1];
+            if (bytes[0] == 8)
+                _lastTsVal = Get32(bytes[2..]);
             ReadOnlySpan<byte> value = bytes[Math.Min(2, length)..length];
             options.Add(bytes[0] switch
             {
