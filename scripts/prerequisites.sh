@@ -17,6 +17,8 @@ package_of() {
     taskset|nsenter)             echo util-linux ;;
     clang|ethtool|curl|wrk|bpftool|openssl) echo "$1" ;;
     llvm-strip)                  echo llvm ;;
+    qemu-system-x86_64)          echo qemu-system-x86 ;;
+    busybox)                     echo busybox-static ;;
     /usr/include/bpf/*)          echo libbpf-dev ;;
     /usr/include/linux/*)        echo linux-libc-dev ;;
     *) fail "no package is known for '$1'" ;;
@@ -27,6 +29,9 @@ package_of() {
 BUILD_TOOLS=(clang /usr/include/bpf/bpf_helpers.h /usr/include/linux/bpf.h)
 # What the lab needs.
 LAB_TOOLS=(ip ss ethtool)
+# What scripts/zero-copy-guest needs besides.
+# shellcheck disable=SC2034
+GUEST_TOOLS=(qemu-system-x86_64 busybox)
 
 present() {
   case $1 in

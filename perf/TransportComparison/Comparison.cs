@@ -22,6 +22,10 @@ internal static class Comparison
     // Two cores that are both busy measuring make a load of 2; what runs beside it before the start takes from the result.
     private const double QuietLoad = 0.5;
 
+    // The runtime compiles what is hot in the background, and on a core that is busy without a pause it hardly gets to it.
+    private const int WarmupBurst = 2;
+    private static readonly TimeSpan s_warmupPause = TimeSpan.FromMilliseconds(300);
+
     // Columns the table needs where the output is not a terminal.
     private const int TableWidth = 120;
 
@@ -65,17 +69,9 @@ internal static class Comparison
         List<Leg> legs = [.. plan.Scheduling.SelectMany(mode => (Leg[])[new("candidate", plan.Candidate, mode), new("baseline", plan.Baseline, mode)])];
         var samples = legs.ToDictionary(leg => leg, _ => new List<Sample>());
 
-        AnsiConsole.MarkupLineInterpolated($"{generator.Name}, {plan.Connections} connections, {plan.Path}: {plan.Rounds} rounds × {legs.Count} legs × {plan.WarmupSeconds} + {plan.Seconds} s; server on core {plan.ServerCpu}, client on core {plan.ClientCpu}");
-        for (int round = 0; round < plan.Rounds; round++)
-        {
-            for (int i = 0; i < legs.Count; i++)
-            {
-                var leg = legs[(i + round) % legs.Count];
-                var sample = await MeasureLeg(plan, lab, generator, leg, cancellation);
-                samples[leg].Add(sample);
-                AnsiConsole.MarkupLineInterpolated($"[grey]{round + 1}/{plan.Rounds}[/] {leg.Transport,-8}{leg.Scheduling,-8}{sample.RequestsPerSecond,10:N0} requests/s  p50 {sample.P50,6:N0} µs  p99 {sample.P99,6:N0} µs");
-            }
-        }
+        AnsiConsole.MarkupLineInterpolated($"{generator.Name}, {plan.Connections} connections, {plan.Path}: {plan.WarmupSeconds} s to warm up each server, then {plan.Rounds} rounds of {plan.Seconds} s each; servers on core {plan.ServerCpu}, client on core {plan.ClientCpu}");
+        foreach (string mode in plan.Scheduling)
+            await MeasureMode(plan, lab, generator, [.. legs.Where(leg => leg.Scheduling == mode)], samples, cancellation);
 
         Report.Print(plan, legs, samples);
         double worst = plan.Scheduling.Min(mode => Report.Ratio(legs, samples, mode, sample => sample.RequestsPerSecond));
@@ -88,11 +84,36 @@ internal static class Comparison
         return 0;
     }
 
-    private static async Task<Sample> MeasureLeg(Plan plan, Lab lab, LoadGenerator generator, Leg leg, CancellationToken cancellation)
+    /// <summary>Both servers live through all rounds: what is compiled by then stays compiled. The one that is not measured has no connections.</summary>
+    private static async Task MeasureMode(Plan plan, Lab lab, LoadGenerator generator, Leg[] legs, Dictionary<Leg, List<Sample>> samples, CancellationToken cancellation)
     {
-        await using var server = await Server.Start(lab, plan, leg, cancellation);
+        await using var first = await Server.Start(lab, plan, legs[0], cancellation);
+        await using var second = await Server.Start(lab, plan, legs[1], cancellation);
+        Server[] servers = [first, second];
+        for (int warm = 0; warm < plan.WarmupSeconds; warm += WarmupBurst)
+        {
+            foreach (Server server in servers)
+            {
+                await generator.Run(server.Url, WarmupBurst, cancellation);
+                await Task.Delay(s_warmupPause, cancellation);
+            }
+        }
+        for (int round = 0; round < plan.Rounds; round++)
+        {
+            for (int i = 0; i < legs.Length; i++)
+            {
+                int turn = (i + round) % legs.Length;
+                Leg leg = legs[turn];
+                var sample = await MeasureLeg(plan, generator, leg, servers[turn], cancellation);
+                samples[leg].Add(sample);
+                AnsiConsole.MarkupLineInterpolated($"[grey]{round + 1}/{plan.Rounds}[/] {leg.Transport,-8}{leg.Scheduling,-8}{sample.RequestsPerSecond,10:N0} requests/s  p50 {sample.P50,6:N0} µs  p99 {sample.P99,6:N0} µs");
+            }
+        }
+    }
+
+    private static async Task<Sample> MeasureLeg(Plan plan, LoadGenerator generator, Leg leg, Server server, CancellationToken cancellation)
+    {
         await server.AssertPath(cancellation);
-        await generator.Run(server.Url, plan.WarmupSeconds, cancellation);
 
         var cpu = server.CpuTime();
         long kernelSegments = server.KernelSegmentsIn();

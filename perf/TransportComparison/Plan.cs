@@ -27,7 +27,7 @@ internal sealed record Plan
         var root = new Option<string>("--root") { Hidden = true, DefaultValueFactory = _ => Environment.CurrentDirectory };
         var rounds = Number("--rounds", "rounds; each measures every leg once", 5);
         var seconds = Number("--seconds", "seconds measured per leg and round", 5);
-        var warmup = Number("--warmup", "seconds of load before each measurement: on one core the runtime takes its time to compile what is hot", 12);
+        var warmup = Number("--warmup", "seconds of load that each server gets first: on one core the runtime takes its time to compile what is hot", 24);
         var connections = Number("--connections", "connections the client keeps busy", 64);
         var path = new Option<string>("--path") { Description = "what is requested", DefaultValueFactory = _ => "/plaintext" };
         var tool = new Option<string>("--tool") { Description = "load generator; auto is bombardier where it is on PATH, else wrk", DefaultValueFactory = _ => "auto" };
@@ -46,6 +46,11 @@ internal sealed record Plan
         {
             root, rounds, seconds, warmup, connections, path, tool, scheduling, candidate, baseline, serverCpu, clientCpu, atLeast,
         };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(candidate) == "xdp" && result.GetValue(baseline) == "xdp")
+                result.AddError("both sides on xdp: an interface has room for one XDP program");
+        });
         command.SetAction((parsed, cancellation) => run(
             new Plan
             {

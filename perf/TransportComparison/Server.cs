@@ -4,16 +4,16 @@ using System.Text.Json;
 
 namespace TransportComparison;
 
-/// <summary>One HelloWeb process on one transport, alone on its core.</summary>
+/// <summary>One HelloWeb process on one transport, pinned to its core.</summary>
 internal sealed class Server : IAsyncDisposable
 {
-    private const int Port = 8080;
     private static readonly TimeSpan s_startTime = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(15);
 
     private readonly Lab _lab;
     private readonly Plan _plan;
     private readonly string _transport;
+    private readonly int _port;
     private readonly Process _process;
     private readonly StringBuilder _log = new();
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -23,10 +23,11 @@ internal sealed class Server : IAsyncDisposable
         _lab = lab;
         _plan = plan;
         _transport = leg.Transport;
+        _port = leg.Side == "candidate" ? 8080 : 8081;
         List<string> command =
         [
             "dotnet", Path.Combine(plan.Root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll"),
-            "--transport", leg.Transport, "--urls", $"http://*:{Port}",
+            "--transport", leg.Transport, "--urls", $"http://*:{_port}",
         ];
         if (leg.Transport == "xdp")
             command.AddRange(["--interface", lab.ServerInterface, "--required"]);
@@ -39,7 +40,7 @@ internal sealed class Server : IAsyncDisposable
         _process.Exited += (_, _) => _ready.TrySetException(new MeasurementException("the server ended before it was ready"));
     }
 
-    public string Url => $"http://{_lab.ServerAddress}:{Port}{_plan.Path}";
+    public string Url => $"http://{_lab.ServerAddress}:{_port}{_plan.Path}";
 
     public static async Task<Server> Start(Lab lab, Plan plan, Leg leg, CancellationToken cancellation)
     {
@@ -65,7 +66,7 @@ internal sealed class Server : IAsyncDisposable
     /// <exception cref="MeasurementException">It is not the transport this leg is about.</exception>
     public async Task AssertPath(CancellationToken cancellation)
     {
-        var curl = _lab.Command("client", _plan.ClientCpu, "curl", "-sS", "--max-time", "10", $"http://{_lab.ServerAddress}:{Port}/connection");
+        var curl = _lab.Command("client", _plan.ClientCpu, "curl", "-sS", "--max-time", "10", $"http://{_lab.ServerAddress}:{_port}/connection");
         using var answer = JsonDocument.Parse(await _lab.Output(curl, cancellation));
         string? transport = answer.RootElement.GetProperty("transport").GetString();
         if (transport != _transport)

@@ -1,7 +1,9 @@
+using System.Text;
 using HelloWeb;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Options;
 
 // An ordinary minimal-API app. UseXdpTransport below is the one line that moves it from kernel sockets to AF_XDP; the rest is
@@ -36,7 +38,20 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     }
     else
     {
-        builder.WebHost.UseSockets(sockets => sockets.UnsafePreferInlineScheduling = switches.Inline);
+        builder.WebHost.UseSockets(sockets =>
+        {
+            sockets.UnsafePreferInlineScheduling = switches.Inline;
+            if (switches.CongestionControl is { } algorithm)
+            {
+                sockets.CreateBoundListenSocket = endPoint =>
+                {
+                    var socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endPoint);
+                    // IPPROTO_TCP, TCP_CONGESTION; accepted sockets inherit it.
+                    socket.SetRawSocketOption(6, 13, Encoding.ASCII.GetBytes(algorithm));
+                    return socket;
+                };
+            }
+        });
     }
 
     var app = builder.Build();

@@ -22,6 +22,9 @@ internal sealed record Switches
     /// <summary>Port of the cleartext HTTP/2 endpoint; null without one.</summary>
     public required int? H2cPort { get; init; }
 
+    /// <summary>What kernel sockets send by, for instance <c>cubic</c>; null leaves it to the host.</summary>
+    public required string? CongestionControl { get; init; }
+
     public required bool AllowShutdown { get; init; }
     public required LogLevel LogLevel { get; init; }
 
@@ -47,6 +50,7 @@ internal sealed record Switches
             HelpName = "PORT",
             CustomParser = result => Port(result.Tokens[0].Value, result.AddError),
         };
+        var congestionControl = new Option<string?>("--congestion-control") { Description = "with --transport sockets: the kernel's congestion control, e.g. cubic, which is what the XDP transport has", HelpName = "NAME" };
         var allowShutdown = new Option<bool>("--allow-shutdown") { Description = "map POST /shutdown-after/{n}: send n bytes, flush, stop the app" };
         var logLevel = new Option<LogLevel>("--log-level") { Description = "least severe level to log", DefaultValueFactory = _ => LogLevel.Warning };
 
@@ -59,7 +63,7 @@ internal sealed record Switches
 
         var root = new RootCommand("A web app served by Kestrel over AF_XDP.")
         {
-            transport, interfaces, required, inline, urls, https, h2c, allowShutdown, logLevel,
+            transport, interfaces, required, inline, urls, https, h2c, congestionControl, allowShutdown, logLevel,
         };
         root.SetAction((parsed, cancellation) => run(
             new Switches
@@ -71,6 +75,7 @@ internal sealed record Switches
                 Urls = [.. Split(parsed.GetValue(urls)).Select(BindingAddress.Parse)],
                 HttpsPort = parsed.GetValue(https),
                 H2cPort = parsed.GetValue(h2c),
+                CongestionControl = parsed.GetValue(congestionControl),
                 AllowShutdown = parsed.GetValue(allowShutdown),
                 LogLevel = parsed.GetValue(logLevel),
             },

@@ -105,6 +105,9 @@ public sealed partial class TcpStack
         }
         if (listener.HalfOpenCount >= Options.Backlog)
         {
+            // Nothing but its ACK will tell of the new connection, and that must not meet the old one.
+            if (afterTimeWait is not null)
+                ForgetTimeWait(afterTimeWait);
             SendCookie(packet, now);
             return;
         }
@@ -225,21 +228,21 @@ public sealed partial class TcpStack
             Challenge(half, now);
             return ReceiveResult.Done;
         }
+        if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
+        {
+            Drop(DropReason.OutOfWindow);
+            Challenge(half, now);
+            return ReceiveResult.Done;
+        }
         if (!packet.IsAck)
         {
             Drop(DropReason.MissingAck);
             return ReceiveResult.Done;
         }
-        if (packet.Seq < rcvNxt || packet.Seq - rcvNxt > InitialWindow(Options))
-        {
-            Drop(DropReason.OutOfWindow);
-            SendSynAck(half, now);
-            return ReceiveResult.Done;
-        }
         if (half.Options.Timestamps && packet.HasTimestamps && (int)(packet.TsVal - half.Options.TsRecent) < 0)
         {
             Drop(DropReason.PawsFailed);
-            SendSynAck(half, now);
+            Challenge(half, now);
             return ReceiveResult.Done;
         }
         if (packet.Ack != half.Iss + 1)

@@ -36,8 +36,13 @@ public sealed partial class TcpStack
             ReceiveSyn(listener, packet, now, timeWait);
             return;
         }
-        if (packet.IsSyn || packet.SegmentLength > 0 || packet.Seq != timeWait.RcvNxt)
+        // Data and FIN are always answered: an ACK may have been lost. The rest at a limited rate, lest two who disagree answer each other for ever.
+        bool isData = packet.SegmentLength > 0 && !packet.IsSyn;
+        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TcpConnection.InvalidInterval))
+        {
+            timeWait.AnsweredAt = now;
             Answer(timeWait);
+        }
         if (packet.IsFin && packet.End == timeWait.RcvNxt)
             Wheel.Schedule(timeWait, timeWait.Deadline = now + Options.TimeWait);
         Drop(DropReason.TimeWaitSegment);

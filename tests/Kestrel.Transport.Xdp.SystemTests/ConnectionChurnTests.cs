@@ -42,6 +42,8 @@ public sealed class ConnectionChurnTests(DirectLab lab, ITestOutputHelper output
                 await Task.WhenAll(Enumerable.Range(0, Clients).Select(_ => lab.Client.EnterAsync(() => Churn(server, serverClosesFirst))));
                 Counters after = await server.CountersAsync();
                 Assert.Equal(Connections, after.Accepted - before.Accepted);
+                if (serverClosesFirst)
+                    Assert.True(after.TimeWaitReuses > before.TimeWaitReuses, "No port came round within TIME-WAIT.");
             });
         }
         finally

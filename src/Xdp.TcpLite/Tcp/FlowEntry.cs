@@ -63,6 +63,9 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal uint TsRecent;
     internal Instant Deadline;
 
+    /// <summary>The last answer to a segment.</summary>
+    internal Instant AnsweredAt = new(long.MinValue / 2);
+
     // Order of entry; the oldest is forgotten first when the table is full.
     internal TimeWait? Older;
     internal TimeWait? Newer;

@@ -17,6 +17,12 @@ internal struct RackTlp
     private TimeSpan _rtt;
     private bool _valid;
 
+    /// <summary>Before it, no segment that was sent once needs to be looked at.</summary>
+    private SeqNumber? _freshFrom;
+
+    /// <summary>Ends and times of the segments that were sent again, in the order of time. Some may have been settled since.</summary>
+    private Queue<(SeqNumber End, Instant SentAt)>? _retransmitted;
+
     private SeqNumber _fack;
     private bool _fackValid;
     private int _reoWndMult;
@@ -25,7 +31,7 @@ internal struct RackTlp
     internal bool ReorderingSeen { get; private set; }
 
     /// <summary>A delivered segment may be the latest sent, and tells about reordering (steps 2 and 3 of section 6.2).</summary>
-    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool timestampsShowRetransmission)
+    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest)
     {
         SeqNumber end = segment.EndSeq;
         if (!_fackValid || end > _fack)
@@ -38,8 +44,8 @@ internal struct RackTlp
             ReorderingSeen = true;
         }
         TimeSpan rtt = now - segment.SentAt;
-        // An acknowledgement sooner than any RTT seen is for the original, not for its retransmission.
-        if (segment.Has(SentFlags.EverRetransmitted) && !timestampsShowRetransmission && rtt < minRtt)
+        // Without timestamps, what comes sooner than any RTT seen is for the original, not for its retransmission.
+        if (segment.Has(SentFlags.EverRetransmitted) && !(echoesLatest ?? rtt >= minRtt))
             return;
         _rtt = rtt;
         if (!_valid || IsSentAfter(segment.SentAt, end, _xmitAt, _endSeq))
@@ -63,8 +69,33 @@ internal struct RackTlp
             _reoWndMult = 0;
     }
 
+    /// <summary>A segment was sent again: it is looked at in the order of time, not of sequence.</summary>
+    internal void OnRetransmitted(SendQueue queue, in SentSegment segment)
+    {
+        _retransmitted ??= new Queue<(SeqNumber, Instant)>();
+        while (_retransmitted.TryPeek(out var oldest) && Find(queue, oldest) is null)
+            _retransmitted.Dequeue();
+        _retransmitted.Enqueue((segment.EndSeq, segment.SentAt));
+    }
+
+    internal void OnAcknowledged(SeqNumber sndUna) => _freshFrom = _freshFrom is { } from && from > sndUna ? from : sndUna;
+
+    /// <summary>Marks have been taken back: everything between SND.UNA and SND.NXT is looked at afresh.</summary>
+    internal void Reconsider(SendQueue queue, SeqNumber sndUna)
+    {
+        _freshFrom = sndUna;
+        _retransmitted?.Clear();
+        for (int i = 0; i < queue.Count; i++)
+        {
+            ref SentSegment segment = ref queue[i];
+            if (segment.Has(SentFlags.EverRetransmitted) && !IsSettled(segment))
+                (_retransmitted ??= new Queue<(SeqNumber, Instant)>()).Enqueue((segment.EndSeq, segment.SentAt));
+        }
+    }
+
     /// <summary>
-    /// Marks what is lost by now (step 5). Returns how long until the next segment would be, or null when none is suspected.
+    /// Marks what is lost by now (step 5). Returns how long until the next segment would be, or null when none is suspected. Looks at segments in the order
+    /// in which they were sent, each once and then the first that has time left: an ACK that tells nothing new costs nothing.
     /// </summary>
     /// <param name="queue">The scoreboard.</param>
     /// <param name="now">The present.</param>
@@ -74,42 +105,75 @@ internal struct RackTlp
     /// <param name="sackedSegments">Segments that are SACKed now.</param>
     /// <param name="lostBytes">Grows by what is marked.</param>
     /// <param name="retransmittedBytes">Shrinks by retransmissions that are held for lost again.</param>
-    internal readonly TimeSpan? DetectLoss(SendQueue queue, Instant now, TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments, ref long lostBytes, ref long retransmittedBytes)
+    /// <param name="firstLost">Moves back to the first segment that is marked.</param>
+    internal TimeSpan? DetectLoss(
+        SendQueue queue, Instant now, TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments,
+        ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
     {
-        if (!_valid)
+        if (!_valid || queue.Count == 0)
             return null;
         TimeSpan patience = _rtt + ReorderingWindow(minRtt, srtt, recovering, sackedSegments);
         TimeSpan? wait = null;
-        for (int i = 0; i < queue.Count; i++)
+        int i = _freshFrom is { } from ? queue.IndexOf(from) : 0;
+        for (; i < queue.Count; i++)
         {
             ref SentSegment segment = ref queue[i];
+            if (segment.Has(SentFlags.EverRetransmitted) || IsSettled(segment))
+                continue;
             if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq))
+                break;
+            if (!Judge(ref segment, now, patience, ref wait, ref lostBytes, ref retransmittedBytes, ref firstLost))
+                break;
+        }
+        _freshFrom = i < queue.Count ? queue[i].Seq : queue[queue.Count - 1].EndSeq;
+        while (_retransmitted is not null && _retransmitted.TryPeek(out var oldest))
+        {
+            if (Find(queue, oldest) is { } index)
             {
-                // Segments are in order of first transmission: behind a fresh one there are only fresher ones.
-                if (!segment.Has(SentFlags.EverRetransmitted))
+                ref SentSegment segment = ref queue[index];
+                if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq)
+                    || !Judge(ref segment, now, patience, ref wait, ref lostBytes, ref retransmittedBytes, ref firstLost))
+                {
                     break;
-                continue;
+                }
             }
-            if (segment.Has(SentFlags.Sacked) || (segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) == SentFlags.Lost)
-                continue;
-            TimeSpan left = segment.SentAt + patience - now;
-            if (left > TimeSpan.Zero)
-            {
-                wait = wait is null || left > wait ? left : wait;
-                continue;
-            }
-            if (segment.Has(SentFlags.Retransmitted))
-            {
-                segment.Flags &= ~SentFlags.Retransmitted;
-                retransmittedBytes -= segment.SequenceLength;
-            }
-            if (!segment.Has(SentFlags.Lost))
-            {
-                segment.Flags |= SentFlags.Lost;
-                lostBytes += segment.SequenceLength;
-            }
+            _retransmitted.Dequeue();
         }
         return wait;
+    }
+
+    /// <returns>False when the segment has time left.</returns>
+    private static bool Judge(ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
+    {
+        TimeSpan left = segment.SentAt + patience - now;
+        if (left > TimeSpan.Zero)
+        {
+            wait = wait is null || left < wait ? left : wait;
+            return false;
+        }
+        if (segment.Has(SentFlags.Retransmitted))
+        {
+            segment.Flags &= ~SentFlags.Retransmitted;
+            retransmittedBytes -= segment.SequenceLength;
+        }
+        if (!segment.Has(SentFlags.Lost))
+        {
+            segment.Flags |= SentFlags.Lost;
+            lostBytes += segment.SequenceLength;
+        }
+        firstLost = SeqNumber.Min(firstLost, segment.Seq);
+        return true;
+    }
+
+    /// <summary>SACKed, or held for lost and not sent again since: there is nothing to find out.</summary>
+    private static bool IsSettled(in SentSegment segment) =>
+        segment.Has(SentFlags.Sacked) || (segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) == SentFlags.Lost;
+
+    /// <summary>Index of a segment that was sent again then, and about which there is something to find out; else null.</summary>
+    private static int? Find(SendQueue queue, (SeqNumber End, Instant SentAt) entry)
+    {
+        int index = queue.IndexOfEnd(entry.End);
+        return index >= 0 && queue[index].SentAt == entry.SentAt && !IsSettled(queue[index]) ? index : null;
     }
 
     private readonly TimeSpan ReorderingWindow(TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments)

@@ -37,9 +37,16 @@ internal struct SentSegment
     /// <summary>Offset of the first payload byte among the block's bytes.</summary>
     public int Offset;
 
-    /// <summary>When it was last sent.</summary>
+    /// <summary>When it was last sent; means nothing once it is SACKed.</summary>
     public Instant SentAt;
     public SentFlags Flags;
+
+    /// <summary>Of a SACKed segment: everything from here up to there is SACKed, and perhaps more. Lies in the place of the time.</summary>
+    public SeqNumber SackedTo
+    {
+        readonly get => new((uint)SentAt.Ticks);
+        set => SentAt = new Instant(value.Value);
+    }
 
     public readonly int SequenceLength => Length + ((Flags & SentFlags.Fin) != 0 ? 1 : 0);
     public readonly SeqNumber EndSeq => Seq + SequenceLength;
@@ -119,13 +126,13 @@ internal sealed class SendQueue
 
     /// <summary>
     /// Payload bytes of the next new segment, at most <paramref name="limit"/>. A segment ends where its frame ends, so that the frames behind
-    /// it can go out in place too; heap blocks are gathered.
+    /// it can go out in place too; heap blocks are gathered, and frames also when full segments matter more (<paramref name="gather"/>).
     /// </summary>
-    internal int NextLength(int limit)
+    internal int NextLength(int limit, bool gather = false)
     {
         if (_nextBlock is null)
             return 0;
-        if (_nextBlock.IsFrame && _nextOffset == 0)
+        if (_nextBlock.IsFrame && _nextOffset == 0 && !gather)
             return Math.Min(limit, _nextBlock.Length);
         return (int)Math.Min(limit, UnsentBytes);
     }
@@ -237,6 +244,13 @@ internal sealed class SendQueue
                 high = middle;
         }
         return low;
+    }
+
+    /// <summary>Index of the segment that ends at <paramref name="end"/>; -1 when there is none.</summary>
+    internal int IndexOfEnd(SeqNumber end)
+    {
+        int index = IndexOf(end) - 1;
+        return index >= 0 && this[index].EndSeq == end ? index : -1;
     }
 
     /// <summary>Can the segment be sent from where it lies: at the start of a frame that is not in the kernel?</summary>

@@ -33,7 +33,6 @@ public sealed partial class TcpConnection
     private int _sndMss;
     private RttEstimator _rtt;
     private RackTlp _rack;
-    private SackBlocks _lastSack;
     private long _sackedBytes;
     private int _sackedSegments;
     private long _lostBytes;
@@ -79,17 +78,17 @@ public sealed partial class TcpConnection
             delivered += AdvanceUna(packet, now);
         if (_negotiated.Sack)
             delivered += packet.Sack.Count > 0 ? ApplySack(packet, now) : 0;
-        else if (!advanced && packet.PayloadLength == 0 && !windowChanged && priorFlight > 0)
+        else if (packet.Ack == SndUna && !advanced && packet.SegmentLength == 0 && !windowChanged && priorFlight > 0)
             _dupAcks++;
         if (State == TcpState.Closed)
             return;
         if (priorFlight > 0)
         {
-            FinishTailLossProbe(packet, advanced, priorFlight);
+            FinishTailLossProbe(packet, advanced);
             if (advanced)
                 TryUndo(packet);
             DetectLoss(now, advanced);
-            ReactToEcho(packet, now);
+            ReactToEcho(packet, priorFlight, now);
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
@@ -122,7 +121,6 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
         while (_send.Count > 0 && SndUna < packet.Ack)
         {
             ref SentSegment segment = ref _send[0];
@@ -136,7 +134,7 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+                    _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
                 }
             }
             Uncount(segment, acked, whole);
@@ -146,6 +144,7 @@ public sealed partial class TcpConnection
             SndUna += acked;
         }
         _noneLostBefore = SeqNumber.Max(_noneLostBefore, SndUna);
+        _rack.OnAcknowledged(SndUna);
         _probeTail = false;
         _bytesAcked += delivered;
         _backoff = 0;
@@ -166,7 +165,7 @@ public sealed partial class TcpConnection
         if (_send.Count == 0 && _send.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
-            OnFinAcknowledged(now);
+            OnFinAcknowledged(packet, now);
         return delivered;
     }
 
@@ -185,7 +184,7 @@ public sealed partial class TcpConnection
             _retransmittedBytes -= bytes;
     }
 
-    private void OnFinAcknowledged(Instant now)
+    private void OnFinAcknowledged(in Packet packet, Instant now)
     {
         switch (State)
         {
@@ -195,6 +194,7 @@ public sealed partial class TcpConnection
                     ArmFinWait2(now);
                 break;
             case TcpState.Closing:
+                _ackNow |= packet.IsFin;
                 EnterTimeWait(now);
                 break;
             case TcpState.LastAck:
@@ -218,57 +218,45 @@ public sealed partial class TcpConnection
             (SeqNumber left, SeqNumber right) = packet.Sack[i];
             if (left >= right || right > SndNxt || right <= SndUna)
                 continue;
-            left = SeqNumber.Max(left, SndUna);
-            delivered += MarkSacked(AlreadyMarked(left, right), right, packet, now);
+            delivered += MarkSacked(SeqNumber.Max(left, SndUna), right, packet, now);
         }
-        _lastSack = packet.Sack;
         return delivered;
     }
 
-    /// <summary>Where the part of a block begins that the ACK before did not report, so that long blocks are not walked again for each ACK.</summary>
-    private SeqNumber AlreadyMarked(SeqNumber left, SeqNumber right)
-    {
-        for (int i = 0; i < _lastSack.Count; i++)
-        {
-            (SeqNumber oldLeft, SeqNumber oldRight) = _lastSack[i];
-            if (oldLeft <= left && left <= oldRight && oldRight <= right)
-                return oldRight;
-        }
-        return left;
-    }
-
+    /// <summary>
+    /// Marks the segments that lie whole in a block. Runs that are marked already are leapt over, and lengthened: whatever blocks a peer
+    /// sends, over time the work is in proportion to the segments that were sent.
+    /// </summary>
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        bool retransmissionEchoed = _negotiated.Timestamps && packet.HasTimestamps && (int)(packet.TsEcr - _firstRetransmitTsVal) >= 0;
-        // A block's old right edge may lie within a segment that it now covers whole.
-        int i = _send.IndexOf(left);
-        if (i > 0 && _send[i - 1].EndSeq > left && !_send[i - 1].Has(SentFlags.Sacked) && _lastSack.Count > 0 && Covers(_lastSack, _send[i - 1].Seq))
-            i--;
-        for (; i < _send.Count && _send[i].EndSeq <= right; i++)
+        int last = _send.IndexOf(right) - 1;
+        if (last >= 0 && _send[last].EndSeq > right)
+            last--;
+        if (last < 0)
+            return 0;
+        SeqNumber end = _send[last].EndSeq;
+        for (int i = _send.IndexOf(left); i <= last;)
         {
             ref SentSegment segment = ref _send[i];
             if (segment.Has(SentFlags.Sacked))
+            {
+                SeqNumber run = segment.SackedTo;
+                segment.SackedTo = SeqNumber.Max(run, end);
+                i = run > segment.EndSeq ? _send.IndexOf(run) : i + 1;
                 continue;
+            }
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
-            _rack.OnDelivered(segment, now, _rtt.MinRtt, retransmissionEchoed);
+            _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
+            segment.SackedTo = end;
             _sackedBytes += length;
             _sackedSegments++;
             delivered += length;
+            i++;
         }
         return delivered;
-    }
-
-    private static bool Covers(in SackBlocks blocks, SeqNumber seq)
-    {
-        for (int i = 0; i < blocks.Count; i++)
-        {
-            if (blocks[i].Left <= seq && seq < blocks[i].Right)
-                return true;
-        }
-        return false;
     }
 
     private void ReceiveDuplicateReport(SeqNumber left, SeqNumber right)
@@ -285,23 +273,27 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
-    private void FinishTailLossProbe(in Packet packet, bool advanced, long priorFlight)
+    private void FinishTailLossProbe(in Packet packet, bool advanced)
     {
         if (_tlpEnd is not { } end || packet.Ack < end)
             return;
         // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
-        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0))
+        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
             return;
         _tlpEnd = null;
         if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(priorFlight, _stack.Now);
+            _congestion.OnCongestion(_tlpFlightSize, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
     private bool EchoesOriginal(in Packet packet) =>
         _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _firstRetransmitTsVal) < 0;
+
+    /// <summary>Was the ACK caused by the segment's latest transmission? Null when no timestamp tells.</summary>
+    private bool? EchoesLatest(in SentSegment segment, in Packet packet) =>
+        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 ? (int)(packet.TsEcr - TsNow(segment.SentAt)) >= 0 : null;
 
     private void TryUndo(in Packet packet)
     {
@@ -316,6 +308,7 @@ public sealed partial class TcpConnection
         for (int i = 0; i < _send.Count; i++)
             _send[i].Flags &= ~SentFlags.Lost;
         _lostBytes = 0;
+        _rack.Reconsider(_send, SndUna);
         _congestion.Undo();
         _recovery = Recovery.Open;
         _rack.OnRecoveryExit();
@@ -331,11 +324,9 @@ public sealed partial class TcpConnection
         }
         if (_sackedBytes == 0 && _recovery == Recovery.Open)
             return;
-        long lost = _lostBytes;
-        long retransmitted = _retransmittedBytes;
-        TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes);
-        if (_lostBytes != lost || _retransmittedBytes != retransmitted)
-            _noneLostBefore = SndUna;
+        SeqNumber firstLost = _noneLostBefore;
+        TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes, ref firstLost);
+        _noneLostBefore = firstLost;
         if (wait is { } span)
             _reorderDeadline = now + span;
     }
@@ -351,6 +342,7 @@ public sealed partial class TcpConnection
         ref SentSegment head = ref _send[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
+        _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;

@@ -30,6 +30,12 @@ public sealed partial class TcpConnection
     private long _bytesSent;
     private long _segmentsOut;
 
+    /// <summary>
+    /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory
+    /// and a place in every walk after a time-out.
+    /// </summary>
+    internal const int MaxSegmentsInFlight = 8192;
+
     private uint TsNow(Instant now) => TcpStack.TimestampClock(now) + _negotiated.TsOffset;
 
     /// <summary>Writes the next segment, if there is one to send now. Asked again until it says no.</summary>
@@ -89,7 +95,7 @@ public sealed partial class TcpConnection
     private int NextNewLength(out bool fin)
     {
         fin = false;
-        if (_finSent)
+        if (_finSent || _send.Count >= MaxSegmentsInFlight)
             return 0;
         long unsent = _send.UnsentBytes;
         if (unsent == 0)
@@ -100,7 +106,7 @@ public sealed partial class TcpConnection
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
         long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
-        int length = _send.NextLength(_sndMss);
+        int length = NextSegmentLength;
         if (length > allowed)
         {
             _cwndLimited = _congestion.Cwnd - InFlight < window;
@@ -116,6 +122,9 @@ public sealed partial class TcpConnection
         fin = last && _finQueued;
         return length;
     }
+
+    /// <summary>Nagle and cork wait for full segments, which frames alone need not make.</summary>
+    private int NextSegmentLength => _send.NextLength(_sndMss, gather: _cork || !NoDelay);
 
     private bool EmitNew(int length, bool fin, Instant now, out TxPacket packet, out bool starved)
     {
@@ -197,6 +206,8 @@ public sealed partial class TcpConnection
         segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
         _retransmittedBytes += segment.SequenceLength;
         _prrOut += segment.SequenceLength;
+        if (_negotiated.Sack)
+            _rack.OnRetransmitted(_send, segment);
         _retransmits++;
         _retransmitsToUndo++;
         _mustRetransmit = false;
@@ -228,7 +239,8 @@ public sealed partial class TcpConnection
             _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
         }
         NoteAckSent();
-        _lastSentAt = now;
+        if (length > 0)
+            _lastSentAt = now;
         _stack.Counters.BytesOut += length;
         return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
     }

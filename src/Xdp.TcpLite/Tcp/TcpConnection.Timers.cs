@@ -36,6 +36,9 @@ public sealed partial class TcpConnection
     private SeqNumber? _tlpEnd;
     private bool _tlpIsRetransmission;
 
+    /// <summary>Flight when the probe was sent.</summary>
+    private long _tlpFlightSize;
+
     internal void OnDeadline(Instant now)
     {
         if (_delayedAckDeadline <= now)
@@ -155,13 +158,19 @@ public sealed partial class TcpConnection
         _probeDeadline = Instant.Never;
         if (_send.Count == 0)
             return;
+        if (now - _firstUnackedAt >= UserTimeout)
+        {
+            TimeOut();
+            return;
+        }
         _stack.Counters.TlpProbes++;
-        bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + _send.NextLength(_sndMss) <= SndWnd;
+        _tlpFlightSize = SndNxt - SndUna;
+        bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
         _tlpIsRetransmission = !newData;
         if (newData)
         {
             _probeWithNewData = true;
-            _tlpEnd = SndNxt + _send.NextLength(_sndMss);
+            _tlpEnd = SndNxt + NextSegmentLength;
         }
         else
         {
@@ -170,7 +179,8 @@ public sealed partial class TcpConnection
             _probeTail = true;
         }
         _retransmitBase = now;
-        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _rtoBackoff));
+        // When the user timeout is over, that is for the retransmission timer to find, at once.
+        Arm(ref _retransmitDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _rtoBackoff), _firstUnackedAt, now));
         RequestEmit();
     }
 
@@ -209,7 +219,7 @@ public sealed partial class TcpConnection
         _dupAcks = 0;
         CheckBlackHole();
         _probeWithNewData = false;
-        MarkAllLost();
+        MarkAllLost(now);
         _noneLostBefore = SndUna;
         _probeTail = false;
         _mustRetransmit = true;
@@ -219,7 +229,7 @@ public sealed partial class TcpConnection
         RequestEmit();
     }
 
-    private void MarkAllLost()
+    private void MarkAllLost(Instant now)
     {
         // A peer that has not acknowledged its first SACKed segment by now has dropped it (RFC 2018, section 8).
         bool reneged = _send[0].Has(SentFlags.Sacked);
@@ -229,17 +239,22 @@ public sealed partial class TcpConnection
         {
             _sackedBytes = 0;
             _sackedSegments = 0;
-            _lastSack = default;
         }
         for (int i = 0; i < _send.Count; i++)
         {
             ref SentSegment segment = ref _send[i];
-            segment.Flags &= reneged ? ~(SentFlags.Retransmitted | SentFlags.Sacked) : ~SentFlags.Retransmitted;
+            if (reneged && segment.Has(SentFlags.Sacked))
+            {
+                segment.Flags = (segment.Flags & ~SentFlags.Sacked) | SentFlags.EverRetransmitted;
+                segment.SentAt = now;
+            }
+            segment.Flags &= ~SentFlags.Retransmitted;
             if (segment.Has(SentFlags.Sacked))
                 continue;
             segment.Flags |= SentFlags.Lost;
             _lostBytes += segment.SequenceLength;
         }
+        _rack.Reconsider(_send, SndUna);
     }
 
     private void OnPersistTimeout(Instant now)
@@ -294,6 +309,8 @@ public sealed partial class TcpConnection
 
     private void TimeOut()
     {
+        if (State == TcpState.Closed)
+            return;
         SendReset();
         Finish(TcpEvents.TimedOut);
     }

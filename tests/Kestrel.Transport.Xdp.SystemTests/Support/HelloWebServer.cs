@@ -26,6 +26,9 @@ internal sealed record HelloWebSettings
 
     internal bool Inline { get; init; }
 
+    /// <summary>For the sockets transport: what the kernel sends by.</summary>
+    internal string? CongestionControl { get; init; }
+
     internal Dictionary<string, string> Environment { get; init; } = [];
 
     /// <summary>A program and its arguments that starts what follows it, with fewer rights for instance.</summary>
@@ -49,6 +52,11 @@ internal sealed record HelloWebSettings
             yield return "--required";
         if (Inline)
             yield return "--inline";
+        if (CongestionControl is { } algorithm)
+        {
+            yield return "--congestion-control";
+            yield return algorithm;
+        }
         if (AllowShutdown)
             yield return "--allow-shutdown";
         if (HttpsPort is { } https)
@@ -244,6 +252,8 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
     internal double Accepted => Sum("kestrel.xdp.connections.accepted");
 
     internal double Retransmits => Sum("kestrel.xdp.tcp.retransmits");
+
+    internal double TimeWaitReuses => Sum("kestrel.xdp.tcp.time_wait_reuses");
 
     internal double Verdict(string name) => Sum("kestrel.xdp.steering", $"kestrel.xdp.verdict={name}");
 

@@ -7,11 +7,11 @@ namespace Kestrel.Transport.Xdp.SystemTests.Support;
 /// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's own. Without what
 /// it takes there is none, and <see cref="Require"/> says so.
 /// </summary>
-public abstract class Lab(string shape) : IAsyncLifetime
+public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
 {
     private const string Prefix = "systest";
 
-    private readonly string _name = $"{Prefix}{Environment.ProcessId}{shape[0]}";
+    private readonly string _name = $"{Prefix}-{Environment.ProcessId}-{shape}{queues}";
 
     /// <summary>The server's interface.</summary>
     internal const string Interface = "srv0";
@@ -32,7 +32,7 @@ public abstract class Lab(string shape) : IAsyncLifetime
         if (Requirements.MissingForLab is not null)
             return;
         await RemoveLeftoversAsync();
-        (await ScriptAsync(_name, "up", shape)).Succeeded();
+        (await ScriptAsync(_name, "up", shape, "--queues", $"{queues}")).Succeeded();
     }
 
     public async Task DisposeAsync()
@@ -51,11 +51,10 @@ public abstract class Lab(string shape) : IAsyncLifetime
     {
         if (!Directory.Exists("/run/netns"))
             return;
-        foreach (string server in Directory.GetFiles("/run/netns", $"{Prefix}*-server"))
+        foreach (string server in Directory.GetFiles("/run/netns", $"{Prefix}-*-server"))
         {
             string name = Path.GetFileName(server)[..^"-server".Length];
-            string process = name[Prefix.Length..^1];
-            if (int.TryParse(process, NumberStyles.None, null, out _) && !Directory.Exists($"/proc/{process}"))
+            if (!Directory.Exists($"/proc/{name.Split('-')[1]}"))
                 await ScriptAsync(name, "down");
         }
     }
@@ -71,6 +70,9 @@ public abstract class Lab(string shape) : IAsyncLifetime
 
 /// <summary>Client and server, one veth pair.</summary>
 public sealed class DirectLab() : Lab("direct");
+
+/// <summary>The same with two queues to each interface.</summary>
+public sealed class TwoQueueLab() : Lab("direct", queues: 2);
 
 /// <summary>A router between them, and no segmentation offloads.</summary>
 public sealed class RouterLab() : Lab("router")
@@ -104,6 +106,12 @@ internal sealed class Impairment(RouterLab lab) : IAsyncDisposable
 public sealed class DirectCollection : ICollectionFixture<DirectLab>
 {
     internal const string Name = "direct";
+}
+
+[CollectionDefinition(Name)]
+public sealed class TwoQueueCollection : ICollectionFixture<TwoQueueLab>
+{
+    internal const string Name = "direct, two queues";
 }
 
 [CollectionDefinition(Name)]

@@ -124,14 +124,16 @@ public class QueuePrimitivesTests
             {
                 seen = Volatile.Read(ref published);
                 gate.Announce(WorkerState.Sleeping);
+                bool signalled = false;
                 if (Volatile.Read(ref published) == seen && seen < Producers * Rounds)
                 {
                     sleeps++;
                     // Nothing but a signal ends this within the test's time.
-                    if (!gate.Event.Wait(TimeSpan.FromSeconds(20)))
+                    signalled = gate.Event.Wait(TimeSpan.FromSeconds(20));
+                    if (!signalled)
                         return;
                 }
-                gate.Woke();
+                gate.Woke(signalled);
             }
         });
         worker.Start();

@@ -33,6 +33,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     /// <summary>Taken from the connection and not yet asked for by a <c>read</c>.</summary>
     public Queue<byte> Taken { get; } = new();
 
+    /// <summary>TSval of the stack's last segment, as it was on the wire.</summary>
+    private uint _lastTsVal;
+
     private bool IsIPv4 => Key.Local.IsIPv4;
 
     /// <summary>What the byte at this relative sequence number is, in either direction.</summary>
@@ -94,6 +97,53 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         return packet;
     }
 
+    /// <summary>A router's "fragmentation needed" or "packet too big", which quotes the segment of ours that starts at <paramref name="seq"/>.</summary>
+    public byte[] EncodeTooBig(IpAddr router, int mtu, long seq)
+    {
+        int ipLength = IsIPv4 ? 20 : 40;
+        byte[] quote = new byte[ipLength + 8];
+        PutIp(quote, Key.Local, Key.Remote, mtu + 1, protocol: 6);
+        Put16(quote.AsSpan(ipLength), Key.LocalPort);
+        Put16(quote.AsSpan(ipLength + 2), Key.RemotePort);
+        BinaryPrimitives.WriteUInt32BigEndian(quote.AsSpan(ipLength + 4), unchecked((Iss ?? 0) + (uint)seq));
+        byte[] packet = new byte[LinkLength + ipLength + 8 + quote.Length];
+        PutMac(packet, path.LocalMac);
+        PutMac(packet.AsSpan(6), path.RemoteMac);
+        Put16(packet.AsSpan(12), IsIPv4 ? 0x0800 : 0x86dd);
+        byte protocol = (byte)(IsIPv4 ? 1 : 58);
+        PutIp(packet.AsSpan(LinkLength), router, Key.Local, packet.Length - LinkLength, protocol);
+        Span<byte> icmp = packet.AsSpan(LinkLength + ipLength);
+        icmp[0] = (byte)(IsIPv4 ? 3 : 2);
+        icmp[1] = (byte)(IsIPv4 ? 4 : 0);
+        Put16(icmp[6..], mtu);
+        quote.CopyTo(icmp[8..]);
+        byte[] pseudo = IsIPv4 ? [] : [.. packet.AsSpan(LinkLength + 8, 32), 0, 0, 0, (byte)icmp.Length, 0, 0, 0, protocol];
+        Put16(icmp[2..], SegmentBuilder.NaiveChecksum([.. pseudo, .. icmp]));
+        return packet;
+    }
+
+    private void PutIp(Span<byte> ip, IpAddr from, IpAddr to, int length, byte protocol)
+    {
+        if (IsIPv4)
+        {
+            ip[0] = 0x45;
+            Put16(ip[2..], length);
+            ip[6] = 0x40;
+            ip[8] = 64;
+            ip[9] = protocol;
+            BinaryPrimitives.WriteUInt32BigEndian(ip[12..], from.IPv4);
+            BinaryPrimitives.WriteUInt32BigEndian(ip[16..], to.IPv4);
+            Put16(ip[10..], SegmentBuilder.NaiveChecksum(ip[..20]));
+            return;
+        }
+        ip[0] = 0x60;
+        Put16(ip[4..], length - 40);
+        ip[6] = protocol;
+        ip[7] = 64;
+        from.WriteIPv6(ip[8..]);
+        to.WriteIPv6(ip[24..]);
+    }
+
     private byte[] EncodeOption(string option, ScriptSegment segment)
     {
         string[] words = option.Split(' ');
@@ -118,7 +168,7 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
             case "TS":
                 // A first SYN has nothing to echo.
                 bool echoes = (segment.Flags & (TcpFlags.Syn | TcpFlags.Ack)) != TcpFlags.Syn;
-                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(echoes ? unchecked(timestampBase + (uint)Int(words[4])) : 0)];
+                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(!echoes ? 0 : words[4] == "last" ? _lastTsVal : unchecked(timestampBase + (uint)Int(words[4])))];
             case "kind":
                 return [(byte)Int(words[1]), (byte)Int(words[3]), .. new byte[Int(words[3]) - 2]];
             default:
@@ -169,6 +219,8 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         while (!bytes.IsEmpty)
         {
             int length = bytes[0] <= 1 ? 1 : bytes[1];
+            if (bytes[0] == 8)
+                _lastTsVal = Get32(bytes[2..]);
             ReadOnlySpan<byte> value = bytes[Math.Min(2, length)..length];
             options.Add(bytes[0] switch
             {

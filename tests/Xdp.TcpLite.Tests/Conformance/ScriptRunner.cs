@@ -25,18 +25,24 @@ internal sealed class ScriptRunner
     private Instant _scriptTime;
     private bool _listening;
 
-    private ScriptRunner(Script script, bool ipv6)
+    private readonly bool _frames;
+
+    private ScriptRunner(Script script, bool ipv6, bool frames)
     {
         _script = script;
         _ipv6 = ipv6;
+        _frames = frames;
         // The same MSS for both: the scripts' numbers hold for either.
         TcpStackOptions options = ipv6 ? script.StackOptions with { Mtu = script.StackOptions.Mtu + 20 } : script.StackOptions;
-        _host = new SimHost("host", Address(1), s_path.LocalMac, options, frames: 512);
+        _host = new SimHost("host", Address(1), s_path.LocalMac, options, frames: 512) { CompletionLag = frames ? 3 : 0 };
         _start = StartFor(script.Iss);
         _now = _scriptTime = _start;
     }
 
-    public static void Run(Script script, bool ipv6) => new ScriptRunner(script, ipv6).Run();
+    /// <param name="script">What to play.</param>
+    /// <param name="ipv6">Over which IP.</param>
+    /// <param name="frames">The application writes into frames, and the driver keeps the last ones that were sent for a while; otherwise it writes into heap blocks.</param>
+    public static void Run(Script script, bool ipv6, bool frames = false) => new ScriptRunner(script, ipv6, frames).Run();
 
     private IpAddr Address(int host) => IpAddr.From(System.Net.IPAddress.Parse(_ipv6 ? $"fd00::{host}" : $"10.0.0.{host}"));
 
@@ -215,6 +221,13 @@ internal sealed class ScriptRunner
             case "nodelay":
                 Connection(flow).NoDelay = argument == "on";
                 break;
+            case "cork":
+                Connection(flow).Cork = argument == "on";
+                break;
+            case "too_big":
+                int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
+                _host.Deliver(flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
+                break;
             case "shutdown":
                 Connection(flow).Shutdown();
                 break;
@@ -238,8 +251,8 @@ internal sealed class ScriptRunner
         BlockQueue data = default;
         while (count > 0)
         {
-            Block block = _host.Blocks.Take();
-            block.Length = Math.Min(count, block.Room);
+            Block block = (_frames ? _host.Frames.TryTakeForWriting() : null) ?? _host.Blocks.Take();
+            block.Length = Math.Min(count, block.IsFrame ? Connection(flow).EffectiveMss : block.Room);
             foreach (ref byte b in block.Bytes)
                 b = ScriptFlow.Pattern(1 + flow.Written++);
             count -= block.Length;
@@ -323,7 +336,7 @@ internal sealed class ScriptRunner
         return stack.TimeWaitCount > 0 ? "TIME_WAIT" : stack.HalfOpenCount > 0 ? "SYN_RECEIVED" : "ESTABLISHED";
     }
 
-    private static string NameOf(TcpState state) => state switch
+    internal static string NameOf(TcpState state) => state switch
     {
         TcpState.SynSent => "SYN_SENT",
         TcpState.SynReceived => "SYN_RECEIVED",
@@ -331,6 +344,7 @@ internal sealed class ScriptRunner
         TcpState.FinWait2 => "FIN_WAIT_2",
         TcpState.CloseWait => "CLOSE_WAIT",
         TcpState.LastAck => "LAST_ACK",
+        TcpState.TimeWait => "TIME_WAIT",
         _ => state.ToString().ToUpperInvariant(),
     };
 

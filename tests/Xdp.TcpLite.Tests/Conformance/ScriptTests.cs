@@ -20,6 +20,11 @@ public class ScriptTests
     [MemberData(nameof(Cases))]
     public void Script_Played_StackDoesAsItSays(string script, string ip) => ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6");
 
+    /// <summary>Frames that are sent in place, and that the driver still has when they are to be sent again, must not show on the wire.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Script_WrittenInFrames_StackDoesAsItSays(string script, string ip) => ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6", frames: true);
+
     [Fact]
     public void Scripts_All_CiteTheirRule() =>
         Assert.All(Script.Names(), name => Assert.Matches(@"^// .*(RFC \d+, (section|appendix)|Linux)", Script.Load(name).Lines[0]));

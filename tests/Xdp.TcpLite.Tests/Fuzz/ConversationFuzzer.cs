@@ -99,15 +99,18 @@ internal sealed class ConversationFuzzer
     /// <summary>Lets all that is under way end.</summary>
     private void Drain()
     {
-        while (_client.Stack.NextDeadline != Instant.Never || _server.Stack.ConnectionCount > 1 || _server.Stack.HalfOpenCount + _server.Stack.TimeWaitCount > 0 || _wire.Count > 0)
+        while (_client.Stack.NextDeadline != Instant.Never || _client.Stack.WantsToEmit || _client.Stack.ConnectionCount > 0 || _server.Stack.ConnectionCount > 1 || _server.Stack.HalfOpenCount + _server.Stack.TimeWaitCount > 0 || _wire.Count > 0)
         {
             if (_events++ > MaxEvents)
-                throw new InvariantException($"{MaxEvents} events, and it goes on");
+                throw new InvariantException($"{MaxEvents} events, and it goes on at {_now}: {_wire.Count} packets on their way, {Describe(_client)} and {Describe(_server)}, next {(_wire.Count > 0 ? Convert.ToHexString(_wire.Peek().Packet) : "")}");
             if (_far is null || _far.Connection.State != TcpState.Closed)
                 Finish(_far);
             Happen();
         }
     }
+
+    private static string Describe(FuzzHost host) =>
+        $"{host.Stack.ConnectionCount} connections, {host.Stack.HalfOpenCount} half-open, {host.Stack.TimeWaitCount} in TIME-WAIT, deadline {host.Stack.NextDeadline}";
 
     private void Finish(End? end)
     {

@@ -27,6 +27,15 @@ internal sealed class Mutator(Random random)
         frame[.._previousLength].CopyTo(_previous);
     }
 
+    /// <summary>The tail of the frame before, somewhere in this one.</summary>
+    private int SpliceTail(Span<byte> frame, int length)
+    {
+        int at = random.Next(length);
+        int count = Math.Min(Math.Max(0, _previousLength - at), frame.Length - at);
+        _previous.AsSpan(_previousLength - count, count).CopyTo(frame[at..]);
+        return Math.Max(length, at + count);
+    }
+
     private int MutateOnce(Span<byte> frame, int length)
     {
         int tcp = TcpStart(frame[..length]);
@@ -40,13 +49,8 @@ internal sealed class Mutator(Random random)
                 return length;
             case 2:
                 return random.Next(length + 1);
-            case 3: // the tail of the frame before
-            {
-                int at = random.Next(length);
-                int count = Math.Min(Math.Max(0, _previousLength - at), frame.Length - at);
-                _previous.AsSpan(_previousLength - count, count).CopyTo(frame[at..]);
-                return Math.Max(length, at + count);
-            }
+            case 3:
+                return SpliceTail(frame, length);
             case 4:
                 frame[tcp + 13] = (byte)random.Next(256);
                 return length;

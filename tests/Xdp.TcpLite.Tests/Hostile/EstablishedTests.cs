@@ -168,6 +168,203 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void UserTimeout_OverWhenTheProbeFallsDue_EndsTheConnectionAtOnce()
+    {
+        var peer = new Peer(_rig);
+        peer.Connect().UserTimeout = TimeSpan.FromSeconds(2);
+        peer.Write(5000);
+        _rig.Freeze(TimeSpan.FromSeconds(3));
+        _rig.RunTimers();
+        Assert.Equal(TcpState.Closed, peer.Connection!.State);
+    }
+
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(1, false)]
+    [InlineData(1000, false)]
+    [InlineData(-1, false)]
+    [InlineData(1_000_000, false)]
+    public void RstStorm_OnlyTheExactOneCloses(int off, bool closes)
+    {
+        var peer = new Peer(_rig);
+        peer.Connect();
+        for (int i = 0; i < 100; i++)
+            peer.Send(peer.Fields(TcpFlags.Rst) with { Seq = peer.Nxt + off });
+        Assert.Equal(closes, peer.Connection!.State == TcpState.Closed);
+        List<Seen> answers = peer.Take();
+        Assert.InRange(answers.Count, 0, 1);
+        Assert.DoesNotContain(answers, answer => (answer.Flags & TcpFlags.Rst) != 0);
+    }
+
+    [Fact]
+    public void Acks_OptimisticDividedAndSpoofed_DoNotInflateTheWindow()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        peer.Write(1_000_000);
+        long initial = connection.GetInfo(_rig.Now).Cwnd;
+        SeqNumber una = connection.SndUna, nxt = connection.SndNxt;
+        for (int i = 1; i <= 1460; i++)
+            peer.AckUpTo(una + i); // one segment, byte by byte
+        Assert.InRange(connection.GetInfo(_rig.Now).Cwnd, initial, initial + 1460);
+        peer.AckUpTo(connection.SndNxt + 100_000); // never sent
+        Assert.Equal(una + 1460, connection.SndUna);
+        for (int i = 0; i < 1000; i++)
+            peer.AckUpTo(una + 1460); // duplicates
+        TcpConnectionInfo info = connection.GetInfo(_rig.Now);
+        Assert.InRange(info.Unacked, 0, 2 * (nxt - una));
+    }
+
+    [Fact]
+    public void Sack_RenegedOn_IsSentAgainAfterTheTimeout()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        peer.Write(5 * 1460);
+        SeqNumber una = connection.SndUna;
+        peer.AckUpTo(una, (una + 1460, una + 5 * 1460));
+        peer.Take();
+        peer.AckUpTo(una + 1460); // the first is here, and the peer has thrown the others away
+        var again = new HashSet<uint>();
+        for (int i = 0; i < 20; i++)
+        {
+            _rig.Milliseconds(1000);
+            foreach (Seen seen in peer.Take())
+            {
+                again.Add(seen.Seq.Value);
+                if (seen.Seq == connection.SndUna && seen.Payload.Length > 0)
+                    peer.AckUpTo(seen.Seq + seen.Payload.Length);
+            }
+        }
+        Assert.Equal(una + 5 * 1460, connection.SndUna);
+        Assert.Equal(4, again.Count(seq => new SeqNumber(seq) > una));
+    }
+
+    [Fact]
+    public void Window_ShutForEver_EndsAtTheUserTimeout()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        connection.UserTimeout = TimeSpan.FromMinutes(2);
+        peer.Window = 0;
+        peer.Send(TcpFlags.Ack);
+        peer.Write(1000);
+        connection.Close(); // an orphan, too
+        int probes = 0;
+        for (int i = 0; i < 130; i++)
+        {
+            _rig.Advance(TimeSpan.FromSeconds(1));
+            foreach (Seen _ in peer.Take())
+            {
+                probes++;
+                peer.Send(TcpFlags.Ack);
+            }
+        }
+        Assert.Equal(TcpState.Closed, connection.State);
+        Assert.InRange(probes, 3, 60);
+        _rig.AssertEmpty();
+    }
+
+    [Fact]
+    public void Window_OfOneByte_SendsFewSegments()
+    {
+        var peer = new Peer(_rig) { WindowScale = null };
+        peer.Connect();
+        peer.Write(10_000);
+        peer.Take();
+        peer.Window = 1;
+        peer.AckUpTo(peer.Connection!.SndNxt);
+        int segments = 0;
+        for (int i = 0; i < 200; i++)
+        {
+            _rig.Milliseconds(10);
+            foreach (Seen seen in peer.Take())
+            {
+                segments++;
+                peer.AckUpTo(seen.Seq + seen.Payload.Length);
+            }
+        }
+        Assert.InRange(segments, 0, 40);
+    }
+
+    [Fact]
+    public void Window_ShrunkBelowWhatIsInFlight_IsRespectedByNewData()
+    {
+        var peer = new Peer(_rig) { WindowScale = null };
+        TcpConnection connection = peer.Connect();
+        peer.Write(100_000);
+        peer.Take();
+        SeqNumber una = connection.SndUna;
+        peer.Window = 1000;
+        peer.AckUpTo(una + 1460);
+        Assert.Empty(peer.Take());
+        _rig.AssertFramesAddUp();
+    }
+
+    [Fact]
+    public void Timestamps_BackwardOrMissingOrAfterALongSleep()
+    {
+        var peer = new Peer(_rig) { Timestamps = true };
+        TcpConnection connection = peer.Connect();
+        peer.TsVal += 100;
+        peer.Data(0, 10);
+        peer.TsVal -= 50;
+        peer.Data(10, 20);
+        Assert.Equal(10, connection.ReadableBytes);
+        Assert.Equal(1, _rig.Counters[DropReason.PawsFailed]);
+        peer.Timestamps = false;
+        peer.Data(10, 20);
+        Assert.Equal(20, connection.ReadableBytes);
+        peer.Timestamps = true;
+        _rig.Advance(TimeSpan.FromDays(25));
+        peer.Data(20, 30);
+        Assert.Equal(30, connection.ReadableBytes);
+    }
+
+    [Fact]
+    public void Fin_OutOfOrderAndBeyondTheWindow()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        peer.Send(peer.Fields(TcpFlags.Fin | TcpFlags.Ack) with { Seq = peer.Nxt + 100_000_000 });
+        peer.Send(peer.Fields(TcpFlags.Fin | TcpFlags.Ack) with { Seq = peer.Nxt + 100 });
+        Assert.Equal(TcpState.Established, connection.State);
+        peer.Data(0, 100);
+        Assert.Equal(TcpState.CloseWait, connection.State);
+        Assert.Equal(peer.Nxt + 101, connection.RcvNxt);
+    }
+
+    [Fact]
+    public void FinWait2_WithoutEnd_Ends()
+    {
+        var peer = new Peer(_rig);
+        TcpConnection connection = peer.Connect();
+        connection.Close();
+        _rig.Emit();
+        peer.Ack = peer.Take()[^1].Seq + 1;
+        peer.Send(TcpFlags.Ack);
+        Assert.Equal(TcpState.FinWait2, connection.State);
+        for (int i = 0; i < 120; i++)
+        {
+            _rig.Milliseconds(1000);
+            peer.Data(i, i + 1); // it goes on talking
+        }
+        Assert.Equal(TcpState.Closed, connection.State);
+        _rig.AssertEmpty();
+    }
+
+    [Fact]
+    public void Answers_ToAFlood_AreNoMoreThanTheSegments()
+    {
+        var peer = new Peer(_rig) { Sack = false };
+        peer.Connect();
+        long before = _rig.Emitted;
+        for (int i = 0; i < 1000; i++)
+            peer.Data(1 + 2 * i, 2 + 2 * i);
+        Assert.InRange(_rig.Emitted - before, 1, 1000);
+    }
+
+    [Fact]
     public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
     {
         var peer = new Peer(_rig);
@@ -193,28 +390,31 @@ public class EstablishedTests
     [Fact]
     public void TailLossProbe_ThatRepairedALoss_EndsItsEpisode()
     {
-        var peer = new Peer(_rig);
+        var peer = new Peer(_rig) { Timestamps = true };
         TcpConnection connection = peer.Connect();
-        peer.Write(1460);
+        int mss = connection.EffectiveMss;
+        peer.Write(mss);
         _rig.Milliseconds(20);
+        peer.TsEcr = peer.Take()[^1].Packet.TsVal;
         peer.AckUpTo(connection.SndNxt);
-        peer.Write(10 * 1460);
+        peer.Write(10 * mss);
         SeqNumber end = connection.SndNxt;
-        _rig.Milliseconds(100); // the probe, which is the lost segment
+        _rig.Milliseconds(100);
         Assert.Equal(1, _rig.Counters.TlpProbes);
+        peer.TsEcr = peer.Take()[^1].Packet.TsVal; // the probe's, so the last segment had been lost
         peer.AckUpTo(end);
-        long before = connection.GetInfo(_rig.Now).Cwnd;
         long ssthresh = connection.GetInfo(_rig.Now).Ssthresh;
-        Assert.Equal((long)(0.7 * 10 * 1460), ssthresh);
-        peer.Write(20 * 1460);
+        Assert.Equal((long)(0.7 * 10 * mss), ssthresh);
+
+        peer.Write(20 * mss);
         SeqNumber una = connection.SndUna;
         for (int i = 2; i < 6; i++)
         {
             _rig.Milliseconds(1);
-            peer.AckUpTo(una, (una + 1460, una + i * 1460));
+            peer.AckUpTo(una, (una + mss, una + i * mss));
         }
         Assert.Equal(1, _rig.Counters.FastRetransmits);
-        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}, window was {before}");
+        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}");
     }
 
     [Fact]

@@ -84,6 +84,7 @@ internal sealed class Rig
             Emit();
         }
         Now = end;
+        Stack.OnDeadline(Now);
     }
 
     /// <summary>Time passes and nobody looks, as in a pause of the whole process.</summary>

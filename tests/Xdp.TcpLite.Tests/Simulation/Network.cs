@@ -44,8 +44,8 @@ internal sealed class Network
         {
             if (step())
                 return true;
-            Client.Emit(Now, packet => Up.Send(packet, Now, (p, at) => Schedule(Server, p, at)));
-            Server.Emit(Now, packet => Down.Send(packet, Now, (p, at) => Schedule(Client, p, at)));
+            Client.Emit(Now, packet => Up.Send(packet, Now, (p, at) => Schedule(Server, p, at), (p, at) => Schedule(Client, p, at)));
+            Server.Emit(Now, packet => Down.Send(packet, Now, (p, at) => Schedule(Client, p, at), (p, at) => Schedule(Server, p, at)));
             Instant next = Instant.Min(Client.Stack.NextDeadline, Server.Stack.NextDeadline);
             if (_inFlight.TryPeek(out _, out var first))
                 next = Instant.Min(next, first.At);

@@ -14,6 +14,9 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
     internal bool Closed { get; private set; }
     internal TcpEvents Seen { get; private set; }
 
+    /// <summary>Bytes read at a time, about; few make a slow reader.</summary>
+    internal long MostPerRead { get; init; } = long.MaxValue;
+
     /// <summary>Bytes written at a time, at most.</summary>
     internal int WriteSize { get; init; } = 16 << 10;
 
@@ -40,7 +43,7 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
 
     private void Read()
     {
-        BlockQueue received = Connection.TakeReceived(long.MaxValue);
+        BlockQueue received = Connection.TakeReceived(Closed ? long.MaxValue : MostPerRead);
         long bytes = received.Bytes;
         while (received.Dequeue() is { } block)
         {

@@ -14,6 +14,12 @@ internal sealed record LinkOptions
     internal TimeSpan Delay { get; init; } = TimeSpan.FromMilliseconds(5);
     internal TimeSpan Jitter { get; init; }
 
+    /// <summary>Largest IP packet that passes; larger ones are dropped.</summary>
+    internal int Mtu { get; init; } = 1500;
+
+    /// <summary>Tells the sender of a packet that is too large, as a router does; false makes a black hole.</summary>
+    internal bool TellsTooBig { get; init; } = true;
+
     /// <summary>Bits a second of the bottleneck; 0 is infinitely fast.</summary>
     internal long Rate { get; init; }
 
@@ -33,10 +39,18 @@ internal sealed class SimLink(LinkOptions options, Random random)
 
     internal LinkOptions Options { get; set; } = options;
     internal int Lost { get; private set; }
+    internal int TooBig { get; private set; }
     internal int Overflowed { get; private set; }
 
-    internal void Send(byte[] packet, Instant now, Action<byte[], Instant> arrive)
+    internal void Send(byte[] packet, Instant now, Action<byte[], Instant> arrive, Action<byte[], Instant>? bounce = null)
     {
+        if (packet.Length - LinkPath.EthernetLength > Options.Mtu)
+        {
+            TooBig++;
+            if (Options.TellsTooBig)
+                bounce?.Invoke(TooBigNews(packet), now + Options.Delay);
+            return;
+        }
         _inBurst &= now - _lastSend < s_burstEnds;
         _lastSend = now;
         if (IsLost())
@@ -70,6 +84,26 @@ internal sealed class SimLink(LinkOptions options, Random random)
         arrive(packet, at);
         if (random.NextDouble() < Options.Duplicate)
             arrive(packet, at + TimeSpan.FromMilliseconds(random.NextDouble()));
+    }
+
+    /// <summary>"Fragmentation needed" (RFC 1191) for an IPv4 packet, from a router on the way.</summary>
+    private byte[] TooBigNews(byte[] packet)
+    {
+        const int quoted = 28;
+        byte[] news = new byte[14 + 20 + 8 + quoted];
+        packet.AsSpan(6, 6).CopyTo(news);
+        packet.AsSpan(0, 6).CopyTo(news.AsSpan(6));
+        Span<byte> ip = news.AsSpan(12);
+        ((ReadOnlySpan<byte>)[8, 0, 0x45, 0, 0, 20 + 8 + quoted, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 77]).CopyTo(ip);
+        packet.AsSpan(26, 4).CopyTo(ip[18..]);
+        SegmentBuilder.Put(ip[12..], SegmentBuilder.NaiveChecksum(ip[2..22]));
+        Span<byte> icmp = news.AsSpan(34);
+        icmp[0] = 3;
+        icmp[1] = 4;
+        SegmentBuilder.Put(icmp[6..], (ushort)Options.Mtu);
+        packet.AsSpan(14, quoted).CopyTo(icmp[8..]);
+        SegmentBuilder.Put(icmp[2..], SegmentBuilder.NaiveChecksum(icmp));
+        return news;
     }
 
     private bool IsLost()

@@ -59,7 +59,7 @@ public class TransferTests
             return client.Closed && server is { Closed: true };
         });
 
-        Assert.True(done, $"stalled at {network.Now}: client {opened.GetInfo(network.Now)}\nserver {server?.Connection.GetInfo(network.Now)}");
+        Assert.True(done, $"replay: SIMULATION_SEEDS={seed} dotnet test -c Release tests/Xdp.TcpLite.Tests --filter \"DisplayName~{link}&DisplayName~seed: {seed},\"\nstalled at {network.Now}: client {opened.GetInfo(network.Now)}\nserver {server?.Connection.GetInfo(network.Now)}");
         Assert.Equal((TcpEvents.None, TcpEvents.None), (client.Seen & s_failures, server!.Seen & s_failures));
         Assert.Equal(down, client.Received);
         Assert.Equal(up, server.Received);

@@ -22,7 +22,7 @@ internal sealed class EngineRegistry
 
     internal FrameBudget Frames { get; } = new();
 
-    internal BlockPool Blocks { get; } = new();
+    internal BlockPool Blocks { get; } = new() { Poison = TransportSettings.PoisonsMemory };
 
     /// <summary>The key of sequence numbers and SYN cookies: one for all queues, which may see each other's flows.</summary>
     internal ReadOnlyMemory<byte> Secret { get; } = RandomNumberGenerator.GetBytes(32);

@@ -41,6 +41,14 @@ internal sealed class TransportSettings
         string.Equals(Environment.GetEnvironmentVariable(KillSwitch), "off", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>
+    /// Set to "1" in the environment: memory that is given back is overwritten, so that data which is read or sent from it too late shows.
+    /// A diagnostic; it costs a pass over each frame.
+    /// </summary>
+    internal const string PoisonSwitch = "KESTREL_XDP_POISON";
+
+    internal static bool PoisonsMemory { get; } = Environment.GetEnvironmentVariable(PoisonSwitch) == "1";
+
+    /// <summary>
     /// Endpoints that this transport binds: IP, not loopback, let through by the filter. Everything else is for the socket transport, file
     /// handles and Unix sockets among them, whose address family is not even looked at (FileHandleEndPoint throws).
     /// </summary>

@@ -15,7 +15,7 @@ internal sealed class AnswerGatherer
     /// Longer than answers that need no I/O, shorter than a client notices. An answer that is flushed and not followed by a wait is
     /// sent this late at most; so is what arrives while the worker gathers.
     /// </summary>
-    internal static readonly TimeSpan Patience = TimeSpan.FromMicroseconds(200);
+    internal static readonly TimeSpan Patience = TimeSpan.FromMicroseconds(500);
 
     // Sleeps that are not for gathering after one that did not pay, doubled each time in a row.
     private const int FirstPause = 16, LongestPause = 4096;

@@ -24,10 +24,6 @@ internal sealed class WakeGate : IDisposable
     private int _state;
     private int _signalled;
 
-    // The worker's own: signals it knows of minus those it has read. A signaller that is held up between its two steps writes when the worker is
-    // past; left in the eventfd, that would keep the worker from ever sleeping again.
-    private long _owed;
-
     internal EventFd Event { get; } = new();
 
     internal WorkerState State => (WorkerState)Volatile.Read(ref _state);
@@ -42,14 +38,16 @@ internal sealed class WakeGate : IDisposable
     }
 
     /// <summary>To be followed by a look at everything that others publish.</summary>
-    internal void Woke()
+    /// <param name="eventSeen">The sleep ended because the event was signalled.</param>
+    internal void Woke(bool eventSeen)
     {
         Volatile.Write(ref _state, (int)WorkerState.Awake);
-        // In this order: a signal between the two is taken back, and the look that follows finds what it was for.
-        if (Interlocked.Exchange(ref _signalled, 0) != 0)
-            _owed++;
-        if (_owed > 0)
-            _owed -= (long)Event.Drain();
+        if (!eventSeen && Volatile.Read(ref _signalled) == 0)
+            return;
+        // The event first: a signaller that finds the flag still set writes nothing, and what it published is found by the look that follows. One that
+        // is held up between flag and event writes when the worker is past; that ends the next sleep at once, and is drained then.
+        Event.Drain();
+        Interlocked.Exchange(ref _signalled, 0);
     }
 
     /// <summary>Wakes the worker, or keeps it from falling asleep. Any thread.</summary>

@@ -186,17 +186,19 @@ internal sealed partial class XdpQueue
         Instant until = _wakesAt;
         _gate.Announce(kind);
         TimeSpan wait = until - Clock.Now;
+        bool eventSeen = false;
         if (wait > TimeSpan.Zero && !HasWork(kind))
         {
             int answers = _gatherer.Answers;
-            bool timedOut = kind == WorkerState.Gathering
-                ? !_gate.Event.Wait(wait)
-                : _xsk.Wait(_gate.Event, wait) == WaitResult.None;
-            _answered = _gatherer.Answers != answers || !timedOut;
+            WaitResult result = kind == WorkerState.Gathering
+                ? _gate.Event.Wait(wait) ? WaitResult.Wake : WaitResult.None
+                : _xsk.Wait(_gate.Event, wait);
+            eventSeen = (result & WaitResult.Wake) != 0;
+            _answered = _gatherer.Answers != answers || result != WaitResult.None;
             _slept = kind;
             Counters.Wakes++;
         }
-        _gate.Woke();
+        _gate.Woke(eventSeen);
     }
 
     // What others publish. RX is not among it: waiting looks at it. What an awaited connection has flushed can wait for the rest of its answer, and so for the

@@ -37,7 +37,7 @@ internal sealed partial class XdpQueue : ConnectionHost
         Settings = settings;
         Blocks = blocks;
         _umem = Umem.Create(new UmemOptions { FrameCount = settings.FrameCount, FrameSize = QueueSettings.FrameSize });
-        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve);
+        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve) { Poison = TransportSettings.PoisonsMemory };
         _stack = new TcpStack(settings.ToStackOptions(), _frames, blocks, settings.Secret.Span, Clock.Now);
         _xsk = Xsk.Create(_umem, settings.ToXskOptions());
         try

@@ -1,0 +1,116 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using Kestrel.Transport.Xdp.SystemTests.Support;
+
+namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
+
+/// <summary>
+/// One boot of the guest of <c>scripts/zero-copy-guest</c> for all tests of the collection: a kernel of its own, whose srv0 AF_XDP binds to in
+/// zero-copy mode, and a namespace of this machine that has the other end. Where none can run, <see cref="Require"/> says why.
+/// </summary>
+public sealed class Guest : IAsyncLifetime
+{
+    private const string EndOfCommand = "--- the guest is done: ";
+
+    // Booting takes seconds, and an emulated processor that shares a busy machine's takes its time; a hang is an error.
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(180);
+
+    private static readonly string Script = Path.Combine(Lab.Root, "scripts", "zero-copy-guest");
+
+    private readonly string _name = $"zct{Environment.ProcessId}";
+    private readonly SemaphoreSlim _shell = new(1);
+    private readonly StringBuilder _errors = new();
+    private string? _missing;
+    private Process? _process;
+
+    /// <summary>The client's side, on this machine.</summary>
+    internal Namespace Client => new(_name);
+
+    internal void Require(params string[] tools)
+    {
+        // The script's own words for what it lacks. ./test counts the skip as a failure where XDP_TESTS_REQUIRED=1.
+        Skip.If(_missing is not null, _missing);
+        Lab.Require(tools);
+    }
+
+    public async Task InitializeAsync()
+    {
+        CommandResult check = await Command.RunAsync([Script, "check"]);
+        if (check.ExitCode != 0)
+        {
+            _missing = check.Error.Trim();
+            return;
+        }
+        // The end of its input ends the guest, so it does not outlive this process.
+        _process = Process.Start(new ProcessStartInfo(Script, ["run", _name])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        _process.ErrorDataReceived += (_, line) =>
+        {
+            lock (_errors)
+                _errors.AppendLine(line.Data);
+        };
+        _process.BeginErrorReadLine();
+        try
+        {
+            await RunAsync("true");
+        }
+        catch
+        {
+            SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
+            throw;
+        }
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (_process is null)
+            return;
+        _process.StandardInput.Close();
+        try
+        {
+            await _process.WaitForExitAsync().WaitAsync(Limit);
+        }
+        catch (TimeoutException)
+        {
+            SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
+            throw;
+        }
+        _process.Dispose();
+    }
+
+    /// <summary>Has the guest's shell run a command; its exit code, and what it wrote.</summary>
+    internal async Task<CommandResult> RunAsync(string command)
+    {
+        await _shell.WaitAsync();
+        try
+        {
+            await _process!.StandardInput.WriteAsync($"{command}\necho \"{EndOfCommand}$?\"\n");
+            await _process.StandardInput.FlushAsync();
+            var output = new StringBuilder();
+            while (await _process.StandardOutput.ReadLineAsync().WaitAsync(Limit) is { } line)
+            {
+                if (line.StartsWith(EndOfCommand, StringComparison.Ordinal))
+                    return new CommandResult(command, int.Parse(line[EndOfCommand.Length..], CultureInfo.InvariantCulture), output.ToString(), "");
+                output.AppendLine(line);
+            }
+            await _process.WaitForExitAsync().WaitAsync(Limit);
+            lock (_errors)
+                throw new InvalidOperationException($"The guest has ended at '{command}'.\n{output}\n{_errors}");
+        }
+        finally
+        {
+            _shell.Release();
+        }
+    }
+}
+
+[CollectionDefinition(Name)]
+public sealed class GuestCollection : ICollectionFixture<Guest>
+{
+    internal const string Name = "zero copy";
+}

@@ -1,0 +1,79 @@
+namespace Xdp.TcpLite.Tests.Simulation;
+
+/// <summary>Paths and applications that are out of the ordinary.</summary>
+public class FlowTests
+{
+    private static void AssertDone(bool done, Network network, Flows flows)
+    {
+        Assert.True(done, $"stalled at {network.Now}: {flows.Clients.First().Connection.GetInfo(network.Now)}");
+        network.Settle();
+        Assert.Equal((0, 0), (network.Client.Outstanding, network.Server.Outstanding));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void SlowWayBack_DoesNotHoldBackTheData(int seed)
+    {
+        var down = new LinkOptions { Rate = 200_000, Buffer = 4 << 10, Loss = 0.02 };
+        var network = new Network(seed, new LinkOptions { Rate = 20_000_000, Buffer = 128 << 10 }, down);
+        var flows = new Flows(network, 1, 4_000_000);
+        Instant start = network.Now;
+        AssertDone(flows.Run(), network, flows);
+        Assert.True(flows.AllDone - start < TimeSpan.FromSeconds(4), $"{flows.AllDone - start} for what takes 1.6 s");
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void SlowReader_GetsEveryByte(int seed)
+    {
+        var options = new TcpStackOptions { ReceiveBufferInitial = 8192, ReceiveBufferMax = 16384 };
+        var network = new Network(seed, new LinkOptions { Loss = 0.01 }, server: options);
+        var flows = new Flows(network, 1, 200_000, mostPerRead: 500);
+        AssertDone(flows.Run(), network, flows);
+        Assert.Equal(200_000, flows.Servers[40000].Received);
+    }
+
+    [Theory]
+    [InlineData(1, 4000)]
+    [InlineData(2, 20_000)]
+    public void SmallSendBuffer_LimitsAndDoesNotStall(int seed, long sendBuffer)
+    {
+        var network = new Network(seed, new LinkOptions { Loss = 0.02 });
+        var flows = new Flows(network, 1, 500_000, sendBuffer);
+        AssertDone(flows.Run(), network, flows);
+    }
+
+    [Theory]
+    [InlineData(1, 8)]
+    [InlineData(2, 8)]
+    [InlineData(3, 20)]
+    public void ManyFlows_ThroughOneBottleneck_ShareItFairly(int seed, int count)
+    {
+        var network = new Network(seed, new LinkOptions { Rate = 50_000_000, Buffer = 128 << 10, Delay = TimeSpan.FromMilliseconds(10), Jitter = TimeSpan.FromMilliseconds(0.1) });
+        var flows = new Flows(network, count, 2_000_000);
+        AssertDone(flows.Run(), network, flows);
+        Assert.True(flows.Fairness > 0.7, $"Jain's index {flows.Fairness}: {string.Join(", ", flows.AtFirstDone)}");
+    }
+
+    [Theory]
+    [InlineData(1, 1300, true)]
+    [InlineData(2, 600, true)]
+    [InlineData(3, 1000, false)]
+    [InlineData(4, 600, false)]
+    public void Mtu_ThatShrinksInFlight_IsFoundOut(int seed, int mtu, bool tells)
+    {
+        var network = new Network(seed, new LinkOptions { Rate = 20_000_000 });
+        var flows = new Flows(network, 1, 1_500_000);
+        Instant shrinks = network.Now + TimeSpan.FromMilliseconds(200);
+        bool done = flows.Run(() =>
+        {
+            if (network.Now >= shrinks)
+                network.Up.Options = network.Up.Options with { Mtu = mtu, TellsTooBig = tells };
+        });
+        AssertDone(done, network, flows);
+        Assert.True(network.Up.TooBig > 0);
+        Assert.Equal(1_500_000, flows.Servers[40000].Received);
+    }
+}

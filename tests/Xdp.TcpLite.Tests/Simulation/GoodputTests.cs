@@ -1,0 +1,66 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Text;
+
+namespace Xdp.TcpLite.Tests.Simulation;
+
+/// <summary>
+/// Goodput by loss, round trip and buffer of the bottleneck, against the committed table. It is exact, since all is deterministic: whoever changes what is sent
+/// and when sees what it costs. GOODPUT_WRITE=1 writes the table anew.
+/// </summary>
+public class GoodputTests
+{
+    private const long Bytes = 500_000;
+    private const long Rate = 50_000_000;
+    private const int Seeds = 2;
+    private static readonly double[] s_losses = [0, 0.001, 0.01, 0.03, 0.05];
+    private static readonly int[] s_roundTrips = [2, 20, 100];
+    private static readonly int[] s_buffers = [16, 64, 256];
+
+    [Fact]
+    public void Goodput_ByLossRoundTripAndBuffer_IsAsCommitted()
+    {
+        string actual = Table();
+        string path = Path.Combine(Path.GetDirectoryName(ThisFile())!, "goodput.md");
+        if (Environment.GetEnvironmentVariable("GOODPUT_WRITE") == "1")
+            File.WriteAllText(path, actual);
+        Assert.Equal(File.ReadAllText(path), actual);
+    }
+
+    private static string ThisFile([CallerFilePath] string path = "") => path;
+
+    private static string Table()
+    {
+        var text = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"# Goodput in simulation\n\nMbit/s of a transfer of {Bytes / 1000} kB over {Rate / 1_000_000} Mbit/s, handshake included, mean of {Seeds} seeds; burst: 1 % in bursts of 4. Compared on every run by `GoodputTests`; `GOODPUT_WRITE=1` writes it anew.\n\n");
+        text.Append("| round trip | buffer |");
+        foreach (double loss in s_losses)
+            text.Append(CultureInfo.InvariantCulture, $" {loss:P1} |");
+        text.Append(" burst |\n|---|---|");
+        text.Insert(text.Length, "---|", s_losses.Length + 1).Append('\n');
+        foreach (int roundTrip in s_roundTrips)
+        {
+            foreach (int buffer in s_buffers)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"| {roundTrip} ms | {buffer} KiB |");
+                foreach (double loss in s_losses)
+                    text.Append(CultureInfo.InvariantCulture, $" {Mean(loss, 1, roundTrip, buffer):F2} |");
+                text.Append(CultureInfo.InvariantCulture, $" {Mean(0.01, 4, roundTrip, buffer):F2} |\n");
+            }
+        }
+        return text.ToString();
+    }
+
+    private static double Mean(double loss, double burst, int roundTrip, int buffer) =>
+        Enumerable.Range(1, Seeds).Average(seed => Goodput(seed, loss, burst, roundTrip, buffer));
+
+    private static double Goodput(int seed, double loss, double burst, int roundTrip, int buffer)
+    {
+        var up = new LinkOptions { Loss = loss, LossBurst = burst, Delay = TimeSpan.FromMilliseconds(roundTrip / 2.0), Rate = Rate, Buffer = buffer << 10 };
+        var network = new Network(seed, up, up with { Rate = 0 }, frames: 2048);
+        Instant start = network.Now;
+        var flows = new Flows(network, 1, Bytes);
+        Assert.True(flows.Run(), $"stalled: loss {loss}, round trip {roundTrip} ms, buffer {buffer} KiB, seed {seed}");
+        return Bytes * 8 / (flows.AllDone!.Value - start).TotalSeconds / 1_000_000;
+    }
+}
