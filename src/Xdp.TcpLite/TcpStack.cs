@@ -283,11 +283,12 @@ public sealed partial class TcpStack
         Counters.ConnectionsClosed++;
     }
 
-    internal void Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields)
+    /// <returns>False when too many wait already; the segment is dropped then.</returns>
+    internal bool Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields)
     {
         if ((fields.Flags & TcpFlags.Rst) != 0)
             Counters.RstsSent++;
-        _replies.Enqueue(path, flow, fields);
+        return _replies.TryEnqueue(path, flow, fields);
     }
 
     /// <summary>TSval's clock: milliseconds, as Linux's.</summary>

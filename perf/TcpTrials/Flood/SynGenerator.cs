@@ -1,8 +1,146 @@
+using System.Buffers.Binary;
 using System.CommandLine;
+using System.Diagnostics;
+using System.Net;
+using System.Net.NetworkInformation;
+using System.Runtime.InteropServices;
+using TransportComparison;
 
 namespace TcpTrials.Flood;
 
+/// <summary>SYNs from addresses that nobody has, each from another address and port, at a given rate, until it is ended.</summary>
 internal static class SynGenerator
 {
-    public static Command Create() => new("syngenerator");
+    /// <summary>Where the flood seems to come from: the range for benchmarks (RFC 2544).</summary>
+    public const string Sources = "198.18.0.0/15";
+
+    private const uint FirstSource = 0xc6120000;
+    private const uint SourceMask = 0x0001ffff;
+    private const int Batch = 64;
+    private const int EthernetLength = 14;
+    private const int IpLength = 20;
+    private const int TcpLength = 24;
+    private const int FrameLength = EthernetLength + IpLength + TcpLength;
+
+    public static Command Create()
+    {
+        var device = new Option<string>("--device") { Required = true };
+        var target = new Option<string>("--target") { Required = true };
+        var mac = new Option<string>("--mac") { Required = true };
+        var port = Trial.Option("--port", "target port", 8080);
+        var rate = Trial.Option("--rate", "SYNs a second", 10_000);
+        var command = new Command("syn-generator") { device, target, mac, port, rate };
+        command.Hidden = true;
+        command.SetAction((parsed, cancellation) => Task.Run(
+            () => Run(
+                parsed.GetRequiredValue(device),
+                IPAddress.Parse(parsed.GetRequiredValue(target)),
+                PhysicalAddress.Parse(parsed.GetRequiredValue(mac).Replace(':', '-').ToUpperInvariant()),
+                (ushort)parsed.GetValue(port),
+                parsed.GetValue(rate),
+                cancellation),
+            CancellationToken.None));
+        return command;
+    }
+
+    private static int Run(string device, IPAddress target, PhysicalAddress mac, ushort port, int rate, CancellationToken cancellation)
+    {
+        int socket = Open(device);
+        byte[] frames = GC.AllocateArray<byte>(Batch * FrameLength, pinned: true);
+        nint messages = Messages(frames);
+        var random = new Random(1);
+        var clock = Stopwatch.StartNew();
+        Native.PreciseSleep();
+        Console.WriteLine("ready");
+        for (long sent = 0; !cancellation.IsCancellationRequested;)
+        {
+            if (clock.Elapsed.TotalSeconds * rate < sent)
+            {
+                Thread.Sleep(1);
+                continue;
+            }
+
+            for (int i = 0; i < Batch; i++)
+                Write(frames.AsSpan(i * FrameLength, FrameLength), target, mac, port, random);
+            int count = Native.sendmmsg(socket, messages, Batch, 0);
+            sent += Math.Max(count, 0);
+            // A machine that cannot keep up is not to be flooded all the harder afterwards.
+            sent = Math.Max(sent, (long)(clock.Elapsed.TotalSeconds * rate) - rate / 10);
+        }
+
+        return 0;
+    }
+
+    private static int Open(string device)
+    {
+        int socket = Native.socket(Native.AF_PACKET, Native.SOCK_RAW, 0);
+        byte[] address = new byte[20]; // struct sockaddr_ll
+        BinaryPrimitives.WriteUInt16LittleEndian(address, Native.AF_PACKET);
+        int index = int.Parse(File.ReadAllText($"/sys/class/net/{device}/ifindex"));
+        BinaryPrimitives.WriteInt32LittleEndian(address.AsSpan(4), index);
+        return socket >= 0 && Native.bind(socket, address, address.Length) == 0
+            ? socket
+            : throw new MeasurementException($"no packet socket on {device}");
+    }
+
+    /// <returns>An array of <c>struct mmsghdr</c>, one for each frame.</returns>
+    private static nint Messages(byte[] frames)
+    {
+        const int messageSize = 64;
+        const int vectorSize = 16;
+        nint memory = Marshal.AllocHGlobal(Batch * (messageSize + vectorSize));
+        for (int i = 0; i < Batch * (messageSize + vectorSize); i += sizeof(long))
+            Marshal.WriteInt64(memory, i, 0);
+        for (int i = 0; i < Batch; i++)
+        {
+            nint vector = memory + Batch * messageSize + i * vectorSize;
+            Marshal.WriteIntPtr(vector, Marshal.UnsafeAddrOfPinnedArrayElement(frames, i * FrameLength));
+            Marshal.WriteInt64(vector, 8, FrameLength);
+            Marshal.WriteIntPtr(memory, i * messageSize + 16, vector);
+            Marshal.WriteInt64(memory, i * messageSize + 24, 1);
+        }
+
+        return memory;
+    }
+
+    private static void Write(Span<byte> frame, IPAddress target, PhysicalAddress mac, ushort port, Random random)
+    {
+        frame.Clear();
+        mac.GetAddressBytes().CopyTo(frame);
+        frame[6] = 2;
+        BinaryPrimitives.WriteUInt16BigEndian(frame[12..], 0x0800);
+        var ip = frame.Slice(EthernetLength, IpLength);
+        ip[0] = 0x45;
+        BinaryPrimitives.WriteUInt16BigEndian(ip[2..], IpLength + TcpLength);
+        ip[8] = 64;
+        ip[9] = 6;
+        BinaryPrimitives.WriteUInt32BigEndian(ip[12..], FirstSource | ((uint)random.Next() & SourceMask));
+        target.TryWriteBytes(ip[16..], out _);
+        BinaryPrimitives.WriteUInt16BigEndian(ip[10..], Fold(Sum(ip)));
+        var tcp = frame[(EthernetLength + IpLength)..];
+        BinaryPrimitives.WriteUInt16BigEndian(tcp, (ushort)random.Next(1024, 65536));
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], port);
+        BinaryPrimitives.WriteInt32BigEndian(tcp[4..], random.Next());
+        tcp[12] = TcpLength / 4 << 4;
+        tcp[13] = 2; // SYN
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], 65535);
+        tcp[20] = 2; // MSS
+        tcp[21] = 4;
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[22..], 1460);
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], Fold(Sum(tcp) + Sum(ip[12..20]) + 6 + TcpLength));
+    }
+
+    private static uint Sum(ReadOnlySpan<byte> bytes)
+    {
+        uint sum = 0;
+        for (; bytes.Length > 1; bytes = bytes[2..])
+            sum += BinaryPrimitives.ReadUInt16BigEndian(bytes);
+        return sum;
+    }
+
+    private static ushort Fold(uint sum)
+    {
+        sum = (sum & 0xffff) + (sum >> 16);
+        return (ushort)~((sum & 0xffff) + (sum >> 16));
+    }
 }

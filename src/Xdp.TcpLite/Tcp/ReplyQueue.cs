@@ -1,7 +1,7 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Segments that no connection sends: SYN-ACKs of half-open records, RSTs, ACKs for TIME-WAIT. A ring of fixed size: what does not fit is
+/// Segments that no connection sends: SYN-ACKs of half-open records, RSTs, ACKs for TIME-WAIT and within a batch. A ring of fixed size: what does not fit is
 /// dropped like any packet, and its cause comes again if it matters.
 /// </summary>
 internal sealed class ReplyQueue
@@ -20,14 +20,15 @@ internal sealed class ReplyQueue
         public SegmentFields Fields;
     }
 
-    internal void Enqueue(in LinkPath path, in FlowKey flow, in SegmentFields fields)
+    internal bool TryEnqueue(in LinkPath path, in FlowKey flow, in SegmentFields fields)
     {
         if (Count == Capacity)
-            return;
+            return false;
         ref Entry entry = ref _entries[(_first + Count++) % Capacity];
         entry.Path = path;
         entry.Flow = flow;
         entry.Fields = fields;
+        return true;
     }
 
     /// <summary>Writes the oldest segment into a frame; false when there is none to be had.</summary>

@@ -31,7 +31,11 @@ public sealed partial class TcpConnection
     /// <summary>Largest payload seen: what a "full segment" is for delayed acknowledgements.</summary>
     private int _rcvMss;
     private int _bytesSinceAck;
+    private int _segmentsSinceAck;
     private bool _ackNow;
+
+    /// <summary>ACKs still to be sent without delay.</summary>
+    private int _quickAcks;
     private SeqNumber _duplicateLeft, _duplicateRight;
     private bool _peerFin;
     private bool _discardReceived;
@@ -211,9 +215,12 @@ public sealed partial class TcpConnection
             AckNow();
             return false;
         }
-        return seq == RcvNxt
+        bool kept = seq == RcvNxt
             ? ReceiveInOrder(frame, offset, length, now)
             : ReceiveAhead(seq, frame, offset, length, now);
+        if (++_segmentsSinceAck >= SegmentsPerAck && _ackNow)
+            AckWithinBatch(now);
+        return kept;
     }
 
     private bool ReceiveInOrder(Block frame, int offset, int length, Instant now)
@@ -234,7 +241,7 @@ public sealed partial class TcpConnection
         }
         _bytesSinceAck += length;
         _rcvMss = Math.Max(_rcvMss, Math.Min(length, ushort.MaxValue));
-        if (_bytesSinceAck >= 2 * _rcvMss)
+        if (_bytesSinceAck >= 2 * _rcvMss || _quickAcks > 0)
             AckNow();
         else
             ArmDelayedAck(now);
@@ -244,6 +251,7 @@ public sealed partial class TcpConnection
     private bool ReceiveAhead(SeqNumber seq, Block frame, int offset, int length, Instant now)
     {
         _stack.Counters.OutOfOrderSegments++;
+        _quickAcks = QuickAcksAfterLoss;
         if (_ackNow && !_negotiated.Sack && _duplicateAcks < MaxDuplicateAcks)
             _duplicateAcks++;
         AckNow();
@@ -291,6 +299,14 @@ public sealed partial class TcpConnection
         && 2 * (_stack.Frames.ApplicationCount + _stack.Frames.KeptAhead) < _stack.Frames.FrameCount;
 
     private const int CopyBelow = 256;
+
+    /// <summary>Segments of a batch that share an ACK: twice RFC 5681's, since an ACK costs a system call's worth of work in copy mode.</summary>
+    private const int SegmentsPerAck = 4;
+
+    /// <summary>
+    /// A sender that repairs a loss has a small window: it must not wait for a delayed ACK. As many as Linux sends (its TCP_MAX_QUICKACKS).
+    /// </summary>
+    private const int QuickAcksAfterLoss = 16;
 
     /// <summary>Enough for fast retransmit, and no amplifier.</summary>
     private const int MaxDuplicateAcks = 4;

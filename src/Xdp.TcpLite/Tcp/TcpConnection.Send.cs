@@ -231,6 +231,34 @@ public sealed partial class TcpConnection
 
     private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission, Instant now)
     {
+        SegmentFields fields = NextFields(seq, length, flags, retransmission, now);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
+        if (length == 0 || !OwesBareAck)
+        {
+            _ackNow = _duplicateAcks > 0;
+            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+        }
+        NoteAckSent();
+        if (length > 0)
+            _lastSentAt = now;
+        _stack.Counters.BytesOut += length;
+        return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
+    }
+
+    /// <summary>
+    /// Acknowledges what has arrived up to now, although more of the same batch is to come: one ACK for all of it would leave the sender without
+    /// its clock, and a whole flight without an answer if that ACK is lost.
+    /// </summary>
+    private void AckWithinBatch(Instant now)
+    {
+        if (!_stack.Reply(_path, Flow, NextFields(SndNxt, 0, TcpFlags.Ack, retransmission: false, now)))
+            return;
+        _ackNow = _duplicateAcks > 0;
+        NoteAckSent();
+    }
+
+    private SegmentFields NextFields(SeqNumber seq, int length, TcpFlags flags, bool retransmission, Instant now)
+    {
         ushort window = AdvertisedWindow();
         SeqNumber edge = RcvNxt + (window << _negotiated.RcvWndShift);
         _rcvAdvertised = SeqNumber.Max(_rcvAdvertised, edge);
@@ -251,20 +279,18 @@ public sealed partial class TcpConnection
         if (_negotiated.Sack && length == 0 && (!_reassembly.IsEmpty || _duplicateLeft != _duplicateRight))
             AddSack(ref fields);
         MarkOutgoing(ref fields, length, retransmission);
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
-        if (length == 0 || !OwesBareAck)
-        {
-            _ackNow = _duplicateAcks > 0;
-            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
-        }
+        return fields;
+    }
+
+    private void NoteAckSent()
+    {
         _bytesSinceAck = 0;
+        _segmentsSinceAck = 0;
+        if (_quickAcks > 0)
+            _quickAcks--;
         _delayedAckDeadline = Instant.Never;
         _lastAckSent = RcvNxt;
-        if (length > 0)
-            _lastSentAt = now;
         _segmentsOut++;
-        _stack.Counters.BytesOut += length;
-        return _stack.Submit(frame, start, FramePool.PayloadStart - start + length);
     }
 
     /// <summary>

@@ -45,6 +45,9 @@ internal static partial class XdpLog
     [LoggerMessage(116, LogLevel.Debug, "{Address} port {Port} on {Interface}: {Mode}.", EventName = "EndpointMode")]
     internal static partial void EndpointMode(ILogger logger, IPAddress address, int port, string @interface, SteeringMode mode);
 
+    [LoggerMessage(117, LogLevel.Warning, "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are answered, with SYN cookies, and the rest are dropped.", EventName = "SynsLimited")]
+    internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);
+
     [LoggerMessage(120, LogLevel.Debug, "A connection could not be accepted by the companion socket of {EndPoint}.", EventName = "CompanionAcceptFailed")]
     internal static partial void CompanionAcceptFailed(ILogger logger, IPEndPoint endPoint, Exception exception);
 

@@ -28,6 +28,15 @@ internal sealed partial class XdpEngine : IQueueOwner
     // A blocked turn stops the queue's acknowledgements; peers retransmit after 200 ms and more.
     private static readonly TimeSpan StallAfter = TimeSpan.FromMilliseconds(500);
 
+    // SYNs a second that a queue under pressure answers: a twentieth of a core at two to three microseconds each. More, and a flood takes from
+    // those who are connected; less, and a client among it needs more of its retries.
+    private const long SynsPerSecond = 20_000;
+
+    // What arrives at that rate between two turns of a worker that has to wait for its core.
+    private const long SynBurst = 1_000;
+
+    private static readonly TimeSpan SynPressureLasts = TimeSpan.FromSeconds(2);
+
     private readonly EngineRegistry _registry;
     private readonly TransportSettings _settings;
     private readonly ILogger _logger;
@@ -163,6 +172,7 @@ internal sealed partial class XdpEngine : IQueueOwner
             TryUpgrade();
         PromoteQuietEndpoints();
         WatchTurns();
+        LimitSyns();
     }
 
     // On the watcher's thread, which must not wait.
@@ -262,6 +272,28 @@ internal sealed partial class XdpEngine : IQueueOwner
                 Interlocked.Increment(ref queue.Counters.StalledTurns);
                 XdpLog.TurnStalled(_logger, InterfaceName, queue.Settings.QueueId, (long)duration.TotalMilliseconds);
             }
+        }
+    }
+
+    // A queue whose stack answers with SYN cookies is flooded, or has more clients than its backlog: its SYNs are limited in the program, where
+    // dropping one is nearly free, until no cookie has been sent for a while. A client whose SYN is dropped tries again.
+    private void LimitSyns()
+    {
+        foreach (XdpQueue queue in _queues)
+        {
+            long cookies = queue.Tcp.SynCookiesSent;
+            if (cookies != queue.SynCookiesSeen)
+            {
+                queue.SynCookiesSeen = cookies;
+                queue.SynPressureUntil = Environment.TickCount64 + (long)SynPressureLasts.TotalMilliseconds;
+            }
+            bool limit = Environment.TickCount64 < queue.SynPressureUntil;
+            if (limit == queue.SynsLimited)
+                continue;
+            _program?.SetSynRate(queue.Settings.QueueId, limit ? SynsPerSecond : 0, SynBurst);
+            queue.SynsLimited = limit;
+            if (limit)
+                XdpLog.SynsLimited(_logger, InterfaceName, queue.Settings.QueueId, SynsPerSecond);
         }
     }
 

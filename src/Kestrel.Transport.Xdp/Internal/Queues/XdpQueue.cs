@@ -78,6 +78,13 @@ internal sealed partial class XdpQueue : ConnectionHost
     /// <summary>The engine has told of the turn that is under way. The engine's own.</summary>
     internal bool StallReported { get; set; }
 
+    /// <summary>SYNs are limited in the program, why and until when. The engine's own.</summary>
+    internal bool SynsLimited { get; set; }
+
+    internal long SynCookiesSeen { get; set; }
+
+    internal long SynPressureUntil { get; set; }
+
     internal void Start() => _thread.Start();
 
     /// <summary>Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from within a turn.</summary>
