@@ -64,7 +64,8 @@ internal static class PacedClient
                 byte[] buffer = new byte[4096];
                 for (double at = period * i / connections; at < seconds; at += period)
                 {
-                    if (at - end.Elapsed.TotalSeconds is > 0 and var early)
+                    double early = at - end.Elapsed.TotalSeconds;
+                    if (early > 0)
                         await Task.Delay(TimeSpan.FromSeconds(early));
                     Interlocked.Increment(ref due);
                     // The wait's own lateness is the client's; what a late answer has held up is the server's.

@@ -31,11 +31,11 @@ public sealed partial class TcpConnection
     /// <summary>Largest payload seen: what a "full segment" is for delayed acknowledgements.</summary>
     private int _rcvMss;
     private int _bytesSinceAck;
-    private int _segmentsSinceAck;
+    private byte _segmentsSinceAck;
     private bool _ackNow;
 
     /// <summary>ACKs still to be sent without delay.</summary>
-    private int _quickAcks;
+    private byte _quickAcks;
     private SeqNumber _duplicateLeft, _duplicateRight;
     private bool _peerFin;
     private bool _discardReceived;
@@ -215,12 +215,13 @@ public sealed partial class TcpConnection
             AckNow();
             return false;
         }
-        bool kept = seq == RcvNxt
+        if (_segmentsSinceAck >= SegmentsPerAck && _ackNow)
+            AckWithinBatch(now);
+        if (_segmentsSinceAck < byte.MaxValue)
+            _segmentsSinceAck++;
+        return seq == RcvNxt
             ? ReceiveInOrder(frame, offset, length, now)
             : ReceiveAhead(seq, frame, offset, length, now);
-        if (++_segmentsSinceAck >= SegmentsPerAck && _ackNow)
-            AckWithinBatch(now);
-        return kept;
     }
 
     private bool ReceiveInOrder(Block frame, int offset, int length, Instant now)
@@ -306,7 +307,7 @@ public sealed partial class TcpConnection
     /// <summary>
     /// A sender that repairs a loss has a small window: it must not wait for a delayed ACK. As many as Linux sends (its TCP_MAX_QUICKACKS).
     /// </summary>
-    private const int QuickAcksAfterLoss = 16;
+    private const byte QuickAcksAfterLoss = 16;
 
     /// <summary>Enough for fast retransmit, and no amplifier.</summary>
     private const int MaxDuplicateAcks = 4;
