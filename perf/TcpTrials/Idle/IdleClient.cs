@@ -1,8 +1,78 @@
 using System.CommandLine;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
 
 namespace TcpTrials.Idle;
 
+/// <summary>Opens connections, one request on each, and holds them. Blocking sockets: nothing per connection but the descriptor.</summary>
 internal static class IdleClient
 {
-    public static Command Create() => new("idleclient");
+    private const int Threads = 16;
+    private static readonly byte[] s_request = Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: lab\r\n\r\n");
+
+    public static Command Create()
+    {
+        var target = new Option<string>("--target") { Required = true };
+        var command = new Command("idle-client") { target };
+        command.Hidden = true;
+        command.SetAction(parsed => Run(IPEndPoint.Parse(parsed.GetRequiredValue(target))));
+        return command;
+    }
+
+    private static int Run(IPEndPoint target)
+    {
+        var limit = new Native.ResourceLimit { Soft = 1 << 20, Hard = 1 << 20 };
+        _ = Native.setrlimit(Native.RLIMIT_NOFILE, ref limit);
+        var sockets = new List<Socket>();
+        Console.WriteLine("ready");
+        while (Console.ReadLine() is { } line)
+        {
+            if (line == "close")
+            {
+                foreach (var socket in sockets)
+                    socket.Dispose();
+                sockets.Clear();
+                Console.WriteLine("closed");
+                continue;
+            }
+
+            int wanted = int.Parse(line) - sockets.Count;
+            var threads = new List<Thread>();
+            int failures = 0;
+            for (int t = 0; t < Threads; t++)
+            {
+                int share = wanted / Threads + (t < wanted % Threads ? 1 : 0);
+                threads.Add(new Thread(() =>
+                {
+                    byte[] buffer = new byte[4096];
+                    for (int i = 0; i < share; i++)
+                    {
+                        try
+                        {
+                            var socket = new Socket(target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 30_000 };
+                            socket.Connect(target);
+                            socket.Send(s_request);
+                            if (socket.Receive(buffer) == 0)
+                                throw new SocketException((int)SocketError.ConnectionReset);
+                            lock (sockets)
+                                sockets.Add(socket);
+                        }
+                        catch (SocketException e)
+                        {
+                            Interlocked.Increment(ref failures);
+                            Console.Error.WriteLine(e.Message);
+                            return;
+                        }
+                    }
+                }, maxStackSize: 256 * 1024));
+            }
+
+            threads.ForEach(thread => thread.Start());
+            threads.ForEach(thread => thread.Join());
+            Console.WriteLine($"connected {sockets.Count} {failures}");
+        }
+
+        return 0;
+    }
 }

@@ -1,8 +1,90 @@
 using System.CommandLine;
+using System.Globalization;
+using Spectre.Console;
+using TransportComparison;
 
 namespace TcpTrials.Idle;
 
+/// <summary>What an idle connection costs, from the slope between a few and many; and that nothing is left when all have closed.</summary>
 internal static class IdleCommand
 {
-    public static Command Create() => new("idlecommand");
+    private const int Few = 2000;
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(300);
+    private static readonly TimeSpan s_settle = TimeSpan.FromSeconds(3);
+
+    private sealed record State(long GcBytes, long ResidentBytes, Dictionary<string, long> Gauges);
+
+    public static Command Create()
+    {
+        var root = Trial.Root();
+        var connections = Trial.Option("--connections", "idle connections", 50_000);
+        var modes = new Option<string[]>("--mode") { Description = "bare, http", DefaultValueFactory = _ => ["bare", "http"], AllowMultipleArgumentsPerToken = true };
+        var transports = new Option<string[]>("--transport") { Description = "xdp, sockets", DefaultValueFactory = _ => ["xdp", "sockets"], AllowMultipleArgumentsPerToken = true };
+        var command = new Command("idle", "Memory per idle connection.") { root, connections, modes, transports };
+        command.SetAction((parsed, cancellation) => Trial.Run("perf/idle", () => Run(
+            parsed.GetRequiredValue(root), parsed.GetValue(connections), parsed.GetRequiredValue(modes), parsed.GetRequiredValue(transports), cancellation)));
+        return command;
+    }
+
+    private static async Task<int> Run(string root, int connections, string[] modes, string[] transports, CancellationToken cancellation)
+    {
+        await using var lab = new Lab(root);
+        await lab.Up(cancellation);
+        await lab.Output(lab.Command("client", "sh", "-ec", "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range"), cancellation);
+        var table = new Table().Title($"Bytes per idle connection, between {Few:N0} and {connections:N0}");
+        table.AddColumns("server", "transport", "GC", "native", "frames held", "open", "open after close", "half-open after close");
+        bool clean = true;
+        foreach (string mode in modes)
+        {
+            foreach (string transport in transports)
+            {
+                var (few, many, after) = await Measure(lab, transport, mode, connections, cancellation);
+                double gc = (double)(many.GcBytes - few.GcBytes) / (connections - Few);
+                double all = (double)(many.ResidentBytes - few.ResidentBytes) / (connections - Few);
+                long held = new[] { "application", "writing", "send_queue", "rx" }.Sum(state => many.Gauges.GetValueOrDefault($"frames:{state}"));
+                long left = after.Gauges.GetValueOrDefault("connections:open");
+                clean &= held == 0 && left == 0;
+                table.AddRow(
+                    mode == "bare" ? "the transport alone" : "Kestrel, HTTP/1.1", transport, Number(gc), Number(Math.Max(0, all - gc)), $"{held}",
+                    $"{many.Gauges.GetValueOrDefault("connections:open")}", $"{left}", $"{after.Gauges.GetValueOrDefault("connections:half_open")}");
+            }
+        }
+
+        AnsiConsole.Write(table);
+        return clean ? 0 : 1;
+    }
+
+    private static async Task<(State Few, State Many, State After)> Measure(Lab lab, string transport, string mode, int connections, CancellationToken cancellation)
+    {
+        await using var server = LabProcess.Start(lab.Command("server", Trial.Self("idle-server", "--transport", transport, "--mode", mode)));
+        await server.Line("ready", s_patience, cancellation);
+        await using var client = LabProcess.Start(lab.Command("client", Trial.Self("idle-client", "--target", $"{lab.ServerAddress}:{IdleServer.Port}")));
+        await client.Line("ready", s_patience, cancellation);
+        var few = await Hold(client, server, Few, cancellation);
+        var many = await Hold(client, server, connections, cancellation);
+        client.Send("close");
+        await client.Line("closed", s_patience, cancellation);
+        return (few, many, await Read(server, cancellation));
+    }
+
+    private static async Task<State> Hold(LabProcess client, LabProcess server, int connections, CancellationToken cancellation)
+    {
+        client.Send($"{connections}");
+        if (await client.Line("connected", s_patience, cancellation) is var answer && answer != $"{connections} 0")
+            throw new MeasurementException($"of {connections} connections: {answer} (open, failed)");
+        return await Read(server, cancellation);
+    }
+
+    private static async Task<State> Read(LabProcess server, CancellationToken cancellation)
+    {
+        await Task.Delay(s_settle, cancellation);
+        server.Send("measure");
+        string[] words = (await server.Line("measure", s_patience, cancellation)).Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        return new State(
+            long.Parse(words[0], CultureInfo.InvariantCulture),
+            server.ResidentBytes,
+            words[1..].Select(word => word.Split('=')).ToDictionary(pair => pair[0], pair => long.Parse(pair[1], CultureInfo.InvariantCulture)));
+    }
+
+    private static string Number(double value) => value.ToString("N0", CultureInfo.InvariantCulture);
 }
