@@ -60,6 +60,8 @@ internal sealed class XdpConnectionListener : IConnectionListener
             throw;
         }
         plan.Log(factory.Logger, listener._binding.EndPoint);
+        if (plan.IsServed)
+            factory.WarnOfInputRules();
         return listener;
     }
 
