@@ -16,6 +16,8 @@ package_of() {
     ip|tc|ss|nstat)              echo iproute2 ;;
     taskset|nsenter)             echo util-linux ;;
     clang|ethtool|curl|wrk|bpftool|openssl) echo "$1" ;;
+    nft)                         echo nftables ;;
+    iptables-legacy)             echo iptables ;;
     llvm-strip)                  echo llvm ;;
     qemu-system-x86_64)          echo qemu-system-x86 ;;
     busybox)                     echo busybox-static ;;

@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
+using Xdp.Sockets.Net;
 
 namespace Kestrel.Transport.Xdp;
 
@@ -23,6 +24,7 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     private readonly List<XdpConnectionListener> _listeners = [];
     private readonly List<EndpointBinding> _bindings = [];
     private Task? _disposal;
+    private int _toldOfInputRules;
 
     /// <param name="options">Settings of this transport.</param>
     /// <param name="loggerFactory">Its logs have the category <c>Kestrel.Transport.Xdp</c>.</param>
@@ -82,6 +84,8 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     public bool CanBind(EndPoint endpoint)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
+        if (endpoint is FileHandleEndPoint file && !TransportSettings.IsSwitchedOff)
+            XdpLog.HandedOver(Logger, $"{file.FileHandleType} handle {file.FileHandle}");
         return Settings.Serves(endpoint);
     }
 
@@ -139,6 +143,13 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
             }
         }
         return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required);
+    }
+
+    /// <summary>Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.</summary>
+    internal void WarnOfInputRules()
+    {
+        if (Interlocked.Exchange(ref _toldOfInputRules, 1) == 0 && InputFilter.Chains() is { Count: > 0 } chains)
+            XdpLog.InputRules(Logger, string.Join(", ", chains));
     }
 
     internal void Forget(XdpConnectionListener listener)

@@ -104,6 +104,28 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         });
     }
 
+    /// <summary>The firewall is passed by: whoever relies on it is told.</summary>
+    [SkippableFact]
+    public async Task Start_OnXdp_WithInputRules_Warns()
+    {
+        Lab.Require("nft");
+        await lab.Server.RunAsync("nft", "add table inet guard; add chain inet guard in { type filter hook input priority 0; }; add rule inet guard in tcp dport 81 drop");
+        try
+        {
+            await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
+            {
+                await server.StopAsync();
+                string only = Assert.Single(server.Lines, line => line.Contains("firewall", StringComparison.Ordinal));
+                Assert.StartsWith("warn:", only, StringComparison.Ordinal);
+                Assert.Contains("inet guard in", only, StringComparison.Ordinal);
+            });
+        }
+        finally
+        {
+            await lab.Server.RunAsync("nft", "delete table inet guard");
+        }
+    }
+
     [SkippableFact]
     public async Task Start_OnXdp_LogsOneLineWithInterfaceAndModes()
     {

@@ -112,13 +112,15 @@ internal sealed partial class XdpConnection
     /// Runs or schedules what awaits the operations that this turn completed; false when there was nothing. Application code may run in
     /// here, and call back into the connection.
     /// </summary>
-    public bool Deliver()
+    public bool Deliver() => Deliver(_settings.InlineScheduling);
+
+    /// <summary>As <see cref="Deliver()"/>, with application code run in here only if <paramref name="inline"/>.</summary>
+    internal bool Deliver(bool inline)
     {
         Deliveries deliveries = _deliveries;
         if (deliveries == Deliveries.None)
             return false;
         _deliveries = Deliveries.None;
-        bool inline = _settings.InlineScheduling;
         if ((deliveries & Deliveries.Flush) != 0)
         {
             // With both, only one runs inline: the reader's continuation could wait for the flush's.
@@ -135,6 +137,14 @@ internal sealed partial class XdpConnection
                 _input.Schedule();
         }
         return true;
+    }
+
+    /// <summary>The queue ends, its stack with it: what the connection's TCP holds goes back to where it came from. After <see cref="TcpEvents.Closed"/>.</summary>
+    internal void Discard()
+    {
+        // Bytes that were received and not taken would survive an abort.
+        _tcp?.Close();
+        _tcp?.Abort();
     }
 
     private void PullInput<TTcp>(TTcp tcp) where TTcp : struct, ITcp

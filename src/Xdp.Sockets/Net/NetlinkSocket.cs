@@ -8,7 +8,7 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Net;
 
 /// <summary>
-/// An rtnetlink socket of the calling thread's network namespace: one request at a time and its answers, or the messages of the
+/// A netlink socket, for rtnetlink unless another family is asked for, of the calling thread's network namespace: one request at a time and its answers, or the messages of the
 /// groups it joined. Not thread-safe.
 /// </summary>
 internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
@@ -28,11 +28,12 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
     internal string? Complaint { get; private set; }
 
     /// <param name="groups">RTMGRP bits to listen to; 0 for requests.</param>
-    internal static NetlinkSocket Open(uint groups = 0)
+    /// <param name="protocol">The netlink family.</param>
+    internal static NetlinkSocket Open(uint groups = 0, int protocol = NetlinkNative.NETLINK_ROUTE)
     {
-        int fd = NetlinkNative.Socket(NetlinkNative.AF_NETLINK, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC, NetlinkNative.NETLINK_ROUTE);
+        int fd = NetlinkNative.Socket(NetlinkNative.AF_NETLINK, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC, protocol);
         if (fd < 0)
-            throw new XdpException("socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)", Marshal.GetLastPInvokeError());
+            throw new XdpException($"socket(AF_NETLINK, SOCK_RAW, {protocol})", Marshal.GetLastPInvokeError());
         var socket = new NetlinkSocket(fd);
         var address = new NetlinkNative.SockAddrNl { Family = NetlinkNative.AF_NETLINK, Groups = groups };
         if (NetlinkNative.Bind(fd, &address, (uint)sizeof(NetlinkNative.SockAddrNl)) < 0)

@@ -8,8 +8,11 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
 
 namespace Kestrel.Transport.Xdp.Tests.Engine;
 
@@ -68,6 +71,33 @@ public class CompanionTests
     {
         await using WebApplication first = await StartAsync("http://0.0.0.0:0", new CollectedLog());
         await Assert.ThrowsAnyAsync<IOException>(() => StartAsync($"http://0.0.0.0:{Port(first)}", new CollectedLog()));
+    }
+
+    /// <summary>Somebody begins to listen on the port between the companion's bind and its listen.</summary>
+    [Fact]
+    public async Task PortTakenBeforeListen_LeavesNothingBehind()
+    {
+        Socket? bound = null;
+        using var thief = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        var sockets = new SocketTransportOptions
+        {
+            CreateBoundListenSocket = endpoint =>
+            {
+                bound = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+                // SO_REUSEADDR of SOL_SOCKET alone: with ReuseAddress both would be allowed to listen.
+                bound.SetRawSocketOption(1, 2, [1, 0, 0, 0]);
+                thief.SetRawSocketOption(1, 2, [1, 0, 0, 0]);
+                thief.Bind(bound.LocalEndPoint!);
+                thief.Listen();
+                return bound;
+            },
+        };
+        var options = new XdpTransportOptions();
+        options.Interfaces.Add(NoInterface);
+        await using var factory = new XdpTransportFactory(Options.Create(options), NullLoggerFactory.Instance, Options.Create(sockets));
+        await Assert.ThrowsAsync<AddressInUseException>(() => factory.BindAsync(new IPEndPoint(IPAddress.Any, 0)).AsTask());
+        Assert.True(bound!.SafeHandle.IsClosed);
+        Assert.Empty(factory.Listeners);
     }
 
     [Fact]

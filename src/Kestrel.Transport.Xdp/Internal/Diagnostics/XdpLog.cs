@@ -24,6 +24,12 @@ internal static partial class XdpLog
     [LoggerMessage(104, LogLevel.Information, "AF_XDP is switched off by the environment (KESTREL_XDP=off): sockets serve everything.", EventName = "SwitchedOff")]
     internal static partial void SwitchedOff(ILogger logger);
 
+    [LoggerMessage(105, LogLevel.Warning, "Segments served over AF_XDP pass by the firewall's input rules ({Chains}). AllowedSources and DeniedSources of XdpTransportOptions stand in for rules about addresses.", EventName = "InputRules")]
+    internal static partial void InputRules(ILogger logger, string chains);
+
+    [LoggerMessage(106, LogLevel.Information, "{EndPoint} is a socket that was handed over (systemd socket activation, for instance): the socket transport serves it, not AF_XDP.", EventName = "HandedOver")]
+    internal static partial void HandedOver(ILogger logger, string endPoint);
+
     [LoggerMessage(110, LogLevel.Warning, "{Interface} is lost: {Reason}. Its connections end; sockets serve until it is back.", EventName = "InterfaceLost")]
     internal static partial void InterfaceLost(ILogger logger, string @interface, string reason);
 

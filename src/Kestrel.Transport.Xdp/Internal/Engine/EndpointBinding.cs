@@ -47,7 +47,11 @@ internal sealed class EndpointBinding
     /// <summary>Those of them whose peers have not acknowledged everything yet, the FIN included.</summary>
     internal int Undelivered => Volatile.Read(ref _undelivered);
 
-    internal void Drain() => _draining = true;
+    internal void Drain()
+    {
+        _draining = true;
+        Interlocked.MemoryBarrier();
+    }
 
     /// <summary>An IPv6 wildcard takes IPv4 too, and then shows IPv4 addresses in mapped form.</summary>
     internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any);
@@ -62,9 +66,13 @@ internal sealed class EndpointBinding
     /// <summary>Counts a connection that is about to be made; false when the endpoint takes none any more.</summary>
     internal bool TryBeginConnection()
     {
-        if (_draining)
-            return false;
+        // Counted first: who drains the endpoint and then finds no connection may take it away.
         Interlocked.Increment(ref _connections);
+        if (_draining)
+        {
+            Interlocked.Decrement(ref _connections);
+            return false;
+        }
         Interlocked.Increment(ref _undelivered);
         return true;
     }
@@ -90,7 +98,8 @@ internal sealed class EndpointBinding
     {
         MaxReadBufferSize = _settings.MaxReadBufferSize,
         MaxWriteBufferSize = _settings.MaxWriteBufferSize,
-        InlineScheduling = _settings.Inline,
+        // The queue's, which may be another host's choice: it delivers on its worker only when it runs application code itself.
+        InlineScheduling = queue.Settings.Inline,
         MemoryPool = _pool,
         Logger = _logger,
         MapIPv4 = IsDualMode,

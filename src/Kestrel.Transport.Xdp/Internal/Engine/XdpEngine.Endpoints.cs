@@ -64,8 +64,14 @@ internal sealed partial class XdpEngine
         if (listen && !endpoint.Listening)
             OnQueues(stack => stack.Listen(IpAddr.From(address), (ushort)port, endpoint.Binding));
 
+        // What arrived at a queue without a socket meanwhile is the kernel's.
+        if (!AllQueuesServed)
+        {
+            endpoint.Quiet = false;
+            endpoint.Since = Environment.TickCount64;
+        }
         SteeringMode mode = !listen ? SteeringMode.Drain
-            : endpoint.Quiet && AllQueuesServed ? SteeringMode.Steer
+            : endpoint.Quiet ? SteeringMode.Steer
             : SteeringMode.Mixed;
         if (mode != endpoint.Mode)
         {

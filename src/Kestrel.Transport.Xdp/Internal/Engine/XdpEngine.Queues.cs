@@ -54,6 +54,7 @@ internal sealed partial class XdpEngine
         if (queues.Count == 0)
         {
             TakeDown(refusals.Count > 0 ? $"queue {refusals.Last().Key}: {refusals.Last().Value}" : "it has no queues");
+            RetryLater();
             return false;
         }
         LogRefusals(refusals);
@@ -65,8 +66,15 @@ internal sealed partial class XdpEngine
             _program!.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);
         }
         Failure = null;
+        _incomplete = refusals.Count > 0;
+        if (_incomplete)
+            RetryLater();
+        else
+            _openRetry.Reset();
         return true;
     }
+
+    private void RetryLater() => _nextAttempt = Environment.TickCount64 + (long)_openRetry.Next().TotalMilliseconds;
 
     private XdpQueue OpenQueue(NetworkInterfaceInfo device, int number, int sharers)
     {
@@ -167,5 +175,6 @@ internal sealed partial class XdpEngine
         }
     }
 
+    // Queues are missing that may be had later.
     private bool _incomplete;
 }

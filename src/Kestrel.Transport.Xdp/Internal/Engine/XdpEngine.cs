@@ -22,7 +22,7 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(10);
 
-    // Between two attempts to take an interface that refused.
+    // Between two attempts to take an interface that is missing, down or held by another program. Nothing is changed by them.
     private static readonly TimeSpan RetryAfter = TimeSpan.FromSeconds(2);
 
     // A blocked turn stops the queue's acknowledgements; peers retransmit after 200 ms and more.
@@ -47,6 +47,7 @@ internal sealed partial class XdpEngine : IQueueOwner
     private NetworkWatcher? _watcher;
     private NetworkInterfaceInfo? _device;
     private SteeringProgram? _program;
+    private readonly RetryPause _openRetry = new();
     private long _nextAttempt;
     private volatile bool _networkChanged;
     private volatile bool _stopping;
@@ -186,8 +187,12 @@ internal sealed partial class XdpEngine : IQueueOwner
     {
         if (_program is null)
         {
-            if (device is { IsUp: true })
+            // Attaching and detaching make a driver tell of changes as well: those are no reason to try again.
+            if (device is { IsUp: true } && !LooksLike(device, _device))
+            {
+                _openRetry.Reset();
                 _nextAttempt = 0;
+            }
             return;
         }
         if (device is null || device.Index != _device!.Index)
@@ -201,6 +206,13 @@ internal sealed partial class XdpEngine : IQueueOwner
         _device = device;
         Reconcile();
     }
+
+    // As far as it decides whether the interface can be served.
+    private static bool LooksLike(NetworkInterfaceInfo device, NetworkInterfaceInfo? other) =>
+        other is not null
+        && (device.Index, device.IsUp, device.Mtu, device.RxQueues, device.TxQueues, device.MasterIndex)
+            == (other.Index, other.IsUp, other.Mtu, other.RxQueues, other.TxQueues, other.MasterIndex)
+        && device.Mac.Equals(other.Mac);
 
     private bool TryAttach(TimeSpan busyRetry)
     {

@@ -104,12 +104,14 @@ internal sealed class CompanionListener : IAsyncDisposable
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         while (!_closed)
         {
+            Socket? accepted = null;
             try
             {
-                Socket accepted = await _socket.AcceptAsync().ConfigureAwait(false);
+                accepted = await _socket.AcceptAsync().ConfigureAwait(false);
                 if (accepted.LocalEndPoint is IPEndPoint)
                     accepted.NoDelay = _settings.Sockets.NoDelay;
                 ConnectionContext connection = _connections.Create(accepted);
+                accepted = null;
                 Interlocked.Increment(ref _count);
                 _metrics?.CompanionAccepted();
                 if (!_accepted.TryWrite(connection))
@@ -130,6 +132,11 @@ internal sealed class CompanionListener : IAsyncDisposable
             {
                 XdpLog.CompanionFailed(_logger, EndPoint, e);
                 return;
+            }
+            finally
+            {
+                // What has become a connection is the connection's.
+                accepted?.Dispose();
             }
         }
     }

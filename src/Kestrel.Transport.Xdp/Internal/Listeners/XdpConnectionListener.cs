@@ -55,11 +55,12 @@ internal sealed class XdpConnectionListener : IConnectionListener
         }
         catch
         {
-            plan.Drain(listener._binding);
-            listener._companion.StopAsync().GetAwaiter().GetResult();
+            listener.DisposeAsync().AsTask().GetAwaiter().GetResult();
             throw;
         }
         plan.Log(factory.Logger, listener._binding.EndPoint);
+        if (plan.IsServed)
+            factory.WarnOfInputRules();
         return listener;
     }
 
@@ -96,8 +97,14 @@ internal sealed class XdpConnectionListener : IConnectionListener
     private async Task StopAcceptingAsync()
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-        _plan.Drain(_binding);
-        await _companion.StopAsync().ConfigureAwait(false);
-        _accepted.Writer.TryComplete();
+        try
+        {
+            _plan.Drain(_binding);
+        }
+        finally
+        {
+            await _companion.StopAsync().ConfigureAwait(false);
+            _accepted.Writer.TryComplete();
+        }
     }
 }

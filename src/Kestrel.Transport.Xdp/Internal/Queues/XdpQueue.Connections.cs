@@ -18,6 +18,9 @@ internal sealed partial class XdpQueue
 
     private int _connectionCount;
 
+    // A turn has thrown: the stack's state is not to be trusted.
+    private bool _faulty;
+
     private void Accept(TcpConnection tcp)
     {
         if (tcp.Owner is not EndpointBinding binding || !binding.TryBeginConnection())
@@ -69,7 +72,7 @@ internal sealed partial class XdpQueue
             Counters.Refused++;
             _stack.Refuse(segment, start, length, _now);
         }
-        else if (target._moved.Count < MovedLimit && Blocks.TryTake() is { } copy)
+        else if (!target._closed && target._moved.Count < MovedLimit && Blocks.TryTake() is { } copy)
         {
             copy.Append(segment.Span.Slice(start, length));
             Counters.Moved++;
@@ -111,6 +114,7 @@ internal sealed partial class XdpQueue
     private void Fail(Exception exception)
     {
         XdpLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, exception);
+        _faulty = true;
         Fail("an error in the transport: " + exception.Message);
     }
 
@@ -132,7 +136,9 @@ internal sealed partial class XdpQueue
             {
                 _owner.Flows.Remove(flow, this);
                 connection.OnEvents(TcpEvents.TimedOut | TcpEvents.Closed);
-                connection.Deliver();
+                if (!_faulty)
+                    connection.Discard();
+                connection.Deliver(inline: false);
                 if (!delivered)
                     binding.ConnectionDelivered();
                 binding.EndConnection();
@@ -144,6 +150,13 @@ internal sealed partial class XdpQueue
         }
         _connections.Clear();
         _connectionCount = 0;
+        // Heap blocks are the process's.
+        while (_moved.TryDequeue(out (Block Segment, int) moved))
+            moved.Segment.Return();
+        // Connections that ended in this turn, and have not been told yet.
+        foreach (XdpConnection connection in _undelivered)
+            connection.Deliver(inline: false);
+        _undelivered.Clear();
     }
 
     // Applications may still write to, read from and dispose connections that ended with the queue.
@@ -153,7 +166,7 @@ internal sealed partial class XdpQueue
         {
             ApplyDirty();
             foreach (XdpConnection connection in _undelivered)
-                connection.Deliver();
+                connection.Deliver(inline: false);
             _undelivered.Clear();
         }
         catch (Exception e)

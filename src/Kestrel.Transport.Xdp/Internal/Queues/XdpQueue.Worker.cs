@@ -205,6 +205,7 @@ internal sealed partial class XdpQueue
     // end of this sleep, which is short then.
     private bool HasWork(WorkerState kind) =>
         _stopping
+        || _closed
         || (_gatherer.Outstanding <= 0 && (!_dirty.IsEmpty || kind == WorkerState.Gathering))
         || !_moved.IsEmpty
         || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);

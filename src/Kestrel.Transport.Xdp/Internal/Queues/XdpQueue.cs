@@ -39,15 +39,16 @@ internal sealed partial class XdpQueue : ConnectionHost
         _umem = Umem.Create(new UmemOptions { FrameCount = settings.FrameCount, FrameSize = QueueSettings.FrameSize });
         _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve) { Poison = TransportSettings.PoisonsMemory };
         _stack = new TcpStack(settings.ToStackOptions(), _frames, blocks, settings.Secret.Span, Clock.Now);
-        _xsk = Xsk.Create(_umem, settings.ToXskOptions());
+        Xsk? xsk = null;
         try
         {
+            _xsk = xsk = Xsk.Create(_umem, settings.ToXskOptions());
             RefillFill(all: true);
             _xsk.Bind();
         }
         catch
         {
-            _xsk.Dispose();
+            xsk?.Dispose();
             _gate.Dispose();
             throw;
         }
@@ -114,20 +115,21 @@ internal sealed partial class XdpQueue : ConnectionHost
         try
         {
             Close();
+            _xsk.Dispose();
         }
         finally
         {
             _token.Exit();
         }
+        _gate.Dispose();
     }
 
-    // In a turn.
+    // In a turn, which need not be the worker's: the worker may be asleep on the socket and the event. Both are closed once it has ended.
     private void Close()
     {
         if (_closed)
             return;
         _closed = true;
-        _xsk.Dispose();
         AbandonConnections();
     }
 
