@@ -85,7 +85,7 @@ public sealed partial class TcpStack
     public bool Owns(in FlowKey flow) => _flows.Find(flow) is not null;
 
     /// <summary>
-    /// Handles one Ethernet frame: <paramref name="length"/> bytes from <paramref name="start"/> of <paramref name="frame"/>, which is in state
+    /// Handles one packet: <paramref name="length"/> bytes from <paramref name="start"/> of <paramref name="frame"/>, which is in state
     /// <see cref="FrameState.Rx"/>, or a heap block.
     /// </summary>
     /// <param name="frame">Where the packet lies.</param>
@@ -97,7 +97,7 @@ public sealed partial class TcpStack
     {
         Now = now;
         Counters.SegmentsIn++;
-        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet);
+        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet, Options.Link);
         flow = packet.Flow;
         if (reason == DropReason.NotTcp)
             return ReceiveIcmp(frame.Span.Slice(start, length), now, out flow);
@@ -123,7 +123,7 @@ public sealed partial class TcpStack
 
     private ReceiveResult ReceiveIcmp(ReadOnlySpan<byte> packet, Instant now, out FlowKey flow)
     {
-        DropReason reason = PacketParser.ParseIcmp(packet, out IcmpTooBig news);
+        DropReason reason = PacketParser.ParseIcmp(packet, out IcmpTooBig news, Options.Link);
         flow = news.Flow;
         if (reason != DropReason.None)
         {
@@ -143,7 +143,7 @@ public sealed partial class TcpStack
     public void Refuse(Block frame, int start, int length, Instant now)
     {
         Now = now;
-        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet);
+        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet, Options.Link);
         Drop(reason == DropReason.None ? DropReason.NoListener : reason);
         // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
         if (reason == DropReason.None && (packet.IsAck || FindListener(packet.Flow) is null))

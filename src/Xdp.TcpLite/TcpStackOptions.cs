@@ -3,6 +3,9 @@ namespace Xdp.TcpLite;
 /// <summary>Settings of a stack and defaults for its connections. Where a peer can see the difference, the defaults are Linux's.</summary>
 public sealed record TcpStackOptions
 {
+    /// <summary>What packets begin with, in both directions.</summary>
+    public LinkType Link { get; init; } = LinkType.Ethernet;
+
     /// <summary>Largest IP packet, in bytes, of the interface.</summary>
     public int Mtu { get; init; } = 1500;
 

@@ -13,6 +13,7 @@ public sealed partial class TcpConnection
         SndNxt = Iss + 1;
         _noneLostBefore = SndNxt;
         _synSentAt = now;
+        _firstUnackedAt = now;
         State = TcpState.SynSent;
         _synToSend = true;
         Arm(ref _retransmitDeadline, now + _options.InitialRto);

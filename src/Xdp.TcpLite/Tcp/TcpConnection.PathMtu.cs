@@ -76,7 +76,8 @@ public sealed partial class TcpConnection
         _noneLostBefore = SndUna;
         if (_lostBytes > 0 && _recovery == Recovery.Open)
             RepairWithoutCongestion();
-        ArmLossTimer(now, restart: true);
+        if (_send.Count > 0)
+            ArmLossTimer(now, restart: true);
         RequestEmit();
     }
 

@@ -32,9 +32,27 @@ internal struct IpHeader
     public int PayloadStart;
     public int PayloadLength;
 
-    public static DropReason Parse(ReadOnlySpan<byte> frame, out IpHeader header)
+    public static DropReason Parse(ReadOnlySpan<byte> frame, LinkType link, out IpHeader header)
     {
         header = default;
+        return link == LinkType.Ethernet ? ParseEthernet(frame, ref header) : ParseIp(frame, ref header);
+    }
+
+    private static DropReason ParseIp(ReadOnlySpan<byte> packet, ref IpHeader header)
+    {
+        if (packet.IsEmpty)
+            return DropReason.TooShort;
+        header.Path = LinkPath.IpOnly;
+        return (packet[0] >> 4) switch
+        {
+            4 => ParseIPv4(packet, 0, ref header),
+            6 => ParseIPv6(packet, 0, ref header),
+            _ => DropReason.NotIp,
+        };
+    }
+
+    private static DropReason ParseEthernet(ReadOnlySpan<byte> frame, ref IpHeader header)
+    {
         if (frame.Length < LinkPath.EthernetLength)
             return DropReason.TooShort;
         ulong local = LinkPath.ReadMac(frame);

@@ -2,6 +2,16 @@ using System.Buffers.Binary;
 
 namespace Xdp.TcpLite;
 
+/// <summary>What a packet begins with.</summary>
+public enum LinkType
+{
+    /// <summary>Ethernet II, with up to two VLAN tags.</summary>
+    Ethernet,
+
+    /// <summary>IPv4 or IPv6, as a tun device has it.</summary>
+    Ip,
+}
+
 /// <summary>
 /// How a peer is reached on the link: MAC addresses, as 48-bit big-endian numbers, and up to two VLAN tags, outermost first,
 /// each with its TPID in the upper and its TCI in the lower half.
@@ -14,14 +24,21 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
     /// <summary>Bytes of one tag.</summary>
     internal const int TagLength = 4;
 
-    /// <summary>Bytes of the Ethernet header with its tags: 14, 18 or 22.</summary>
-    public int HeaderLength => EthernetLength + TagCount * TagLength;
+    private const int NoHeader = -1;
+
+    /// <summary>No Ethernet header at all: packets begin with IP (<see cref="LinkType.Ip"/>).</summary>
+    public static LinkPath IpOnly { get; } = new(0, 0, NoHeader);
+
+    /// <summary>Bytes of the Ethernet header with its tags: 14, 18 or 22; 0 where packets begin with IP.</summary>
+    public int HeaderLength => TagCount == NoHeader ? 0 : EthernetLength + TagCount * TagLength;
 
     public static uint Tag(ushort tpid, ushort tci) => (uint)tpid << 16 | tci;
 
     /// <summary>Writes the header of a frame to the peer: <see cref="HeaderLength"/> bytes.</summary>
     internal void Write(Span<byte> destination, ushort etherType)
     {
+        if (TagCount == NoHeader)
+            return;
         WriteMac(destination, RemoteMac);
         WriteMac(destination[6..], LocalMac);
         int offset = 12;

@@ -26,13 +26,14 @@ internal static class PacketParser
     private const byte IcmpFragmentationNeeded = 4;
     private const byte IcmpV6TooBig = 2;
 
-    /// <param name="frame">An Ethernet frame, padding included, FCS not.</param>
+    /// <param name="frame">A packet, padding included, FCS not.</param>
     /// <param name="acceptPartialChecksum">See <see cref="TcpStackOptions.AcceptPartialChecksum"/>.</param>
     /// <param name="packet">The segment; undefined unless the answer is <see cref="DropReason.None"/>.</param>
-    public static DropReason Parse(ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet)
+    /// <param name="link">What the packet begins with.</param>
+    public static DropReason Parse(ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet)
     {
         packet = default;
-        DropReason reason = IpHeader.Parse(frame, out IpHeader ip);
+        DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
         if (reason != DropReason.None)
             return reason;
         if (ip.Protocol != Checksum.ProtocolTcp)
@@ -148,10 +149,10 @@ internal static class PacketParser
     /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: "fragmentation needed" of ICMPv4 or "packet too big" of ICMPv6 that quotes
     /// a TCP segment of this host's. Whether that segment is outstanding is the caller's to check.
     /// </summary>
-    public static DropReason ParseIcmp(ReadOnlySpan<byte> frame, out IcmpTooBig tooBig)
+    public static DropReason ParseIcmp(ReadOnlySpan<byte> frame, out IcmpTooBig tooBig, LinkType link = LinkType.Ethernet)
     {
         tooBig = default;
-        DropReason reason = IpHeader.Parse(frame, out IpHeader ip);
+        DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
         if (reason != DropReason.None)
             return reason;
         bool isIPv4 = ip.Source.IsIPv4;

@@ -81,8 +81,9 @@ internal sealed class FrameFuzzer
     {
         int slot = _random.Next(TargetCount);
         Target target = _targets[slot] is { } there && !IsGone(there) ? there : _targets[slot] = NewTarget();
-        int length = BuildFrame(target);
-        if (_random.Next(3) == 0)
+        bool isIcmp = target.Connection is not null && _random.Next(40) == 0;
+        int length = isIcmp ? BuildTooBig(target.Connection!) : BuildFrame(target);
+        if (_random.Next(isIcmp ? 16 : 3) == 0)
             length = _mutator.Mutate(_frame, length);
         else
             _mutator.Remember(_frame.AsSpan(0, length));
@@ -209,6 +210,27 @@ internal sealed class FrameFuzzer
             }
         }
         return _random.Next(3) switch { 0 => 0, 1 => _random.Next(4), _ => _random.Next(1400) };
+    }
+
+    /// <summary>"Fragmentation needed", quoting a segment that is in flight, or nearly.</summary>
+    private int BuildTooBig(TcpConnection connection)
+    {
+        const int quoteLength = 28;
+        Span<byte> frame = _frame.AsSpan(0, 42 + quoteLength);
+        frame.Clear();
+        var quoted = new SegmentFields { Seq = connection.SndUna + (_random.Next(4) == 0 ? Offset() : (int)(_random.NextDouble() * (connection.SndNxt - connection.SndUna))) };
+        int start = SegmentWriter.Write(_frame, 300, 0, HeaderTemplate.Create(s_path, connection.Flow), quoted);
+        _frame.AsSpan(start + 14, quoteLength).CopyTo(frame[42..]);
+        (s_path with { LocalMac = s_path.RemoteMac, RemoteMac = s_path.LocalMac }).Write(frame, HeaderTemplate.EtherTypeIPv4);
+        Span<byte> ip = frame[14..34];
+        ((ReadOnlySpan<byte>)[0x45, 0, 0, 28 + quoteLength, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 77, 10, 0, 0, 2]).CopyTo(ip);
+        SegmentBuilder.Put(ip[10..], (ushort)~Checksum.Fold(Checksum.Sum(ip)));
+        Span<byte> icmp = frame[34..];
+        icmp[0] = 3;
+        icmp[1] = 4;
+        SegmentBuilder.Put(icmp[6..], (ushort)(_random.Next(4) == 0 ? _random.Next(65536) : 500 + _random.Next(1000)));
+        SegmentBuilder.Put(icmp[2..], (ushort)~Checksum.Fold(Checksum.Sum(icmp)));
+        return frame.Length;
     }
 
     private int Offset() => _random.Next(10) switch

@@ -365,6 +365,20 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void TooBig_QuotingTheSyn_LeavesItsTimerAlone()
+    {
+        var peer = new Peer(_rig) { Flow = new Peer(_rig).Flow with { LocalPort = 7777 } };
+        TcpConnection connection = peer.Open();
+        Seen syn = Assert.Single(peer.Take());
+        _rig.Milliseconds(100);
+        connection.ReceiveTooBig(new IcmpTooBig(peer.Flow, syn.Seq, 1000), _rig.Now);
+        _rig.Milliseconds(500);
+        Assert.Empty(peer.Take());
+        _rig.Milliseconds(401);
+        Assert.Single(peer.Take());
+    }
+
+    [Fact]
     public void Close_WhileThePeerSendsMoreThanTheBuffer_StillReachesItsFin()
     {
         var peer = new Peer(_rig);

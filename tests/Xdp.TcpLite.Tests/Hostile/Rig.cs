@@ -346,4 +346,8 @@ internal static class Invariants
     }
 }
 
+/// <summary>Tests that measure time or memory of the process: no other runs meanwhile.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public class Alone;
+
 internal sealed class InvariantException(string message) : Exception(message);

@@ -4,6 +4,7 @@ using Xunit.Abstractions;
 namespace Xdp.TcpLite.Tests.Hostile;
 
 /// <summary>A peer with a tiny MSS has thousands of segments in flight, and SACKs them so that each ACK costs as much as it can.</summary>
+[Collection(nameof(Alone))]
 public class SackFloodTests
 {
     private const int Acks = 20_000;

@@ -32,7 +32,7 @@ internal sealed class Network
         IpAddr.From(System.Net.IPAddress.Parse(ipv6 ? $"fd00::{host}" : $"10.0.0.{host}"));
 
     internal TcpConnection Connect(ushort port) =>
-        Client.Stack.Connect(new FlowKey(Client.Address, Server.Address, port, 80), new LinkPath(Client.Mac, Server.Mac), Now)
+        Client.Stack.Connect(new FlowKey(Client.Address, Server.Address, port, 80), Client.Stack.Options.Link == LinkType.Ip ? LinkPath.IpOnly : new LinkPath(Client.Mac, Server.Mac), Now)
         ?? throw new InvalidOperationException($"port {port} is in use");
 
     /// <summary>Runs until <paramref name="step"/>, called whenever something has happened, returns true.</summary>

@@ -271,9 +271,10 @@ internal sealed partial class XdpQueue
         }
         Counters.Kicks++;
         KickStatus status = _xsk.Kick();
-        _kickAgain = status != KickStatus.Ok;
+        // In zero copy the device takes packets in its own time: a ring that is still full is one to come back to, not one to spin on.
+        _kickAgain = status != KickStatus.Ok || _xsk.Tx.Free == 0;
         _linkDown = status == KickStatus.LinkDown;
-        if (!_kickAgain)
+        if (status == KickStatus.Ok)
             return;
         Counters.KickFailures++;
         if (status is KickStatus.DeviceGone)

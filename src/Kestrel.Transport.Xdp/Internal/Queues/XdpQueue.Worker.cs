@@ -116,7 +116,7 @@ internal sealed partial class XdpQueue
     // In a turn: when the queue wants the next one, if nothing happens before.
     private Instant DueAt()
     {
-        if (_emitPending || _undelivered.Count > 0)
+        if ((_emitPending && !_kickAgain) || _undelivered.Count > 0)
             return _now;
         Instant due = _stack.NextDeadline;
         if (_kickAgain || _stack.WantsToEmit)
