@@ -49,6 +49,8 @@ internal static class IdleCommand
                 long held = new[] { "application", "writing", "send_queue", "rx" }.Sum(state => many.Gauges.GetValueOrDefault($"frames:{state}"));
                 long left = after.Gauges.GetValueOrDefault("connections:open");
                 clean &= held == 0 && left == 0;
+                if (transport == "xdp" && many.Gauges.GetValueOrDefault("connections:open") != more + Few)
+                    throw new MeasurementException($"of {more + Few} connections only {many.Gauges.GetValueOrDefault("connections:open")} are on XDP");
                 table.AddRow(
                     mode == "bare" ? "the transport alone" : "Kestrel, HTTP/1.1", transport, Number(gc), Number(Math.Max(0, all - gc)), $"{held}",
                     $"{more + Few}", $"{left}", $"{after.Gauges.GetValueOrDefault("connections:half_open")}");
