@@ -11,7 +11,6 @@ internal static class Native
     internal const short IFF_NO_PI = 0x1000;
     internal const int AF_PACKET = 17;
     internal const int SOCK_RAW = 3;
-    internal const int RLIMIT_NOFILE = 7;
 
     [DllImport("libc", SetLastError = true, CharSet = CharSet.Ansi)]
     internal static extern int open(string path, int flags);
@@ -36,9 +35,6 @@ internal static class Native
     internal static extern int sendmmsg(int fd, nint messages, uint count, int flags);
 
     [DllImport("libc", SetLastError = true)]
-    internal static extern int setrlimit(int resource, ref ResourceLimit limit);
-
-    [DllImport("libc", SetLastError = true)]
     internal static extern int prctl(int option, nuint argument, nuint unused2, nuint unused3, nuint unused4);
 
     /// <summary>Timers of the calling thread are due when they are due, and not up to 50 µs later.</summary>
@@ -52,12 +48,5 @@ internal static class Native
     {
         public long Seconds;
         public long Nanoseconds;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    internal struct ResourceLimit
-    {
-        public ulong Soft;
-        public ulong Hard;
     }
 }

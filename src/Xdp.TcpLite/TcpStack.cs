@@ -68,6 +68,7 @@ public sealed partial class TcpStack
     public TcpStackCounters Counters { get; } = new();
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }
+    internal SendQueue.RingPool Rings { get; } = new();
     internal TimerWheel Wheel { get; }
 
     /// <summary>The time of the call that is being carried out, or of the last one that said.</summary>

@@ -22,8 +22,6 @@ internal static class IdleClient
 
     private static int Run(IPEndPoint target)
     {
-        var limit = new Native.ResourceLimit { Soft = 1 << 20, Hard = 1 << 20 };
-        _ = Native.setrlimit(Native.RLIMIT_NOFILE, ref limit);
         var sockets = new List<Socket>();
         Console.WriteLine("ready");
         while (Console.ReadLine() is { } line)
@@ -58,10 +56,9 @@ internal static class IdleClient
                             lock (sockets)
                                 sockets.Add(socket);
                         }
-                        catch (SocketException e)
+                        catch (SocketException)
                         {
                             Interlocked.Increment(ref failures);
-                            Console.Error.WriteLine(e.Message);
                             return;
                         }
                     }

@@ -9,6 +9,10 @@ namespace TcpTrials.Idle;
 internal static class IdleCommand
 {
     private const int Few = 2000;
+
+    // Descriptors that a process may have in most places, less what the runtime needs. The socket transport has one for each connection.
+    private const int MostPerProcess = 16_000;
+
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(300);
     private static readonly TimeSpan s_settle = TimeSpan.FromSeconds(3);
 
@@ -32,21 +36,24 @@ internal static class IdleCommand
         await lab.Up(cancellation);
         await lab.Output(lab.Command("client", "sh", "-ec", "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range"), cancellation);
         var table = new Table().Title($"Bytes per idle connection, between {Few:N0} and {connections:N0}");
-        table.AddColumns("server", "transport", "GC", "native", "frames held", "open", "open after close", "half-open after close");
+        table.AddColumns("server", "transport", "GC", "native", "frames held", "connections", "open after close", "half-open after close");
         bool clean = true;
         foreach (string mode in modes)
         {
             foreach (string transport in transports)
             {
                 var (few, many, after) = await Measure(lab, transport, mode, connections, cancellation);
-                double gc = (double)(many.GcBytes - few.GcBytes) / (connections - Few);
-                double all = (double)(many.ResidentBytes - few.ResidentBytes) / (connections - Few);
+                int more = Count(transport, connections) - Few;
+                double gc = (double)(many.GcBytes - few.GcBytes) / more;
+                double all = (double)(many.ResidentBytes - few.ResidentBytes) / more;
                 long held = new[] { "application", "writing", "send_queue", "rx" }.Sum(state => many.Gauges.GetValueOrDefault($"frames:{state}"));
                 long left = after.Gauges.GetValueOrDefault("connections:open");
                 clean &= held == 0 && left == 0;
+                if (transport == "xdp" && many.Gauges.GetValueOrDefault("connections:open") != more + Few)
+                    throw new MeasurementException($"of {more + Few} connections only {many.Gauges.GetValueOrDefault("connections:open")} are on XDP");
                 table.AddRow(
                     mode == "bare" ? "the transport alone" : "Kestrel, HTTP/1.1", transport, Number(gc), Number(Math.Max(0, all - gc)), $"{held}",
-                    $"{many.Gauges.GetValueOrDefault("connections:open")}", $"{left}", $"{after.Gauges.GetValueOrDefault("connections:half_open")}");
+                    $"{more + Few}", $"{left}", $"{after.Gauges.GetValueOrDefault("connections:half_open")}");
             }
         }
 
@@ -58,21 +65,43 @@ internal static class IdleCommand
     {
         await using var server = LabProcess.Start(lab.Command("server", Trial.Self("idle-server", "--transport", transport, "--mode", mode)));
         await server.Line("ready", s_patience, cancellation);
-        await using var client = LabProcess.Start(lab.Command("client", Trial.Self("idle-client", "--target", $"{lab.ServerAddress}:{IdleServer.Port}")));
-        await client.Line("ready", s_patience, cancellation);
-        var few = await Hold(client, server, Few, cancellation);
-        var many = await Hold(client, server, connections, cancellation);
-        client.Send("close");
-        await client.Line("closed", s_patience, cancellation);
-        return (few, many, await Read(server, cancellation));
+        var clients = new List<LabProcess>();
+        try
+        {
+            int count = Count(transport, connections);
+            for (int i = 0; i * MostPerProcess < count; i++)
+            {
+                clients.Add(LabProcess.Start(lab.Command("client", Trial.Self("idle-client", "--target", $"{lab.ServerAddress}:{IdleServer.Port}"))));
+                await clients[i].Line("ready", s_patience, cancellation);
+            }
+
+            await Open(clients[0], Few, cancellation);
+            var few = await Read(server, cancellation);
+            for (int i = 0; i < clients.Count; i++)
+                await Open(clients[i], Math.Min(MostPerProcess, count - i * MostPerProcess), cancellation);
+            var many = await Read(server, cancellation);
+            foreach (var client in clients)
+            {
+                client.Send("close");
+                await client.Line("closed", s_patience, cancellation);
+            }
+
+            return (few, many, await Read(server, cancellation));
+        }
+        finally
+        {
+            foreach (var client in clients)
+                await client.DisposeAsync();
+        }
     }
 
-    private static async Task<State> Hold(LabProcess client, LabProcess server, int connections, CancellationToken cancellation)
+    private static int Count(string transport, int connections) => transport == "xdp" ? connections : Math.Min(connections, MostPerProcess);
+
+    private static async Task Open(LabProcess client, int connections, CancellationToken cancellation)
     {
         client.Send($"{connections}");
         if (await client.Line("connected", s_patience, cancellation) is var answer && answer != $"{connections} 0")
             throw new MeasurementException($"of {connections} connections: {answer} (open, failed)");
-        return await Read(server, cancellation);
     }
 
     private static async Task<State> Read(LabProcess server, CancellationToken cancellation)

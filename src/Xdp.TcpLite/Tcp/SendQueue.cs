@@ -57,8 +57,25 @@ internal struct SentSegment
 /// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments that
 /// were cut from them, as a ring in sequence order. Owns the blocks.
 /// </summary>
-internal sealed class SendQueue
+internal sealed class SendQueue(SendQueue.RingPool rings)
 {
+    /// <summary>The smallest rings of queues that are empty, which most are at any moment: an idle connection holds none. The stack's, as its blocks are.</summary>
+    internal sealed class RingPool
+    {
+        // More than are emptied and filled again within a turn.
+        private const int Most = 1024;
+
+        private readonly Stack<SentSegment[]> _rings = new();
+
+        internal SentSegment[] Take() => _rings.TryPop(out SentSegment[]? ring) ? ring : new SentSegment[SmallRing];
+
+        internal void Return(SentSegment[] ring)
+        {
+            if (_rings.Count < Most)
+                _rings.Push(ring);
+        }
+    }
+
     /// <summary>Bytes of a write that are copied behind the tail rather than queued in a block of their own: a copy costs less than a segment.</summary>
     private const int CoalesceLimit = 512;
 
@@ -205,8 +222,8 @@ internal sealed class SendQueue
             _blocks.Dequeue();
             head.Return();
         }
-        if (Count == 0 && _ring.Length > LargeRing)
-            _ring = [];
+        if (Count == 0 && (_ring.Length > LargeRing || _ring.Length == SmallRing))
+            DropRing();
     }
 
     /// <summary>Splits a segment after <paramref name="length"/> payload bytes, since it must be sent again smaller than it was.</summary>
@@ -282,20 +299,30 @@ internal sealed class SendQueue
         _nextOffset = 0;
         _headAcked = 0;
         UnsentBytes = 0;
+        DropRing();
+        Count = 0;
+    }
+
+    private void DropRing()
+    {
+        if (_ring.Length == SmallRing)
+        {
+            Array.Clear(_ring);
+            rings.Return(_ring);
+        }
         _ring = [];
         _first = 0;
-        Count = 0;
     }
 
     private ref SentSegment AddLast()
     {
         if (Count == _ring.Length)
         {
-            var ring = new SentSegment[Math.Max(SmallRing, _ring.Length * 2)];
+            SentSegment[] ring = Count == 0 ? rings.Take() : new SentSegment[_ring.Length * 2];
             for (int i = 0; i < Count; i++)
                 ring[i] = this[i];
+            DropRing();
             _ring = ring;
-            _first = 0;
         }
         Count++;
         return ref this[Count - 1];

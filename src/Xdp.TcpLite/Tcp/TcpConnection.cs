@@ -14,7 +14,7 @@ public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
     private readonly TcpStackOptions _options;
-    private readonly SendQueue _send = new();
+    private readonly SendQueue _send;
     private readonly ReassemblyQueue _reassembly = new();
     private readonly ICongestionControl _congestion;
     private NegotiatedOptions _negotiated;
@@ -35,6 +35,7 @@ public sealed partial class TcpConnection : FlowEntry
         : base(flow)
     {
         _stack = stack;
+        _send = new SendQueue(stack.Rings);
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
