@@ -142,7 +142,8 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
                 reason = e.Message;
             }
         }
-        return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required);
+        return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required,
+            options.AllowedSources.Count + options.DeniedSources.Count > 0);
     }
 
     /// <summary>Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.</summary>

@@ -43,7 +43,7 @@ public sealed class XdpTransportOptions
     /// <summary>Which endpoints to serve; null is all of them but loopback. The others are left to the socket transport. Not from configuration.</summary>
     public Func<IPEndPoint, bool>? EndpointFilter { get; set; }
 
-    /// <summary>When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall rules that these segments no longer meet.</summary>
+    /// <summary>When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall rules that these segments no longer meet; where sockets serve in its place, the list does not apply.</summary>
     public IList<IPNetwork> AllowedSources { get; } = [];
 
     /// <summary>Segments from these sources are dropped in the XDP program, allowed or not.</summary>

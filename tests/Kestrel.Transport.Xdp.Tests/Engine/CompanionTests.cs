@@ -44,6 +44,14 @@ public class CompanionTests
     }
 
     [Fact]
+    public async Task FallBack_WithSourceLists_SaysThatTheyDoNotApply()
+    {
+        var log = new CollectedLog();
+        await using WebApplication app = await StartAsync("http://0.0.0.0:0", log, o => o.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24")));
+        Assert.Contains("DeniedSources do not apply", Assert.Single(log.Lines, l => l.Level >= LogLevel.Information).Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Loopback_IsTheSocketTransports()
     {
         var log = new CollectedLog();

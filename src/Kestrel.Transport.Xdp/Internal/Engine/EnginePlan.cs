@@ -4,7 +4,7 @@ using Microsoft.Extensions.Logging;
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>The engines that are to serve one endpoint, and what came of it.</summary>
-internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required)
+internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, bool filtersSources)
 {
     // One entry for each engine; null is success.
     private readonly string?[] _failures = new string?[engines.Count];
@@ -41,17 +41,20 @@ internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reaso
     {
         if (!IsServed)
         {
-            XdpLog.FallBack(logger, endpoint, Reason);
+            XdpLog.FallBack(logger, endpoint, Reason + Unfiltered);
             return;
         }
         for (int i = 0; i < engines.Count; i++)
         {
             if (_failures[i] is { } failure)
-                XdpLog.PartialFallBack(logger, endpoint, engines[i].InterfaceName, failure);
+                XdpLog.PartialFallBack(logger, endpoint, engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
             else
                 XdpLog.Serving(logger, endpoint, engines[i].InterfaceName, engines[i].Modes);
         }
     }
+
+    // Whoever relies on the lists must learn that they are not in force.
+    private string Unfiltered => filtersSources ? ". AllowedSources and DeniedSources do not apply to what sockets serve" : "";
 
     private string Reason => (reason ?? string.Join("; ", engines.Zip(_failures)
         .Where(e => e.Second is not null)

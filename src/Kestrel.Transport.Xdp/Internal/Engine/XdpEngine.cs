@@ -75,9 +75,14 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     internal XdpAttachMode AttachMode { get; private set; }
 
-    /// <summary>Reads "native, copy, 2 queues".</summary>
-    internal string Modes => $"{(AttachMode == XdpAttachMode.Generic ? "generic" : "native")}, {(_queues.All(q => q.IsZeroCopy) ? "zero-copy" : "copy")}, "
+    /// <summary>Reads "native, copy as the driver has no zero-copy, 2 queues".</summary>
+    internal string Modes => $"{(AttachMode == XdpAttachMode.Generic ? "generic as asked for" : "native")}, {CopyMode}, "
         + (_queues.Length == 1 ? "1 queue" : $"{_queues.Length} queues");
+
+    private string CopyMode => _queues.All(q => q.IsZeroCopy) ? "zero-copy"
+        : _settings.Options.BindMode == BindMode.Copy ? "copy as asked for"
+        : AttachMode == XdpAttachMode.Generic ? "copy"
+        : "copy as the driver has no zero-copy";
 
     /// <summary>Attaches the program, waiting up to two seconds for a predecessor's. No segment changes its way yet. Returns <see cref="Failure"/>.</summary>
     internal string? Prepare()

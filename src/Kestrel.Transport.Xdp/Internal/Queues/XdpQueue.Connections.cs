@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Microsoft.AspNetCore.Connections;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal;
@@ -135,7 +136,8 @@ internal sealed partial class XdpQueue
             try
             {
                 _owner.Flows.Remove(flow, this);
-                connection.OnEvents(TcpEvents.TimedOut | TcpEvents.Closed);
+                connection.Shutdown(new ConnectionAbortedException("The network interface's queue that carried the connection was closed."));
+                connection.OnEvents(TcpEvents.Closed);
                 if (!_faulty)
                     connection.Discard();
                 connection.Deliver(inline: false);

@@ -104,7 +104,7 @@ internal sealed partial class XdpQueue : ConnectionHost
         _gate.Signal();
     }
 
-    /// <summary>Ends the thread and closes the socket. Connections that are left end as if they had timed out. Idempotent; not from within a turn.</summary>
+    /// <summary>Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a turn.</summary>
     internal void Stop()
     {
         _stopping = true;
