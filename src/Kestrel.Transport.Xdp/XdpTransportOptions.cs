@@ -55,7 +55,7 @@ public sealed class XdpTransportOptions
     /// <summary>Bytes up to which a connection's receive buffer, and with it the window, grows.</summary>
     public int ReceiveBufferMax { get; set; } = 6 << 20;
 
-    /// <summary>Bytes that a connection takes from its writer, sent or not, before it holds it back.</summary>
+    /// <summary>Bytes that a connection sends ahead of the peer's acknowledgements, at the most. What is written and not sent yet is bounded by <see cref="MaxWriteBufferSize"/>.</summary>
     public int SendBufferMax { get; set; } = 4 << 20;
 
     /// <summary>See <see cref="SocketTransportOptions.Backlog"/>; null takes its value.</summary>

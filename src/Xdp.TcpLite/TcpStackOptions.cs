@@ -30,7 +30,7 @@ public sealed record TcpStackOptions
     /// <summary>Bytes of the receive buffer that a connection starts with.</summary>
     public int ReceiveBufferInitial { get; init; } = 128 << 10;
 
-    /// <summary>Written bytes that a connection takes, sent or not, before its writer should wait.</summary>
+    /// <summary>Bytes that a connection has in flight, unacknowledged, at the most.</summary>
     public int SendBufferMax { get; init; } = 4 << 20;
 
     /// <summary>Frames that one connection's undelivered and application-held payload may occupy; beyond it payload is copied to the heap.</summary>

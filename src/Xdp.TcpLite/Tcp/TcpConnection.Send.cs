@@ -106,6 +106,7 @@ public sealed partial class TcpConnection
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
         long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
+        allowed = Math.Min(allowed, _options.SendBufferMax - (SndNxt - SndUna));
         int length = NextSegmentLength;
         if (length > allowed)
         {

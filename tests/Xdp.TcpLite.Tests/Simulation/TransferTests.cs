@@ -73,6 +73,30 @@ public class TransferTests
         }
     }
 
+    [Fact]
+    public void Transfer_SendBufferMax_BoundsWhatIsInFlight()
+    {
+        const int max = 20_000;
+        var network = new Network(1, s_clean, server: new TcpStackOptions { SendBufferMax = max });
+        var client = new SimApplication(network.Client, network.Connect(40000), 1, 2, 0);
+        SimApplication? server = null;
+        long most = 0;
+
+        bool done = network.Run(() =>
+        {
+            if (server is null && network.Server.Stack.TryAccept(out TcpConnection? accepted))
+                server = new SimApplication(network.Server, accepted, 2, 1, 500_000);
+            Drain(network.Client, client);
+            Drain(network.Server, server);
+            most = Math.Max(most, server?.Connection.GetInfo(network.Now).Unacked ?? 0);
+            return client.Closed && server is { Closed: true };
+        });
+
+        Assert.True(done);
+        Assert.Equal(500_000, client.Received);
+        Assert.InRange(most, max / 2, max);
+    }
+
     private static void Drain(SimHost host, SimApplication? application)
     {
         while (host.Stack.TryTakeReady(out TcpConnection connection))
