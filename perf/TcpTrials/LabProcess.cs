@@ -8,7 +8,6 @@ namespace TcpTrials;
 /// <summary>A process in one of the lab's namespaces that lives as long as this object, and talks in lines.</summary>
 internal sealed class LabProcess : IAsyncDisposable
 {
-    private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(30);
 
     private readonly Process _process;
     private readonly StringBuilder _log = new();
@@ -65,25 +64,7 @@ internal sealed class LabProcess : IAsyncDisposable
         throw new MeasurementException($"a process did not say '{prefix}' in {patience.TotalSeconds:0} s\n{_log}");
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        try
-        {
-            if (!_process.HasExited)
-                _ = Process.Start("kill", ["-TERM", $"{_process.Id}"]);
-            using var patience = new CancellationTokenSource(s_stopTime);
-            await _process.WaitForExitAsync(patience.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            _process.Kill();
-            await _process.WaitForExitAsync();
-        }
-        finally
-        {
-            _process.Dispose();
-        }
-    }
+    public async ValueTask DisposeAsync() => await Lab.End(_process);
 
     private void Note(string? line, bool isOutput)
     {

@@ -7,6 +7,8 @@ namespace TransportComparison;
 /// <param name="suffix">Tells labs of one run apart.</param>
 internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
 {
+    private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(15);
+
     private readonly string _name = (Environment.GetEnvironmentVariable("LAB_NAME") ?? "xdpperf") + suffix;
     private Dictionary<string, string> _facts = [];
 
@@ -53,6 +55,27 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
         {
             process.Kill();
             throw;
+        }
+    }
+
+    /// <summary>Asks a process to stop, insists if it does not, and disposes it.</summary>
+    public static async Task End(Process process)
+    {
+        try
+        {
+            if (!process.HasExited)
+                _ = Process.Start("kill", ["-TERM", $"{process.Id}"]);
+            using var patience = new CancellationTokenSource(s_stopTime);
+            await process.WaitForExitAsync(patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            process.Kill();
+            await process.WaitForExitAsync();
+        }
+        finally
+        {
+            process.Dispose();
         }
     }
 

@@ -8,7 +8,6 @@ namespace TransportComparison;
 internal sealed class Server : IAsyncDisposable
 {
     private static readonly TimeSpan s_startTime = TimeSpan.FromSeconds(30);
-    private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(15);
 
     private readonly Lab _lab;
     private readonly Plan _plan;
@@ -87,25 +86,7 @@ internal sealed class Server : IAsyncDisposable
         return long.Parse(tcp[1][Array.IndexOf(tcp[0], "InSegs")]);
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        try
-        {
-            if (!_process.HasExited)
-                _ = Process.Start("kill", ["-TERM", $"{_process.Id}"]);
-            using var patience = new CancellationTokenSource(s_stopTime);
-            await _process.WaitForExitAsync(patience.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            _process.Kill();
-            await _process.WaitForExitAsync();
-        }
-        finally
-        {
-            _process.Dispose();
-        }
-    }
+    public async ValueTask DisposeAsync() => await Lab.End(_process);
 
     private void Log(string? line)
     {
