@@ -52,6 +52,14 @@ internal static class GoodputCommand
             AllowMultipleArgumentsPerToken = true,
         };
         var losses = new Option<string[]>("--loss") { Description = "only these rows, by the start of their name", AllowMultipleArgumentsPerToken = true };
+        losses.Validators.Add(result =>
+        {
+            foreach (string name in result.GetValueOrDefault<string[]>() ?? [])
+            {
+                if (!PathLoss.All.Any(loss => loss.Name.StartsWith(name, StringComparison.Ordinal)))
+                    result.AddError($"no row begins with '{name}'; there are {string.Join(", ", PathLoss.All.Select(loss => $"'{loss.Name}'"))}");
+            }
+        });
         var directions = new Option<string>("--direction") { Description = "down, up or both", DefaultValueFactory = _ => "both" };
         directions.AcceptOnlyFromAmong("down", "up", "both");
         var counters = new Option<bool>("--counters") { Description = "what the stack counted in each cell" };
