@@ -123,7 +123,6 @@ public sealed partial class TcpStack
             Path = packet.Path,
             Iss = iss,
             Irs = packet.Seq,
-            SndWnd = packet.Window,
             Options = Negotiate(packet, WindowShift(Options), _isn.TimestampOffset(packet.Flow)),
             SentAt = now,
         };
@@ -131,7 +130,7 @@ public sealed partial class TcpStack
         listener.HalfOpenCount++;
         HalfOpenCount++;
         SendSynAck(half, now);
-        Wheel.Schedule(half, half.Deadline = now + Options.InitialRto);
+        Wheel.Schedule(half, now + Options.InitialRto);
     }
 
     private void SendSynAck(HalfOpen half, Instant now)
@@ -306,7 +305,7 @@ public sealed partial class TcpStack
         half.Retransmits++;
         SendSynAck(half, now);
         TimeSpan wait = Options.InitialRto * (1 << half.Retransmits);
-        Wheel.Schedule(half, half.Deadline = now + wait);
+        Wheel.Schedule(half, now + wait);
     }
 
     private void ForgetHalfOpen(HalfOpen half)

@@ -16,7 +16,7 @@ public sealed partial class TcpStack
         timeWait.Older = _newestTimeWait;
         _newestTimeWait = timeWait;
         TimeWaitCount++;
-        Wheel.Schedule(timeWait, timeWait.Deadline = now + Options.TimeWait);
+        Wheel.Schedule(timeWait, now + Options.TimeWait);
         if (owesAck)
             Answer(timeWait);
         while (TimeWaitCount > Options.MaxTimeWait && _oldestTimeWait is { } oldest)
@@ -44,7 +44,7 @@ public sealed partial class TcpStack
             Answer(timeWait);
         }
         if (packet.IsFin && packet.End == timeWait.RcvNxt)
-            Wheel.Schedule(timeWait, timeWait.Deadline = now + Options.TimeWait);
+            Wheel.Schedule(timeWait, now + Options.TimeWait);
         Drop(DropReason.TimeWaitSegment);
     }
 

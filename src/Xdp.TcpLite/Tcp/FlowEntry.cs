@@ -36,9 +36,6 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
     internal SeqNumber Irs;
     internal NegotiatedOptions Options;
 
-    /// <summary>The window in the SYN, which is never scaled.</summary>
-    internal ushort SndWnd;
-
     /// <summary>SYN-ACKs sent again.</summary>
     internal int Retransmits;
 
@@ -48,7 +45,6 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
     /// <summary>The last answer to what may be a blind attack.</summary>
     internal Instant ChallengedAt = new(long.MinValue / 2);
     internal Instant SentAt;
-    internal Instant Deadline;
 }
 
 /// <summary>A connection in TIME-WAIT: what is needed to answer a retransmitted FIN and to judge a new SYN (RFC 6191).</summary>
@@ -61,7 +57,6 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal bool Timestamps;
     internal uint TsOffset;
     internal uint TsRecent;
-    internal Instant Deadline;
 
     /// <summary>The last answer to a segment.</summary>
     internal Instant AnsweredAt = new(long.MinValue / 2);
