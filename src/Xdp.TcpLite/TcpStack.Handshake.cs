@@ -54,8 +54,8 @@ public sealed partial class TcpStack
             Timestamps = true,
             TsOffset = _isn.TimestampOffset(flow),
         };
-        var connection = new TcpConnection(this, flow, path, options, _isn.Next(flow, now), now);
-        if (!_flows.TryAdd(flow, connection))
+        var connection = new TcpConnection(this, flow, Paths.Share(path), options, _isn.Next(flow, now), now);
+        if (!_flows.TryAdd(connection))
             return null;
         ConnectionCount++;
         connection.StartActive(now);
@@ -120,13 +120,13 @@ public sealed partial class TcpStack
         }
         var half = new HalfOpen(packet.Flow, listener)
         {
-            Path = packet.Path,
+            Path = Paths.Share(packet.Path),
             Iss = iss,
             Irs = packet.Seq,
             Options = Negotiate(packet, WindowShift(Options), _isn.TimestampOffset(packet.Flow)),
             SentAt = now,
         };
-        _flows.TryAdd(packet.Flow, half);
+        _flows.TryAdd(half);
         listener.HalfOpenCount++;
         HalfOpenCount++;
         SendSynAck(half, now);
@@ -135,10 +135,10 @@ public sealed partial class TcpStack
 
     private void SendSynAck(HalfOpen half, Instant now)
     {
-        SegmentFields fields = SynFields(half.Flow, half.Options, answers: true, now);
+        SegmentFields fields = SynFields(half.Key, half.Options, answers: true, now);
         fields.Seq = half.Iss;
         fields.Ack = half.Irs + 1;
-        Reply(half.Path, half.Flow, fields);
+        Reply(half.Path.Value, half.Key, fields);
     }
 
     private void SendCookie(in Packet packet, Instant now)
@@ -171,7 +171,7 @@ public sealed partial class TcpStack
         }
         var half = new HalfOpen(packet.Flow, listener)
         {
-            Path = packet.Path,
+            Path = Paths.Share(packet.Path),
             Iss = packet.Ack - 1,
             Irs = packet.Seq - 1,
             Retransmits = 1,
@@ -261,12 +261,12 @@ public sealed partial class TcpStack
 
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)
     {
-        var connection = new TcpConnection(this, half.Flow, half.Path, half.Options, half.Iss, now)
+        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, now)
         {
             Owner = half.Listener.Owner,
             Listener = half.Listener,
         };
-        _flows.TryAdd(half.Flow, connection);
+        _flows.TryAdd(connection);
         ConnectionCount++;
         connection.StartPassive(half, packet, now);
         connection.StartWindow(packet);
@@ -283,7 +283,7 @@ public sealed partial class TcpStack
             return;
         half.ChallengedAt = now;
         Counters.ChallengeAcks++;
-        Reply(half.Path, half.Flow, new SegmentFields
+        Reply(half.Path.Value, half.Key, new SegmentFields
         {
             Seq = half.Iss + 1,
             Ack = half.Irs + 1,
@@ -310,7 +310,7 @@ public sealed partial class TcpStack
 
     private void ForgetHalfOpen(HalfOpen half)
     {
-        _flows.Remove(half.Flow);
+        _flows.Remove(half.Key);
         Wheel.Cancel(half);
         half.Listener.HalfOpenCount--;
         HalfOpenCount--;

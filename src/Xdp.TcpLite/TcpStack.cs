@@ -37,7 +37,7 @@ public sealed partial class TcpStack
     /// </summary>
     private const int EmitBurst = 32;
 
-    private readonly FlowTable<FlowEntry> _flows;
+    private readonly FlowTable _flows;
     private readonly IsnGenerator _isn;
     private readonly ReplyQueue _replies = new();
     private TcpConnection? _readyHead, _readyTail;
@@ -59,7 +59,7 @@ public sealed partial class TcpStack
         Blocks = blocks;
         Now = now;
         Wheel = new TimerWheel(now);
-        _flows = new FlowTable<FlowEntry>(secret[..16]);
+        _flows = new FlowTable(secret[..16]);
         _isn = new IsnGenerator(secret[16..32]);
         _cookies = new SynCookies(secret[..32]);
     }
@@ -69,6 +69,7 @@ public sealed partial class TcpStack
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }
     internal SendQueue.RingPool Rings { get; } = new();
+    internal PathCache Paths { get; } = new();
     internal TimerWheel Wheel { get; }
 
     /// <summary>The time of the call that is being carried out, or of the last one that said.</summary>
@@ -278,7 +279,7 @@ public sealed partial class TcpStack
     /// <summary>The connection has ended: its 4-tuple is free.</summary>
     internal void Forget(TcpConnection connection)
     {
-        _flows.Remove(connection.Flow);
+        _flows.Remove(connection.Key);
         Wheel.Cancel(connection);
         ConnectionCount--;
         Counters.ConnectionsClosed++;

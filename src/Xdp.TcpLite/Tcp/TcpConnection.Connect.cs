@@ -47,7 +47,7 @@ public sealed partial class TcpConnection
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
         _tsRecentAt = now;
-        SetPath(packet.Path);
+        _path = _stack.Paths.Share(packet.Path);
         byte ourShift = _negotiated.RcvWndShift;
         uint tsOffset = _negotiated.TsOffset;
         _negotiated = TcpStack.Negotiate(packet, ourShift, tsOffset);
@@ -142,10 +142,10 @@ public sealed partial class TcpConnection
             return false;
         _synToSend = false;
         bool answers = State == TcpState.SynReceived;
-        SegmentFields fields = _stack.SynFields(Flow, _negotiated, answers, now);
+        SegmentFields fields = _stack.SynFields(Key, _negotiated, answers, now);
         fields.Seq = Iss;
         fields.Ack = RcvNxt;
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _headers, fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _path.Value, Key, fields);
         frame.FreeOnCompletion = true;
         _segmentsOut++;
         packet = _stack.Submit(frame, start, FramePool.PayloadStart - start);

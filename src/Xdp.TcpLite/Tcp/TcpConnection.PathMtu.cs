@@ -34,7 +34,7 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.UnknownIcmp);
             return;
         }
-        bool isIPv4 = Flow.Local.IsIPv4;
+        bool isIPv4 = Key.Local.IsIPv4;
         int current = Math.Min(_pathMtu, _options.Mtu);
         int mtu = Math.Max(news.Mtu == 0 ? PlateauBelow(current) : news.Mtu, isIPv4 ? MinMtuIPv4 : MinMtuIPv6);
         if (mtu >= current)
@@ -102,7 +102,7 @@ public sealed partial class TcpConnection
         _congestion.OnMssChanged(_sndMss);
     }
 
-    private int TcpIpHeaderLength => Flow.Local.IsIPv4 ? 40 : 60;
+    private int TcpIpHeaderLength => Key.Local.IsIPv4 ? 40 : 60;
 
     private void UpdateMss()
     {

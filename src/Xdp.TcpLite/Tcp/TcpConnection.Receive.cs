@@ -82,8 +82,8 @@ public sealed partial class TcpConnection
             return false;
         _lastHeardAt = now;
         _keepAliveProbes = 0;
-        if (packet.Path != _path)
-            SetPath(packet.Path);
+        if (packet.Path != _path.Value)
+            _path = _stack.Paths.Share(packet.Path);
         UpdateTsRecent(packet, now);
         NoteMark(packet);
         Acknowledge(packet, now);

@@ -233,7 +233,7 @@ public sealed partial class TcpConnection
     private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission, Instant now)
     {
         SegmentFields fields = NextFields(seq, length, flags, retransmission, now);
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _path.Value, Key, fields);
         if (length == 0 || !OwesBareAck)
         {
             _ackNow = _duplicateAcks > 0;
@@ -252,7 +252,7 @@ public sealed partial class TcpConnection
     /// </summary>
     private void AckWithinBatch(Instant now)
     {
-        if (!_stack.Reply(_path, Flow, NextFields(SndNxt, 0, TcpFlags.Ack, retransmission: false, now)))
+        if (!_stack.Reply(_path.Value, Key, NextFields(SndNxt, 0, TcpFlags.Ack, retransmission: false, now)))
             return;
         _ackNow = _duplicateAcks > 0;
         NoteAckSent();
@@ -312,5 +312,5 @@ public sealed partial class TcpConnection
     }
 
     private void SendReset() =>
-        _stack.Reply(_path, Flow, new SegmentFields { Seq = SndNxt, Ack = RcvNxt, Flags = TcpFlags.Rst | TcpFlags.Ack });
+        _stack.Reply(_path.Value, Key, new SegmentFields { Seq = SndNxt, Ack = RcvNxt, Flags = TcpFlags.Rst | TcpFlags.Ack });
 }

@@ -18,8 +18,7 @@ public sealed partial class TcpConnection : FlowEntry
     private readonly ReassemblyQueue _reassembly = new();
     private readonly ICongestionControl _congestion;
     private NegotiatedOptions _negotiated;
-    private LinkPath _path;
-    private HeaderTemplate _headers;
+    private SharedPath _path;
     private TcpEvents _events;
     private bool _cork;
     private TimeSpan? _keepAlive;
@@ -31,7 +30,7 @@ public sealed partial class TcpConnection : FlowEntry
     internal bool IsToEmit;
     internal Listener? Listener;
 
-    internal TcpConnection(TcpStack stack, in FlowKey flow, in LinkPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
+    internal TcpConnection(TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
         : base(flow)
     {
         _stack = stack;
@@ -42,7 +41,7 @@ public sealed partial class TcpConnection : FlowEntry
         UserTimeout = _options.UserTimeout;
         _keepAlive = _options.KeepAlive;
         _congestion = new Cubic();
-        SetPath(path);
+        _path = path;
         UpdateMss();
         _congestion.Start(_sndMss);
         Iss = iss;
@@ -252,7 +251,7 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void EnterTimeWait(Instant now)
     {
-        var timeWait = new TimeWait(Flow)
+        var timeWait = new TimeWait(Key)
         {
             Path = _path,
             SndNxt = SndNxt,
@@ -265,12 +264,6 @@ public sealed partial class TcpConnection : FlowEntry
         bool owesAck = _ackNow;
         Finish(TcpEvents.None);
         _stack.AddTimeWait(timeWait, owesAck, now);
-    }
-
-    private void SetPath(in LinkPath path)
-    {
-        _path = path;
-        _headers = HeaderTemplate.Create(path, Flow);
     }
 
     private const int TimestampOptionLength = 12;
