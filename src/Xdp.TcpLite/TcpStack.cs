@@ -68,7 +68,8 @@ public sealed partial class TcpStack
     public TcpStackCounters Counters { get; } = new();
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }
-    internal SendQueue.RingPool Rings { get; } = new();
+    internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
+    internal LendingPool<ReassemblyQueue> Reassemblies { get; } = new(ReassemblyQueue.MostSpare);
     internal PathCache Paths { get; } = new();
     internal TimerWheel Wheel { get; }
 

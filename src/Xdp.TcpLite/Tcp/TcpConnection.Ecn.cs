@@ -35,7 +35,7 @@ public sealed partial class TcpConnection
     /// <summary>The peer echoes a mark: once a window it counts as a loss, though nothing needs to be sent again.</summary>
     private void ReactToEcho(in Packet packet, long priorFlight, Instant now)
     {
-        if (!_negotiated.Ecn || !packet.Has(TcpFlags.Ece) || _recovery != Recovery.Open)
+        if (!_negotiated.Ecn || !packet.Has(TcpFlags.Ece) || _flight.Recovery != Recovery.Open)
             return;
         if (_cwrEndValid && packet.Ack <= _cwrEnd)
             return;

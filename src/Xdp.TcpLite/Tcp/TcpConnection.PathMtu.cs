@@ -62,28 +62,28 @@ public sealed partial class TcpConnection
     {
         UpdateMss();
         _congestion.OnMssChanged(_sndMss);
-        for (int i = 0; i < _send.Count; i++)
+        for (int i = 0; i < _flight.Queue.Count; i++)
         {
-            ref SentSegment segment = ref _send[i];
+            ref SentSegment segment = ref _flight.Queue[i];
             if (segment.Length <= _sndMss || segment.Has(SentFlags.Sacked))
                 continue;
             if (segment.Has(SentFlags.Retransmitted))
-                _retransmittedBytes -= segment.SequenceLength;
+                _flight.RetransmittedBytes -= segment.SequenceLength;
             if (!segment.Has(SentFlags.Lost))
-                _lostBytes += segment.SequenceLength;
+                _flight.LostBytes += segment.SequenceLength;
             segment.Flags = (segment.Flags & ~SentFlags.Retransmitted) | SentFlags.Lost;
         }
-        _noneLostBefore = SndUna;
-        if (_lostBytes > 0 && _recovery == Recovery.Open)
+        _flight.NoneLostBefore = SndUna;
+        if (_flight.LostBytes > 0 && _flight.Recovery == Recovery.Open)
             RepairWithoutCongestion();
-        if (_send.Count > 0)
+        if (_flight.Queue.Count > 0)
             ArmLossTimer(now, restart: true);
         RequestEmit();
     }
 
     private void CheckBlackHole()
     {
-        if (_backoff < BlackHoleTimeouts || _send[0].Length <= BlackHoleMinMss || _send[0].Length < Math.Min(_sndMss, BlackHoleMss))
+        if (_flight.Backoff < BlackHoleTimeouts || _flight.Queue[0].Length <= BlackHoleMinMss || _flight.Queue[0].Length < Math.Min(_sndMss, BlackHoleMss))
             return;
         int mss = _sndMss > BlackHoleMss ? BlackHoleMss : Math.Max(_sndMss / 2, BlackHoleMinMss);
         _pathMtu = Math.Min(_pathMtu, mss + TcpIpHeaderLength + (_negotiated.Timestamps ? TimestampOptionLength : 0));

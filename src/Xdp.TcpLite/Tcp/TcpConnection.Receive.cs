@@ -9,7 +9,6 @@ public sealed partial class TcpConnection
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (RFC 7323, section 5.5).</summary>
     private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
 
-    internal SeqNumber Irs { get; private set; }
     internal SeqNumber RcvNxt { get; private set; }
 
     /// <summary>Right edge of the window as last announced. It never moves back.</summary>
@@ -48,14 +47,12 @@ public sealed partial class TcpConnection
     /// <summary>A passive open completes: the segment that acknowledges our SYN has arrived.</summary>
     internal void StartPassive(HalfOpen half, in Packet packet, Instant now)
     {
-        Irs = half.Irs;
         RcvNxt = half.Irs + 1;
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
         _tsRecentAt = now;
-        _noneLostBefore = Iss + 1;
-        SndUna = Iss + 1;
-        SndNxt = Iss + 1;
+        SndUna += 1;
+        SndNxt = SndUna;
         State = TcpState.Established;
         StartRtt(packet, half is { Retransmits: 0, IsRepeated: false } ? half.SentAt : null, half.Retransmits, now);
         StartKeepAlive(now);
@@ -263,7 +260,10 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.ReassemblyFull);
             return false;
         }
+        if (_reassembly.IsEmpty)
+            _reassembly = _stack.Reassemblies.Borrow();
         DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Frames, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
+        ReturnReassemblyIfEmpty();
         if (duplicate is { } d)
             NoteDuplicate(d.Left, d.Right);
         if (reason is not DropReason.None)
@@ -279,9 +279,27 @@ public sealed partial class TcpConnection
         if (_reassembly.First is var (left, right) && left < before)
             NoteDuplicate(left, SeqNumber.Min(right, before));
         _reassembly.TakeInOrder(ref rcvNxt, ref _received, _stack.Frames);
+        ReturnReassemblyIfEmpty();
         RcvNxt = rcvNxt;
         if (rcvNxt != before)
             Arrived(rcvNxt - before);
+    }
+
+    private void ClearReassembly()
+    {
+        if (_reassembly.IsEmpty)
+            return;
+        _reassembly.Clear(_stack.Frames);
+        ReturnReassemblyIfEmpty();
+    }
+
+    private void ReturnReassemblyIfEmpty()
+    {
+        if (!_reassembly.IsEmpty)
+            return;
+        _reassembly.DropLargeRuns();
+        _stack.Reassemblies.Return(_reassembly);
+        _reassembly = _stack.Reassemblies.None;
     }
 
     private void Arrived(int bytes)
@@ -379,7 +397,7 @@ public sealed partial class TcpConnection
             return;
         _peerFin = true;
         _finAt = null;
-        _reassembly.Clear(_stack.Frames);
+        ClearReassembly();
         RcvNxt += 1;
         AckNow();
         Raise(TcpEvents.PeerClosed);

@@ -14,8 +14,8 @@ public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
     private readonly TcpStackOptions _options;
-    private readonly SendQueue _send;
-    private readonly ReassemblyQueue _reassembly = new();
+    private Flight _flight;
+    private ReassemblyQueue _reassembly;
     private readonly ICongestionControl _congestion;
     private NegotiatedOptions _negotiated;
     private SharedPath _path;
@@ -34,7 +34,8 @@ public sealed partial class TcpConnection : FlowEntry
         : base(flow)
     {
         _stack = stack;
-        _send = new SendQueue(stack.Rings);
+        _flight = stack.Flights.None;
+        _reassembly = stack.Reassemblies.None;
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
@@ -44,7 +45,6 @@ public sealed partial class TcpConnection : FlowEntry
         _path = path;
         UpdateMss();
         _congestion.Start(_sndMss);
-        Iss = iss;
         SndUna = iss;
         SndNxt = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
@@ -135,15 +135,17 @@ public sealed partial class TcpConnection : FlowEntry
             data.ReturnAll();
             return;
         }
-        _send.Append(ref data, _stack.Frames, EffectiveMss);
+        BorrowFlight();
+        _flight.Queue.Append(ref data, _stack.Frames, EffectiveMss);
+        ReturnFlightIfDone();
         RequestEmit();
     }
 
     /// <summary>Written bytes that were never sent.</summary>
-    public long UnsentBytes => _send.UnsentBytes;
+    public long UnsentBytes => _flight.Queue.UnsentBytes;
 
     /// <summary>Written bytes that are not acknowledged, sent or not.</summary>
-    public long UnacknowledgedBytes => _send.Bytes;
+    public long UnacknowledgedBytes => _flight.Queue.Bytes;
 
     /// <summary>Payload bytes that a full segment carries now, options deducted.</summary>
     public int EffectiveMss => _sndMss;
@@ -169,7 +171,7 @@ public sealed partial class TcpConnection : FlowEntry
         _discardReceived = true;
         _unreleased = 0;
         _received.ReturnAll();
-        _reassembly.Clear(_stack.Frames);
+        ClearReassembly();
         if (State == TcpState.FinWait2)
             ArmFinWait2(_stack.Now);
     }
@@ -206,13 +208,13 @@ public sealed partial class TcpConnection : FlowEntry
         MinRtt = _rtt.MinRtt,
         Rto = _rtt.Rto(_options, _rtoBackoff),
         Unacked = SndNxt - SndUna,
-        Sacked = _sackedBytes,
-        Lost = _lostBytes,
-        Unsent = _send.UnsentBytes,
+        Sacked = _flight.SackedBytes,
+        Lost = _flight.LostBytes,
+        Unsent = _flight.Queue.UnsentBytes,
         TotalRetransmits = _retransmits,
         SpuriousRetransmits = _spuriousRetransmits,
-        Backoff = _backoff,
-        ReorderingSeen = _rack.ReorderingSeen,
+        Backoff = _flight.Backoff,
+        ReorderingSeen = _reordering.Seen,
         RcvSpace = _rcvBuffer,
         BytesSent = _bytesSent,
         BytesAcked = _bytesAcked,
@@ -235,14 +237,38 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void RequestEmit() => _stack.MarkToEmit(this);
 
+    private void BorrowFlight()
+    {
+        if (!ReferenceEquals(_flight, _stack.Flights.None))
+            return;
+        _flight = _stack.Flights.Borrow();
+        _flight.NoneLostBefore = SndUna;
+    }
+
+    private void ReturnFlight()
+    {
+        if (ReferenceEquals(_flight, _stack.Flights.None))
+            return;
+        _flight.Clear();
+        _stack.Flights.Return(_flight);
+        _flight = _stack.Flights.None;
+    }
+
+    /// <summary>Nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>
+    private void ReturnFlightIfDone()
+    {
+        if (SndNxt == SndUna && _flight.Queue.UnsentBytes == 0 && _flight.TlpEnd is null)
+            ReturnFlight();
+    }
+
     /// <summary>The connection is over: everything it holds goes home, and the stack forgets it.</summary>
     private void Finish(TcpEvents why)
     {
         if (State == TcpState.Closed)
             return;
         State = TcpState.Closed;
-        _send.Clear();
-        _reassembly.Clear(_stack.Frames);
+        ReturnFlight();
+        ClearReassembly();
         if ((why & TcpEvents.Reset) != 0 || _discardReceived)
             _received.ReturnAll();
         _stack.Forget(this);
