@@ -108,6 +108,8 @@ internal static class GoodputCommand
                 var pairs = new List<(double Ours, double Kernels)>();
                 for (int round = 0; round < rounds; round++)
                 {
+                    foreach (var path in (Path[])[ours, kernels])
+                        await path.Seed(round + 1, cancellation);
                     double first = await (round % 2 == 0 ? ours : kernels).Transfer(cell, size, cancellation);
                     double second = await (round % 2 == 0 ? kernels : ours).Transfer(cell, size, cancellation);
                     pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
@@ -150,6 +152,7 @@ internal static class GoodputCommand
     private sealed class Path(Lab lab, string payload) : IAsyncDisposable
     {
         private TimeSpan _delay;
+        private PathLoss _loss = PathLoss.All[0];
         private LabProcess? _delayLine;
 
         public App App { get; private set; } = null!;
@@ -185,6 +188,7 @@ internal static class GoodputCommand
                 _delay = delay;
             }
 
+            _loss = loss;
             await lab.Output(lab.Script("impair", "off"), cancellation);
             // Code that was never run is not to be compiled in a transfer that counts.
             foreach (bool download in (bool[])[true, false])
@@ -192,6 +196,10 @@ internal static class GoodputCommand
             if (loss.Impairment.Length > 0)
                 await lab.Output(lab.Script(["impair", .. loss.Impairment]), cancellation);
         }
+
+        /// <summary>Transfers that are compared lose the same packets, counted from their beginning: else chance decides, not TCP.</summary>
+        public Task Seed(int seed, CancellationToken cancellation) =>
+            _loss.Impairment.Length > 0 ? lab.Output(lab.Script("impair", "seed", $"{seed}"), cancellation) : Task.CompletedTask;
 
         /// <returns>MB/s of payload, from the connection's start to the answer's end.</returns>
         public async Task<double> Transfer(Cell cell, long bytes, CancellationToken cancellation)
