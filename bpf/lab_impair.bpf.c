@@ -50,6 +50,7 @@ enum impair_knob {
 	REORDER,         /* per mille are held back; tc */
 	REORDER_HOLD_US, /* for that long */
 	REORDER_DEVICE,  /* ifindex of hold0 */
+	SEED,            /* not 0: the fate of a segment follows from the seed and from how many were SEEN before */
 	IMPAIR_KNOBS,
 };
 
@@ -100,11 +101,26 @@ static __always_inline void count(__u32 what)
 		__sync_fetch_and_add(value, 1);
 }
 
+/* A number for the present segment, another one for each use: SplitMix64 of seed and count. */
+static __always_inline __u32 chance(__u32 use)
+{
+	__u32 seed = knob(SEED), seen_key = SEEN;
+	__u64 *seen = bpf_map_lookup_elem(&impair_counts, &seen_key);
+	__u64 x;
+
+	if (!seed || !seen)
+		return bpf_get_prandom_u32();
+	x = ((__u64)seed << 32 | *seen) + (use + 1) * 0x9e3779b97f4a7c15ull;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+	return (x ^ (x >> 31)) >> 16;
+}
+
 static __always_inline bool dice(__u32 which)
 {
 	__u32 per_mille = knob(which);
 
-	return per_mille && bpf_get_prandom_u32() % 1000 < per_mille;
+	return per_mille && chance(which) % 1000 < per_mille;
 }
 
 static __always_inline bool lose(void)
@@ -159,7 +175,7 @@ static __always_inline __u32 victim(__u32 payload, __u32 length)
 {
 	if (payload >= length)
 		return 0;
-	return payload + bpf_get_prandom_u32() % (length - payload);
+	return payload + chance(IMPAIR_KNOBS) % (length - payload);
 }
 
 SEC("xdp")
@@ -178,7 +194,7 @@ int impair_xdp(struct xdp_md *ctx)
 	if (dice(CORRUPT)) {
 		at = victim(payload, end - data) & 0x3fff;
 		if (at && data + at + 1 <= end) {
-			*(__u8 *)(data + at) ^= 1 << (bpf_get_prandom_u32() & 7);
+			*(__u8 *)(data + at) ^= 1 << (chance(IMPAIR_KNOBS + 1) & 7);
 			count(CORRUPTED);
 		}
 	}
@@ -227,7 +243,7 @@ int impair_tc(struct __sk_buff *skb)
 	if (dice(CORRUPT)) {
 		at = victim(payload, skb->len);
 		if (at && !bpf_skb_load_bytes(skb, at, &byte, 1)) {
-			byte ^= 1 << (bpf_get_prandom_u32() & 7);
+			byte ^= 1 << (chance(IMPAIR_KNOBS + 1) & 7);
 			if (!bpf_skb_store_bytes(skb, at, &byte, 1, 0))
 				count(CORRUPTED);
 		}

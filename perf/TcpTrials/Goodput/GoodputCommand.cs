@@ -62,7 +62,7 @@ internal static class GoodputCommand
         });
         var directions = new Option<string>("--direction") { Description = "down, up or both", DefaultValueFactory = _ => "both" };
         directions.AcceptOnlyFromAmong("down", "up", "both");
-        var counters = new Option<bool>("--counters") { Description = "what the stack counted in each cell" };
+        var counters = new Option<bool>("--counters") { Description = "also each round, and what the stack counted in each cell" };
         var command = new Command("goodput", "Goodput of one transfer over an impaired path, ours and the kernel's.")
         {
             root, rounds, megabytes, delays, losses, directions, counters,
@@ -91,7 +91,7 @@ internal static class GoodputCommand
         await using var kernels = await Path.Open("sockets", root, cancellation);
         AnsiConsole.MarkupLineInterpolated($"{cells.Length} cells × {rounds} rounds, ours and the kernel's in turn; CUBIC on both sides, offloads off");
 
-        var table = new Table().Title($"Goodput, ours ÷ kernel's: medians of {rounds} rounds");
+        var table = new Table().Title($"Goodput: medians of {rounds} rounds, and the geometric mean of ours ÷ kernel's, which had the same losses");
         table.AddColumns("delay each way", "loss", "direction");
         foreach (string column in (string[])["MB", "ours MB/s", "kernel MB/s", "ours ÷ kernel", "lowest – highest"])
             table.AddColumn(new TableColumn(column).RightAligned());
@@ -108,12 +108,14 @@ internal static class GoodputCommand
                 var pairs = new List<(double Ours, double Kernels)>();
                 for (int round = 0; round < rounds; round++)
                 {
+                    foreach (var path in (Path[])[ours, kernels])
+                        await path.Seed(round + 1, cancellation);
                     double first = await (round % 2 == 0 ? ours : kernels).Transfer(cell, size, cancellation);
                     double second = await (round % 2 == 0 ? kernels : ours).Transfer(cell, size, cancellation);
                     pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
                 }
 
-                double ratio = Trial.Median(pairs.Select(pair => pair.Ours)) / Trial.Median(pairs.Select(pair => pair.Kernels));
+                double ratio = Math.Exp(pairs.Average(pair => Math.Log(pair.Ours / pair.Kernels)));
                 all.Add(ratio);
                 string[] row =
                 [
@@ -125,7 +127,10 @@ internal static class GoodputCommand
                 table.AddRow(row);
                 AnsiConsole.WriteLine(string.Join("  ", row));
                 if (before is not null)
+                {
+                    AnsiConsole.WriteLine($"      rounds {string.Join(", ", pairs.Select(pair => $"{Number(pair.Ours)} ÷ {Number(pair.Kernels)}"))}");
                     Report(before, await ours.App.Counters(cancellation));
+                }
             }
         }
 
@@ -150,6 +155,7 @@ internal static class GoodputCommand
     private sealed class Path(Lab lab, string payload) : IAsyncDisposable
     {
         private TimeSpan _delay;
+        private PathLoss _loss = PathLoss.All[0];
         private LabProcess? _delayLine;
 
         public App App { get; private set; } = null!;
@@ -185,6 +191,7 @@ internal static class GoodputCommand
                 _delay = delay;
             }
 
+            _loss = loss;
             await lab.Output(lab.Script("impair", "off"), cancellation);
             // Code that was never run is not to be compiled in a transfer that counts.
             foreach (bool download in (bool[])[true, false])
@@ -192,6 +199,10 @@ internal static class GoodputCommand
             if (loss.Impairment.Length > 0)
                 await lab.Output(lab.Script(["impair", .. loss.Impairment]), cancellation);
         }
+
+        /// <summary>Transfers that are compared lose the same packets, counted from their beginning: else chance decides, not TCP.</summary>
+        public Task Seed(int seed, CancellationToken cancellation) =>
+            _loss.Impairment.Length > 0 ? lab.Output(lab.Script("impair", "seed", $"{seed}"), cancellation) : Task.CompletedTask;
 
         /// <returns>MB/s of payload, from the connection's start to the answer's end.</returns>
         public async Task<double> Transfer(Cell cell, long bytes, CancellationToken cancellation)

@@ -13,7 +13,7 @@ internal enum Recovery : byte
 }
 
 /// <summary>
-/// What a connection knows only while it has something to send or to be acknowledged: the bytes and the scoreboard, loss detection, recovery, and the
+/// What a connection knows only while it has something to send or to have acknowledged: the bytes and the scoreboard, loss detection, recovery, and the
 /// deadlines that wait for the peer. Borrowed from <see cref="TcpStack.Flights"/> with the first byte and returned with the last acknowledgement: what outlives
 /// that is the connection's own.
 /// </summary>
@@ -21,6 +21,9 @@ internal sealed class Flight
 {
     /// <summary>Flights that a stack keeps for the next who need one: more than begin and end within a turn.</summary>
     internal const int MostSpare = 512;
+
+    /// <summary>The flight of who has none: as new, and never written to, so that it can be read without asking.</summary>
+    internal static readonly Flight None = new();
 
     internal readonly SendQueue Queue = new();
     internal RackTlp Rack;
@@ -35,6 +38,18 @@ internal sealed class Flight
 
     /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
     internal SeqNumber NoneLostBefore;
+
+    // ---- how the congestion window is used
+
+    /// <summary>
+    /// The congestion window held sending back at some time in the present round trip, which ends when <see cref="CwndUseEnd"/> is acknowledged: a
+    /// host takes in several ACKs between two chances to send, and an application may be a moment late with its next write.
+    /// </summary>
+    internal bool CwndLimited;
+    internal SeqNumber CwndUseEnd;
+
+    /// <summary>Most that was outstanding in that round trip.</summary>
+    internal long CwndUsed;
 
     // ---- recovery
 
@@ -92,10 +107,12 @@ internal sealed class Flight
     {
         Queue.Clear();
         Rack.Clear();
-        SackedBytes = LostBytes = RetransmittedBytes = 0;
+        SackedBytes = LostBytes = RetransmittedBytes = CwndUsed = 0;
         SackedSegments = DupAcks = 0;
-        NoneLostBefore = RecoveryPoint = default;
+        NoneLostBefore = CwndUseEnd = default;
+        CwndLimited = false;
         Recovery = Recovery.Open;
+        RecoveryPoint = default;
         PrrDelivered = PrrOut = RecoverFlightSize = 0;
         FirstRetransmitTsVal = 0;
         MayUndo = MustRetransmit = false;

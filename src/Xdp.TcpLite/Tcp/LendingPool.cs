@@ -7,17 +7,15 @@ namespace Xdp.TcpLite;
 internal sealed class LendingPool<T>(int most)
     where T : class, new()
 {
-    private readonly Stack<T> _free = new();
+    private readonly T[] _spare = new T[most];
+    private int _count;
 
-    /// <summary>What a connection refers to that has borrowed none: as new, and never written to, so that it can be read without asking.</summary>
-    internal T None { get; } = new();
-
-    internal T Borrow() => _free.TryPop(out T? item) ? item : new T();
+    internal T Borrow() => _count > 0 ? _spare[--_count] : new T();
 
     /// <summary>Takes back an object, which is as new again.</summary>
     internal void Return(T item)
     {
-        if (_free.Count < most)
-            _free.Push(item);
+        if (_count < _spare.Length)
+            _spare[_count++] = item;
     }
 }

@@ -21,11 +21,6 @@ public sealed partial class TcpConnection
     private RttEstimator _rtt;
     private Reordering _reordering;
 
-    /// <summary>
-    /// The congestion window was what ended the last sending. All ACKs until the next are judged by it: a host takes in several between two
-    /// chances to send.
-    /// </summary>
-    private bool _cwndLimited;
     private Instant _lastSentAt;
     private long _bytesAcked;
     private long _retransmits;
@@ -339,7 +334,20 @@ public sealed partial class TcpConnection
         if (_flight.Recovery == Recovery.Fast)
             Pace(delivered);
         else if (delivered > 0 && (_flight.Recovery == Recovery.Timeout || _flight.SackedBytes == 0 || advanced))
-            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, _cwndLimited || _flight.Recovery == Recovery.Timeout);
+            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, CwndIsUsed || _flight.Recovery == Recovery.Timeout);
+    }
+
+    /// <summary>Should the window grow? In slow start half of it in use is enough, since the next round trip may need it all.</summary>
+    private bool CwndIsUsed => _flight.CwndLimited || (_congestion.Cwnd < _congestion.Ssthresh && _congestion.Cwnd < 2 * _flight.CwndUsed);
+
+    private void NoteCwndUse(bool limited)
+    {
+        long outstanding = SndNxt - SndUna;
+        if (!limited && SndUna < _flight.CwndUseEnd && (_flight.CwndLimited || outstanding <= _flight.CwndUsed))
+            return;
+        _flight.CwndLimited = limited;
+        _flight.CwndUsed = outstanding;
+        _flight.CwndUseEnd = SndNxt;
     }
 
     private void EnterRecovery(Instant now)
@@ -355,7 +363,7 @@ public sealed partial class TcpConnection
         _flight.TlpEnd = null;
         _stack.Counters.FastRetransmits++;
         // The flight when the loss happened. ACKs that came along with the one that tells of it have taken from the present one already.
-        _congestion.OnCongestion(_cwndLimited ? _congestion.Cwnd : SndNxt - SndUna, now);
+        _congestion.OnCongestion(_flight.CwndLimited ? _congestion.Cwnd : SndNxt - SndUna, now);
         _flight.MustRetransmit = true;
     }
 

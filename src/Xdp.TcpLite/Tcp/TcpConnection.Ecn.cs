@@ -42,7 +42,7 @@ public sealed partial class TcpConnection
         _cwrEnd = SndNxt;
         _cwrEndValid = true;
         _sendCwr = true;
-        _congestion.OnCongestion(_cwndLimited ? _congestion.Cwnd : priorFlight, now);
+        _congestion.OnCongestion(_flight.CwndLimited ? _congestion.Cwnd : priorFlight, now);
         _congestion.OnRecoveryExit(now);
     }
 

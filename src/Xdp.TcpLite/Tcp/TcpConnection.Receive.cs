@@ -299,7 +299,7 @@ public sealed partial class TcpConnection
             return;
         _reassembly.DropLargeRuns();
         _stack.Reassemblies.Return(_reassembly);
-        _reassembly = _stack.Reassemblies.None;
+        _reassembly = ReassemblyQueue.None;
     }
 
     private void Arrived(int bytes)

@@ -14,8 +14,8 @@ public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
     private readonly TcpStackOptions _options;
-    private Flight _flight;
-    private ReassemblyQueue _reassembly;
+    private Flight _flight = Flight.None;
+    private ReassemblyQueue _reassembly = ReassemblyQueue.None;
     private readonly ICongestionControl _congestion;
     private NegotiatedOptions _negotiated;
     private SharedPath _path;
@@ -34,8 +34,6 @@ public sealed partial class TcpConnection : FlowEntry
         : base(flow)
     {
         _stack = stack;
-        _flight = stack.Flights.None;
-        _reassembly = stack.Reassemblies.None;
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
@@ -47,6 +45,7 @@ public sealed partial class TcpConnection : FlowEntry
         _congestion.Start(_sndMss);
         SndUna = iss;
         SndNxt = iss;
+        _flight.CwndUseEnd = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
         _rcvMss = Math.Min(_sndMss, 536);
         _lastHeardAt = now;
@@ -237,21 +236,23 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void RequestEmit() => _stack.MarkToEmit(this);
 
+    private bool HasFlight => !ReferenceEquals(_flight, Flight.None);
+
     private void BorrowFlight()
     {
-        if (!ReferenceEquals(_flight, _stack.Flights.None))
+        if (HasFlight)
             return;
         _flight = _stack.Flights.Borrow();
-        _flight.NoneLostBefore = SndUna;
+        _flight.NoneLostBefore = _flight.CwndUseEnd = SndUna;
     }
 
     private void ReturnFlight()
     {
-        if (ReferenceEquals(_flight, _stack.Flights.None))
+        if (!HasFlight)
             return;
         _flight.Clear();
         _stack.Flights.Return(_flight);
-        _flight = _stack.Flights.None;
+        _flight = Flight.None;
     }
 
     /// <summary>Nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>

@@ -8,7 +8,7 @@ namespace Xdp.Sockets.Tests.Bpf;
 /// <summary>The impairments other tests rely on: they do what they count, and nothing else.</summary>
 public class LabImpairTests
 {
-    private enum Knob : uint { Loss, Burst, BurstLength, Corrupt }
+    private enum Knob : uint { Loss, Burst, BurstLength, Corrupt, Seed = 8 }
 
     private enum Counted : uint { Seen, Lost, BurstLost, Corrupted }
 
@@ -30,6 +30,23 @@ public class LabImpairTests
         Assert.Equal((ulong)dropped, Get(lab, Counted.Lost));
         Assert.Equal((ulong)Packets, Get(lab, Counted.Seen));
         Assert.InRange(dropped, 100, 320); // 200 expected, standard deviation 13
+    }
+
+    [SkippableFact]
+    public void Seed_GivesTheSameSegmentsTheSameFate()
+    {
+        bool[] first = Fates(seed: 7);
+        Assert.Equal(first, Fates(seed: 7));
+        Assert.NotEqual(first, Fates(seed: 8));
+        Assert.InRange(first.Count(lost => lost), 100, 320);
+
+        static bool[] Fates(uint seed)
+        {
+            using BpfObject lab = Load();
+            Set(lab, Knob.Loss, 100);
+            Set(lab, Knob.Seed, seed);
+            return [.. Enumerable.Range(0, Packets).Select(_ => lab.Programs["impair_xdp"].TestRun(s_packet).Action == XdpAction.Drop)];
+        }
     }
 
     [SkippableFact]

@@ -268,9 +268,6 @@ internal sealed class Peer
 /// <summary>What must hold of every connection and pool after every step, whatever came in.</summary>
 internal static class Invariants
 {
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_stack")]
-    private static extern ref TcpStack Stack(TcpConnection connection);
-
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_flight")]
     private static extern ref Flight FlightOf(TcpConnection connection);
 
@@ -295,20 +292,19 @@ internal static class Invariants
     private static void CheckBorrowed(TcpConnection connection)
     {
         Flight flight = FlightOf(connection);
-        Flight none = Stack(connection).Flights.None;
         bool idle = connection.State == TcpState.Closed || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight.TlpEnd is null);
-        Hold(idle == ReferenceEquals(flight, none), connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
-        Hold(IsUntouched(none), connection, "what is nobody's flight was written to");
+        Hold(idle == ReferenceEquals(flight, Flight.None), connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
+        Hold(IsUntouched(Flight.None), connection, "what is nobody's flight was written to");
         ReassemblyQueue reassembly = Reassembly(connection);
-        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, Stack(connection).Reassemblies.None), connection, "an empty reassembly queue is held");
+        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, ReassemblyQueue.None), connection, "an empty reassembly queue is held");
     }
 
     private static bool IsUntouched(Flight none) =>
         none.Queue is { Count: 0, Bytes: 0, UnsentBytes: 0 }
-        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.PrrDelivered | none.PrrOut) == 0
+        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
         && (none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
         && none.Recovery == Recovery.Open && none.TlpEnd is null && none.NoneLostBefore == default
-        && !(none.MayUndo | none.MustRetransmit | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
+        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
         && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
         && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
         && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
