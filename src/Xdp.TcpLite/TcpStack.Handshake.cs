@@ -13,7 +13,7 @@ public sealed partial class TcpStack
 
     private readonly SynCookies _cookies;
     private readonly Dictionary<(IpAddr Address, ushort Port), Listener> _listeners = [];
-    private readonly Queue<TcpConnection> _accepted = new();
+    private readonly Queue<(TcpConnection Connection, Listener Listener)> _accepted = new();
     private Instant _cookiesUntil = new(long.MinValue);
 
     /// <summary>Accepts connections to this address and port; the default <see cref="IpAddr"/> means every address. Idempotent.</summary>
@@ -33,10 +33,11 @@ public sealed partial class TcpStack
     /// <summary>The next established connection that nobody has accepted. <see cref="TcpConnection.Owner"/> is the listener's.</summary>
     public bool TryAccept([NotNullWhen(true)] out TcpConnection? connection)
     {
-        if (!_accepted.TryDequeue(out connection))
+        connection = null;
+        if (!_accepted.TryDequeue(out (TcpConnection Connection, Listener Listener) next))
             return false;
-        connection.Listener!.AcceptQueueLength--;
-        connection.Listener = null;
+        connection = next.Connection;
+        next.Listener.AcceptQueueLength--;
         return true;
     }
 
@@ -264,14 +265,13 @@ public sealed partial class TcpStack
         var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, now)
         {
             Owner = half.Listener.Owner,
-            Listener = half.Listener,
         };
         _flows.TryAdd(connection);
         ConnectionCount++;
         connection.StartPassive(half, packet, now);
         connection.StartWindow(packet);
         half.Listener.AcceptQueueLength++;
-        _accepted.Enqueue(connection);
+        _accepted.Enqueue((connection, half.Listener));
         Counters.ConnectionsAccepted++;
         return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
     }
@@ -279,7 +279,7 @@ public sealed partial class TcpStack
     /// <summary>An ACK to what may be a blind attack or a peer that has started afresh (RFC 5961, sections 3 and 4), at a limited rate.</summary>
     private void Challenge(HalfOpen half, Instant now)
     {
-        if (now - half.ChallengedAt < TcpConnection.InvalidInterval)
+        if (now - half.ChallengedAt < TimeSpan.FromMilliseconds(TcpConnection.InvalidInterval))
             return;
         half.ChallengedAt = now;
         Counters.ChallengeAcks++;

@@ -38,7 +38,7 @@ public sealed partial class TcpStack
         }
         // Data and FIN are always answered: an ACK may have been lost. The rest at a limited rate, lest two who disagree answer each other for ever.
         bool isData = packet.SegmentLength > 0 && !packet.IsSyn;
-        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TcpConnection.InvalidInterval))
+        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TimeSpan.FromMilliseconds(TcpConnection.InvalidInterval)))
         {
             timeWait.AnsweredAt = now;
             Answer(timeWait);

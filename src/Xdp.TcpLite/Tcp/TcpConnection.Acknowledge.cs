@@ -12,19 +12,18 @@ public sealed partial class TcpConnection
     internal SeqNumber SndNxt { get; private set; }
 
     /// <summary>SND.WND in bytes, scaling applied.</summary>
-    internal long SndWnd { get; private set; }
-    internal long MaxSndWnd { get; private set; }
+    internal int SndWnd { get; private set; }
+    internal int MaxSndWnd { get; private set; }
     internal SeqNumber SndWl1 { get; private set; }
     internal SeqNumber SndWl2 { get; private set; }
 
-    private int _sndMss;
+    private ushort _sndMss;
     private RttEstimator _rtt;
     private Reordering _reordering;
 
     private Instant _lastSentAt;
-    private long _bytesAcked;
-    private long _retransmits;
-    private long _spuriousRetransmits;
+    private uint _retransmits;
+    private uint _spuriousRetransmits;
 
     /// <summary>Sequence space believed to be in the network.</summary>
     private long InFlight => (SndNxt - SndUna) - _flight.SackedBytes - _flight.LostBytes + _flight.RetransmittedBytes - RenoSackedBytes;
@@ -71,7 +70,7 @@ public sealed partial class TcpConnection
     {
         if (packet.Ack < SndUna || !(SndWl1 < packet.Seq || (SndWl1 == packet.Seq && SndWl2 <= packet.Ack)))
             return false;
-        long window = (long)packet.Window << _negotiated.SndWndShift;
+        int window = packet.Window << _negotiated.SndWndShift;
         SndWl1 = packet.Seq;
         SndWl2 = packet.Ack;
         if (window == SndWnd)
@@ -113,7 +112,6 @@ public sealed partial class TcpConnection
         _flight.NoneLostBefore = SeqNumber.Max(_flight.NoneLostBefore, SndUna);
         _flight.Rack.OnAcknowledged(SndUna);
         _flight.ProbeTail = false;
-        _bytesAcked += delivered;
         _flight.Backoff = 0;
         _flight.DupAcks = 0;
         _flight.FirstUnackedAt = now;

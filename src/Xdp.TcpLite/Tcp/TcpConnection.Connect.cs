@@ -43,7 +43,7 @@ public sealed partial class TcpConnection
         RcvNxt = packet.Seq + 1;
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
-        _tsRecentAt = now;
+        _tsRecentAt = new CoarseInstant(now);
         _path = _stack.Paths.Share(packet.Path);
         byte ourShift = _negotiated.RcvWndShift;
         uint tsOffset = _negotiated.TsOffset;

@@ -11,10 +11,13 @@ public sealed partial class TcpConnection
     private bool _probeWindow;
 
     /// <summary>Duplicate ACKs owed beyond the first: a peer without SACK counts them.</summary>
-    private int _duplicateAcks;
+    private byte _duplicateAcks;
     private ushort _ipId;
     private long _bytesSent;
-    private long _segmentsOut;
+    private uint _segmentsOut;
+
+    /// <summary>Payload bytes that the peer has acknowledged: of what is outstanding, only the FIN is none.</summary>
+    private long BytesAcked => Math.Max(0, _bytesSent - (SndNxt - SndUna) + (_finSent && !_finAcked ? 1 : 0));
 
     /// <summary>
     /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory
@@ -91,7 +94,7 @@ public sealed partial class TcpConnection
             fin = _finQueued;
             return 0;
         }
-        long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
+        long window = SndUna + SndWnd - SndNxt;
         long room = Math.Min(window, _options.SendBufferMax - (SndNxt - SndUna));
         long allowed = _flight.ProbeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
         int length = NextSegmentLength;
@@ -226,7 +229,8 @@ public sealed partial class TcpConnection
         if (length == 0 || !OwesBareAck)
         {
             _ackNow = _duplicateAcks > 0;
-            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+            if (_ackNow)
+                _duplicateAcks--;
         }
         NoteAckSent();
         if (length > 0)

@@ -14,11 +14,13 @@ public sealed partial class TcpConnection
 
     private Instant _delayedAckDeadline = Instant.Never;
     private Instant _finWait2Deadline = Instant.Never;
-    private Instant _keepAliveDeadline = Instant.Never;
+
+    /// <summary>Null while no keepalive is asked for.</summary>
+    private KeepAliveTimer? _keepAliveTimer;
 
     /// <summary>How often the RTO has been doubled since the last RTT sample: an ACK alone, which may be for a retransmission, does not bring it back (Karn).</summary>
-    private int _rtoBackoff;
-    private int _persistBackoff;
+    private byte _rtoBackoff;
+    private byte _persistBackoff;
 
     internal void OnDeadline(Instant now)
     {
@@ -36,8 +38,8 @@ public sealed partial class TcpConnection
             OnRetransmitTimeout(now);
         if (_flight.PersistDeadline <= now)
             OnPersistTimeout(now);
-        if (_keepAliveDeadline <= now)
-            OnKeepAliveTimeout(now);
+        if (_keepAliveTimer is { } keepAlive && keepAlive.Deadline <= now)
+            OnKeepAliveTimeout(keepAlive, now);
         if (_finWait2Deadline <= now)
             Finish(TcpEvents.None);
         if (State != TcpState.Closed)
@@ -47,7 +49,7 @@ public sealed partial class TcpConnection
     private void ScheduleNext()
     {
         Instant next = Instant.Min(Instant.Min(Instant.Min(_flight.RetransmitDeadline, _flight.ProbeDeadline), Instant.Min(_flight.ReorderDeadline, _flight.PersistDeadline)),
-            Instant.Min(Instant.Min(_delayedAckDeadline, _finWait2Deadline), _keepAliveDeadline));
+            Instant.Min(Instant.Min(_delayedAckDeadline, _finWait2Deadline), _keepAliveTimer?.Deadline ?? Instant.Never));
         if (next != Instant.Never)
             _stack.Wheel.Schedule(this, next);
     }
@@ -205,7 +207,7 @@ public sealed partial class TcpConnection
         _flight.ProbeTail = false;
         _flight.MustRetransmit = true;
         _flight.Backoff = Math.Min(_flight.Backoff + 1, 16);
-        _rtoBackoff = Math.Min(_rtoBackoff + 1, 16);
+        _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, 16);
         ArmLossTimer(now, restart: true);
         RequestEmit();
     }
@@ -248,45 +250,63 @@ public sealed partial class TcpConnection
         }
         _probeWindow = SndWnd == 0;
         _flight.TakeAnyWindow = !_probeWindow;
-        _persistBackoff = Math.Min(_persistBackoff + 1, 16);
+        _persistBackoff = (byte)Math.Min(_persistBackoff + 1, 16);
         ArmPersist(now);
         RequestEmit();
     }
 
     private void StartKeepAlive(Instant now)
     {
-        if (_keepAlive is { } idle)
-            Arm(ref _keepAliveDeadline, now + idle);
-        else
-            _keepAliveDeadline = Instant.Never;
-    }
-
-    private void OnKeepAliveTimeout(Instant now)
-    {
-        _keepAliveDeadline = Instant.Never;
-        if (_keepAlive is not { } idle)
-            return;
-        if (now - _lastHeardAt >= idle)
+        if (KeepAlive is not { } idle)
         {
-            if (_keepAliveProbes == KeepAliveProbes)
-            {
-                TimeOut();
-                return;
-            }
-            _keepAliveProbes++;
-            _probeWindow = true;
-            RequestEmit();
-            Arm(ref _keepAliveDeadline, now + s_keepAliveInterval);
+            _keepAliveTimer = null;
             return;
         }
-        _keepAliveProbes = 0;
-        Arm(ref _keepAliveDeadline, _lastHeardAt + idle);
+        _keepAliveTimer ??= new KeepAliveTimer { HeardAt = now };
+        Arm(ref _keepAliveTimer.Deadline, now + idle);
+    }
+
+    private void OnKeepAliveTimeout(KeepAliveTimer timer, Instant now)
+    {
+        if (KeepAlive is not { } idle)
+            return;
+        timer.Deadline = Instant.Never;
+        if (now - timer.HeardAt < idle)
+        {
+            timer.Probes = 0;
+            Arm(ref timer.Deadline, timer.HeardAt + idle);
+            return;
+        }
+        if (timer.Probes == KeepAliveProbes)
+        {
+            TimeOut();
+            return;
+        }
+        timer.Probes++;
+        _probeWindow = true;
+        RequestEmit();
+        Arm(ref timer.Deadline, now + s_keepAliveInterval);
     }
 
     /// <summary>Unanswered keepalive probes that are put up with, and the time between them (Linux's defaults).</summary>
     private const int KeepAliveProbes = 9;
     private static readonly TimeSpan s_keepAliveInterval = TimeSpan.FromSeconds(75);
-    private int _keepAliveProbes;
+
+    /// <summary>What only a connection with keepalive needs.</summary>
+    private sealed class KeepAliveTimer
+    {
+        internal Instant Deadline = Instant.Never;
+        internal Instant HeardAt;
+
+        /// <summary>Probes since then.</summary>
+        internal int Probes;
+
+        internal void Heard(Instant now)
+        {
+            HeardAt = now;
+            Probes = 0;
+        }
+    }
 
     private void TimeOut()
     {

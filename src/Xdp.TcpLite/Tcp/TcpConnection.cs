@@ -13,7 +13,9 @@ namespace Xdp.TcpLite;
 public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
-    private readonly TcpStackOptions _options;
+
+    /// <summary>The stack's, or a copy of them where the host has other wishes for this connection.</summary>
+    private TcpStackOptions _options;
     private Flight _flight = Flight.None;
     private ReassemblyQueue _reassembly = ReassemblyQueue.None;
     private readonly ICongestionControl _congestion;
@@ -21,14 +23,10 @@ public sealed partial class TcpConnection : FlowEntry
     private SharedPath _path;
     private TcpEvents _events;
     private bool _cork;
-    private TimeSpan? _keepAlive;
 
-    // Links of the stack's lists; a connection is at most once on each.
-    internal TcpConnection? NextReady;
-    internal TcpConnection? NextToEmit;
+    // A connection is at most once on each of the stack's lists.
     internal bool IsReady;
     internal bool IsToEmit;
-    internal Listener? Listener;
 
     internal TcpConnection(TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
         : base(flow)
@@ -37,8 +35,6 @@ public sealed partial class TcpConnection : FlowEntry
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
-        UserTimeout = _options.UserTimeout;
-        _keepAlive = _options.KeepAlive;
         _congestion = new Cubic();
         _path = path;
         UpdateMss();
@@ -47,8 +43,8 @@ public sealed partial class TcpConnection : FlowEntry
         SndNxt = iss;
         _flight.CwndUseEnd = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
-        _rcvMss = Math.Min(_sndMss, 536);
-        _lastHeardAt = now;
+        _rcvMss = Math.Min(_sndMss, (ushort)536);
+        _challengedAt = TcpStack.TimestampClock(now) - InvalidInterval;
         _windowGrowthFrom = now;
     }
 
@@ -73,15 +69,24 @@ public sealed partial class TcpConnection : FlowEntry
     }
 
     /// <summary>How long an unacknowledged segment, or a window that stays shut, is put up with (RFC 5482, the local side).</summary>
-    public TimeSpan UserTimeout { get; set; }
+    public TimeSpan UserTimeout
+    {
+        get => _options.UserTimeout;
+        set
+        {
+            if (value != UserTimeout)
+                _options = _options with { UserTimeout = value };
+        }
+    }
 
     /// <summary>Idle time before the first keepalive probe; null sends none.</summary>
     public TimeSpan? KeepAlive
     {
-        get => _keepAlive;
+        get => _options.KeepAlive;
         set
         {
-            _keepAlive = value;
+            if (value != KeepAlive)
+                _options = _options with { KeepAlive = value };
             if (State is not (TcpState.Closed or TcpState.SynSent))
                 StartKeepAlive(_stack.Now);
         }
@@ -115,8 +120,8 @@ public sealed partial class TcpConnection : FlowEntry
     {
         if (_discardReceived)
             return;
-        _unreleased -= bytes;
-        _releasedSinceGrowth += bytes;
+        _unreleased -= (int)bytes;
+        _releasedSinceGrowth = (int)Math.Min(_releasedSinceGrowth + bytes, int.MaxValue);
         if (CanReceive && WorthAnnouncing())
             AckNow();
     }
@@ -216,7 +221,7 @@ public sealed partial class TcpConnection : FlowEntry
         ReorderingSeen = _reordering.Seen,
         RcvSpace = _rcvBuffer,
         BytesSent = _bytesSent,
-        BytesAcked = _bytesAcked,
+        BytesAcked = BytesAcked,
         BytesReceived = _bytesReceived,
         SegmentsIn = _segmentsIn,
         SegmentsOut = _segmentsOut,
