@@ -62,7 +62,7 @@ internal static class GoodputCommand
         });
         var directions = new Option<string>("--direction") { Description = "down, up or both", DefaultValueFactory = _ => "both" };
         directions.AcceptOnlyFromAmong("down", "up", "both");
-        var counters = new Option<bool>("--counters") { Description = "what the stack counted in each cell" };
+        var counters = new Option<bool>("--counters") { Description = "also each round, and what the stack counted in each cell" };
         var command = new Command("goodput", "Goodput of one transfer over an impaired path, ours and the kernel's.")
         {
             root, rounds, megabytes, delays, losses, directions, counters,
@@ -91,7 +91,7 @@ internal static class GoodputCommand
         await using var kernels = await Path.Open("sockets", root, cancellation);
         AnsiConsole.MarkupLineInterpolated($"{cells.Length} cells × {rounds} rounds, ours and the kernel's in turn; CUBIC on both sides, offloads off");
 
-        var table = new Table().Title($"Goodput, ours ÷ kernel's: medians of {rounds} rounds");
+        var table = new Table().Title($"Goodput: medians of {rounds} rounds, and the geometric mean of ours ÷ kernel's, which had the same losses");
         table.AddColumns("delay each way", "loss", "direction");
         foreach (string column in (string[])["MB", "ours MB/s", "kernel MB/s", "ours ÷ kernel", "lowest – highest"])
             table.AddColumn(new TableColumn(column).RightAligned());
@@ -115,7 +115,7 @@ internal static class GoodputCommand
                     pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
                 }
 
-                double ratio = Trial.Median(pairs.Select(pair => pair.Ours)) / Trial.Median(pairs.Select(pair => pair.Kernels));
+                double ratio = Math.Exp(pairs.Average(pair => Math.Log(pair.Ours / pair.Kernels)));
                 all.Add(ratio);
                 string[] row =
                 [
@@ -127,7 +127,10 @@ internal static class GoodputCommand
                 table.AddRow(row);
                 AnsiConsole.WriteLine(string.Join("  ", row));
                 if (before is not null)
+                {
+                    AnsiConsole.WriteLine($"      rounds {string.Join(", ", pairs.Select(pair => $"{Number(pair.Ours)} ÷ {Number(pair.Kernels)}"))}");
                     Report(before, await ours.App.Counters(cancellation));
+                }
             }
         }
 

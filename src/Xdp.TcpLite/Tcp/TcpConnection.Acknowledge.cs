@@ -51,10 +51,14 @@ public sealed partial class TcpConnection
     private int _retransmitsToUndo;
 
     /// <summary>
-    /// The congestion window was what ended the last sending. All ACKs until the next are judged by it: a host takes in several between two
-    /// chances to send.
+    /// The congestion window held sending back at some time in the present round trip, which ends when <see cref="_cwndUseEnd"/> is acknowledged: a
+    /// host takes in several ACKs between two chances to send, and an application may be a moment late with its next write.
     /// </summary>
     private bool _cwndLimited;
+    private SeqNumber _cwndUseEnd;
+
+    /// <summary>Most that was outstanding in that round trip.</summary>
+    private long _cwndUsed;
     private Instant _lastSentAt;
     private long _bytesAcked;
     private long _retransmits;
@@ -366,7 +370,20 @@ public sealed partial class TcpConnection
         if (_recovery == Recovery.Fast)
             Pace(delivered);
         else if (delivered > 0 && (_recovery == Recovery.Timeout || _sackedBytes == 0 || advanced))
-            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, _cwndLimited || _recovery == Recovery.Timeout);
+            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, CwndIsUsed || _recovery == Recovery.Timeout);
+    }
+
+    /// <summary>Should the window grow? In slow start half of it in use is enough, since the next round trip may need it all.</summary>
+    private bool CwndIsUsed => _cwndLimited || (_congestion.Cwnd < _congestion.Ssthresh && _congestion.Cwnd < 2 * _cwndUsed);
+
+    private void NoteCwndUse(bool limited)
+    {
+        long outstanding = SndNxt - SndUna;
+        if (!limited && SndUna < _cwndUseEnd && (_cwndLimited || outstanding <= _cwndUsed))
+            return;
+        _cwndLimited = limited;
+        _cwndUsed = outstanding;
+        _cwndUseEnd = SndNxt;
     }
 
     private void EnterRecovery(Instant now)

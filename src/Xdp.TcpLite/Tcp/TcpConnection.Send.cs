@@ -100,17 +100,17 @@ public sealed partial class TcpConnection
         long unsent = _send.UnsentBytes;
         if (unsent == 0)
         {
-            _cwndLimited = false;
+            NoteCwndUse(limited: false);
             fin = _finQueued;
             return 0;
         }
         long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
-        long allowed = _probeWithNewData ? window : Math.Min(window, _congestion.Cwnd - InFlight);
-        allowed = Math.Min(allowed, _options.SendBufferMax - (SndNxt - SndUna));
+        long room = Math.Min(window, _options.SendBufferMax - (SndNxt - SndUna));
+        long allowed = _probeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
         int length = NextSegmentLength;
         if (length > allowed)
         {
-            _cwndLimited = _congestion.Cwnd - InFlight < window;
+            NoteCwndUse(limited: _congestion.Cwnd - InFlight < room);
             // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
             bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
             return crumb ? (int)window : 0;

@@ -48,6 +48,7 @@ public sealed partial class TcpConnection : FlowEntry
         Iss = iss;
         SndUna = iss;
         SndNxt = iss;
+        _cwndUseEnd = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
         _rcvMss = Math.Min(_sndMss, 536);
         _lastHeardAt = now;
