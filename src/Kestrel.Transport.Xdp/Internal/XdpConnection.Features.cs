@@ -133,11 +133,21 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
         source?.Cancel();
     }
 
+    private static int IndexOfProvided(Type key)
+    {
+        for (int i = 0; i < s_provided.Length; i++)
+        {
+            if (s_provided[i] == key)
+                return i;
+        }
+        return -1;
+    }
+
     private bool Provides(int index) => index >= 0 && (_provided & (1 << index)) != 0;
 
     private object? GetFeature(Type key)
     {
-        if (Provides(Array.IndexOf(s_provided, key)))
+        if (Provides(IndexOfProvided(key)))
             return this;
         if (_moreFeatures is not null)
         {
@@ -153,7 +163,7 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
     private void SetFeature(Type key, object? value)
     {
         _featureRevision++;
-        if (Array.IndexOf(s_provided, key) is >= 0 and int provided)
+        if (IndexOfProvided(key) is >= 0 and int provided)
         {
             int bit = 1 << provided;
             if (value == this)

@@ -75,4 +75,16 @@ public sealed class FlowDirectoryTests
         await Task.WhenAll(passing);
         Assert.Equal(Staying, _directory.Count);
     }
+
+    [Fact]
+    public void Entry_CostsAFewWords()
+    {
+        Entry[] entries = [.. Enumerable.Range(0, 10_000).Select(i => new Entry(Flow(i)))];
+        _directory.Remove(entries[0]);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Array.ForEach(entries, _directory.Add);
+        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        // With what was allocated and left behind while it grew.
+        Assert.InRange(allocated / entries.Length, 8, 48);
+    }
 }

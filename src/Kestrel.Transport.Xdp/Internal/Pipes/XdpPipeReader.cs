@@ -261,7 +261,14 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     /// </summary>
     private bool MustSpill => _received == _examined || _frames > _connection.Settings.ReceiveFrames || UnderPressure;
 
-    private bool UnderPressure => _connection.Host.Frames is var frames && frames.ApplicationCount * 2 > frames.FrameCount;
+    private bool UnderPressure
+    {
+        get
+        {
+            FramePool frames = _connection.Host.Frames;
+            return frames.ApplicationCount * 2 > frames.FrameCount;
+        }
+    }
 
     /// <summary>Copies what is left in frames to heap blocks, as far as those can be had. No result is outstanding.</summary>
     private void Spill(ref BlockQueue finished)
