@@ -68,6 +68,8 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     internal string InterfaceName => Key.Interface;
 
+    internal TransportSettings Settings => _settings;
+
     public FlowDirectory<XdpConnection> Flows { get; }
 
     /// <summary>Why the interface is not served; null when it is.</summary>
