@@ -18,7 +18,7 @@ internal sealed class EngineRegistry
 
     internal static ulong CurrentNamespace => NetworkNamespace.CurrentId;
 
-    private readonly Dictionary<ulong, FlowDirectory> _flows = [];
+    private readonly Dictionary<ulong, FlowDirectory<XdpConnection>> _flows = [];
 
     internal FrameBudget Frames { get; } = new();
 
@@ -56,8 +56,8 @@ internal sealed class EngineRegistry
     private static bool IsSourceList(string option) => option is nameof(XdpTransportOptions.AllowedSources) or nameof(XdpTransportOptions.DeniedSources);
 
     // Two namespaces may have the same addresses.
-    private FlowDirectory FlowsOf(ulong space) =>
-        _flows.TryGetValue(space, out FlowDirectory? flows) ? flows : _flows[space] = new FlowDirectory();
+    private FlowDirectory<XdpConnection> FlowsOf(ulong space) =>
+        _flows.TryGetValue(space, out FlowDirectory<XdpConnection>? flows) ? flows : _flows[space] = new(static connection => connection.Flow);
 
     internal void Release(XdpEngine engine)
     {
