@@ -8,7 +8,7 @@ namespace TcpTrials.Idle;
 /// <summary>What an idle connection costs, from the slope between a few and many; and that nothing is left when all have closed.</summary>
 internal static class IdleCommand
 {
-    private const int Few = 2000;
+    private const int Few = 5000;
 
     // Descriptors that a process may have in most places, less what the runtime needs. The socket transport has one for each connection.
     private const int MostPerProcess = 16_000;
@@ -16,7 +16,7 @@ internal static class IdleCommand
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(300);
     private static readonly TimeSpan s_settle = TimeSpan.FromSeconds(3);
 
-    private sealed record State(long GcBytes, long ResidentBytes, Dictionary<string, long> Gauges);
+    private sealed record State(long GcBytes, long ResidentBytes, long HandlerBytes, Dictionary<string, long> Gauges);
 
     public static Command Create()
     {
@@ -32,11 +32,13 @@ internal static class IdleCommand
 
     private static async Task<int> Run(string root, int connections, string[] modes, string[] transports, CancellationToken cancellation)
     {
+        if (connections <= Few)
+            throw new MeasurementException($"--connections {connections}: more than {Few} are needed");
         await using var lab = new Lab(root);
         await lab.Up(cancellation);
         await lab.Output(lab.Command("client", "sh", "-ec", "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range"), cancellation);
         var table = new Table().Title($"Bytes per idle connection, between {Few:N0} and {connections:N0}");
-        table.AddColumns("server", "transport", "GC", "native", "frames held", "connections", "open after close", "half-open after close");
+        table.AddColumns("server", "transport", "GC", "handler", "native", "frames held", "connections", "open after close", "half-open after close");
         bool clean = true;
         foreach (string mode in modes)
         {
@@ -52,11 +54,13 @@ internal static class IdleCommand
                 if (transport == "xdp" && many.Gauges.GetValueOrDefault("connections:open") != more + Few)
                     throw new MeasurementException($"of {more + Few} connections only {many.Gauges.GetValueOrDefault("connections:open")} are on XDP");
                 table.AddRow(
-                    mode == "bare" ? "the transport alone" : "Kestrel, HTTP/1.1", transport, Number(gc), Number(Math.Max(0, all - gc)), $"{held}",
+                    mode == "bare" ? "the transport alone" : "Kestrel, HTTP/1.1", transport, Number(gc), mode == "bare" ? Number(many.HandlerBytes) : "",
+                    Number(Math.Max(0, all - gc)), $"{held}",
                     $"{more + Few}", $"{left}", $"{after.Gauges.GetValueOrDefault("connections:half_open")}");
             }
         }
 
+        table.Caption("handler: what of GC is the state of the loop that serves a connection, which is not the transport's");
         AnsiConsole.Write(table);
         return clean ? 0 : 1;
     }
@@ -75,16 +79,16 @@ internal static class IdleCommand
                 await clients[i].Line("ready", s_patience, cancellation);
             }
 
+            // The first connections pay for code that is compiled as well, and for what the runtime keeps from then on.
+            await Open(clients[0], Few, cancellation);
+            await Close(clients[0], cancellation);
             await Open(clients[0], Few, cancellation);
             var few = await Read(server, cancellation);
             for (int i = 0; i < clients.Count; i++)
                 await Open(clients[i], Math.Min(MostPerProcess, count - i * MostPerProcess), cancellation);
             var many = await Read(server, cancellation);
             foreach (var client in clients)
-            {
-                client.Send("close");
-                await client.Line("closed", s_patience, cancellation);
-            }
+                await Close(client, cancellation);
 
             return (few, many, await Read(server, cancellation));
         }
@@ -104,6 +108,12 @@ internal static class IdleCommand
             throw new MeasurementException($"of {connections} connections: {answer} (open, failed)");
     }
 
+    private static async Task Close(LabProcess client, CancellationToken cancellation)
+    {
+        client.Send("close");
+        await client.Line("closed", s_patience, cancellation);
+    }
+
     private static async Task<State> Read(LabProcess server, CancellationToken cancellation)
     {
         await Task.Delay(s_settle, cancellation);
@@ -112,7 +122,8 @@ internal static class IdleCommand
         return new State(
             long.Parse(words[0], CultureInfo.InvariantCulture),
             server.ResidentBytes,
-            words[1..].Select(word => word.Split('=')).ToDictionary(pair => pair[0], pair => long.Parse(pair[1], CultureInfo.InvariantCulture)));
+            long.Parse(words[1], CultureInfo.InvariantCulture),
+            words[2..].Select(word => word.Split('=')).ToDictionary(pair => pair[0], pair => long.Parse(pair[1], CultureInfo.InvariantCulture)));
     }
 
     private static string Number(double value) => value.ToString("N0", CultureInfo.InvariantCulture);

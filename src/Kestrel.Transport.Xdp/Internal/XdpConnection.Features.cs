@@ -8,27 +8,26 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
-// The connection is its own feature collection: what a transport provides is in fields, what Kestrel and middleware add (heartbeat, TLS, metrics …) is
-// a short list. Not synchronised, as no feature collection is.
+// The connection is its own feature collection: what a transport provides is the connection itself, what Kestrel and middleware add (heartbeat, TLS,
+// metrics …) is a short list. Not synchronised, as no feature collection is.
 internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdFeature, IConnectionTransportFeature, IConnectionItemsFeature,
     IMemoryPoolFeature, IConnectionLifetimeFeature, IConnectionEndPointFeature, IXdpConnectionFeature
 {
+    private static readonly Type[] s_provided =
+    [
+        typeof(IConnectionIdFeature), typeof(IConnectionTransportFeature), typeof(IConnectionItemsFeature), typeof(IMemoryPoolFeature),
+        typeof(IConnectionLifetimeFeature), typeof(IConnectionEndPointFeature), typeof(IXdpConnectionFeature),
+    ];
+
     private string? _connectionId;
     private IDictionary<object, object?>? _items;
-    private FeatureSlots _features;
+    private CancellationTokenSource? _closedSource;
+    private bool _closedTokenGiven;
+
+    /// <summary>Which of <see cref="s_provided"/> nobody has replaced or removed, a bit for each.</summary>
+    private byte _provided = (byte)((1 << s_provided.Length) - 1);
     private List<KeyValuePair<Type, object>>? _moreFeatures;
     private int _featureRevision;
-
-    private struct FeatureSlots
-    {
-        public IConnectionIdFeature? Id;
-        public IConnectionTransportFeature? Transport;
-        public IConnectionItemsFeature? Items;
-        public IMemoryPoolFeature? MemoryPool;
-        public IConnectionLifetimeFeature? Lifetime;
-        public IConnectionEndPointFeature? EndPoint;
-        public IXdpConnectionFeature? Xdp;
-    }
 
     public override IFeatureCollection Features => this;
 
@@ -47,13 +46,43 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
         set => _items = value;
     }
 
-    public override CancellationToken ConnectionClosed { get; set; }
+    public override CancellationToken ConnectionClosed
+    {
+        get
+        {
+            lock (Gate)
+            {
+                if (!_closedTokenGiven)
+                {
+                    _closedTokenGiven = true;
+                    base.ConnectionClosed = Has(Ends.ClosedFired) ? new CancellationToken(canceled: true) : (_closedSource = new()).Token;
+                }
+                return base.ConnectionClosed;
+            }
+        }
+        set
+        {
+            lock (Gate)
+            {
+                _closedTokenGiven = true;
+                base.ConnectionClosed = value;
+            }
+        }
+    }
 
-    public override EndPoint? LocalEndPoint { get; set; }
+    public override EndPoint? LocalEndPoint
+    {
+        get => base.LocalEndPoint ??= _tcp is null ? null : Settings.EndPointOf(_tcp.Flow.Local, _tcp.Flow.LocalPort);
+        set => base.LocalEndPoint = value;
+    }
 
-    public override EndPoint? RemoteEndPoint { get; set; }
+    public override EndPoint? RemoteEndPoint
+    {
+        get => base.RemoteEndPoint ??= _tcp is null ? null : Settings.EndPointOf(_tcp.Flow.Remote, _tcp.Flow.RemotePort);
+        set => base.RemoteEndPoint = value;
+    }
 
-    MemoryPool<byte> IMemoryPoolFeature.MemoryPool => _settings.MemoryPool;
+    MemoryPool<byte> IMemoryPoolFeature.MemoryPool => Settings.MemoryPool;
 
     void IConnectionLifetimeFeature.Abort() =>
         Abort(new ConnectionAbortedException("The connection was aborted by the application via IConnectionLifetimeFeature.Abort()."));
@@ -82,20 +111,11 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
 
     public IEnumerator<KeyValuePair<Type, object>> GetEnumerator()
     {
-        if (_features.Id is { } id)
-            yield return new(typeof(IConnectionIdFeature), id);
-        if (_features.Transport is { } transport)
-            yield return new(typeof(IConnectionTransportFeature), transport);
-        if (_features.Items is { } items)
-            yield return new(typeof(IConnectionItemsFeature), items);
-        if (_features.MemoryPool is { } memoryPool)
-            yield return new(typeof(IMemoryPoolFeature), memoryPool);
-        if (_features.Lifetime is { } lifetime)
-            yield return new(typeof(IConnectionLifetimeFeature), lifetime);
-        if (_features.EndPoint is { } endPoint)
-            yield return new(typeof(IConnectionEndPointFeature), endPoint);
-        if (_features.Xdp is { } xdp)
-            yield return new(typeof(IXdpConnectionFeature), xdp);
+        for (int i = 0; i < s_provided.Length; i++)
+        {
+            if (Provides(i))
+                yield return new(s_provided[i], this);
+        }
         if (_moreFeatures is not null)
         {
             foreach (KeyValuePair<Type, object> feature in _moreFeatures)
@@ -105,33 +125,30 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
 
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 
-    private void InitializeFeatures()
+    private void CancelClosedSource()
     {
-        _features.Id = this;
-        _features.Transport = this;
-        _features.Items = this;
-        _features.MemoryPool = this;
-        _features.Lifetime = this;
-        _features.EndPoint = this;
-        _features.Xdp = this;
+        CancellationTokenSource? source;
+        lock (Gate)
+            source = _closedSource;
+        source?.Cancel();
     }
+
+    private static int IndexOfProvided(Type key)
+    {
+        for (int i = 0; i < s_provided.Length; i++)
+        {
+            if (s_provided[i] == key)
+                return i;
+        }
+        return -1;
+    }
+
+    private bool Provides(int index) => index >= 0 && (_provided & (1 << index)) != 0;
 
     private object? GetFeature(Type key)
     {
-        if (key == typeof(IConnectionIdFeature))
-            return _features.Id;
-        if (key == typeof(IConnectionTransportFeature))
-            return _features.Transport;
-        if (key == typeof(IConnectionItemsFeature))
-            return _features.Items;
-        if (key == typeof(IMemoryPoolFeature))
-            return _features.MemoryPool;
-        if (key == typeof(IConnectionLifetimeFeature))
-            return _features.Lifetime;
-        if (key == typeof(IConnectionEndPointFeature))
-            return _features.EndPoint;
-        if (key == typeof(IXdpConnectionFeature))
-            return _features.Xdp;
+        if (Provides(IndexOfProvided(key)))
+            return this;
         if (_moreFeatures is not null)
         {
             foreach (KeyValuePair<Type, object> feature in _moreFeatures)
@@ -146,40 +163,32 @@ internal sealed partial class XdpConnection : IFeatureCollection, IConnectionIdF
     private void SetFeature(Type key, object? value)
     {
         _featureRevision++;
-        if (key == typeof(IConnectionIdFeature))
-            _features.Id = (IConnectionIdFeature?)value;
-        else if (key == typeof(IConnectionTransportFeature))
-            _features.Transport = (IConnectionTransportFeature?)value;
-        else if (key == typeof(IConnectionItemsFeature))
-            _features.Items = (IConnectionItemsFeature?)value;
-        else if (key == typeof(IMemoryPoolFeature))
-            _features.MemoryPool = (IMemoryPoolFeature?)value;
-        else if (key == typeof(IConnectionLifetimeFeature))
-            _features.Lifetime = (IConnectionLifetimeFeature?)value;
-        else if (key == typeof(IConnectionEndPointFeature))
-            _features.EndPoint = (IConnectionEndPointFeature?)value;
-        else if (key == typeof(IXdpConnectionFeature))
-            _features.Xdp = (IXdpConnectionFeature?)value;
-        else
-            SetOther(key, value);
-    }
-
-    private void SetOther(Type key, object? value)
-    {
-        _moreFeatures ??= new List<KeyValuePair<Type, object>>(4);
-        int index = _moreFeatures.FindIndex(feature => feature.Key == key);
+        if (IndexOfProvided(key) is >= 0 and int provided)
+        {
+            int bit = 1 << provided;
+            if (value == this)
+            {
+                _provided |= (byte)bit;
+                value = null;
+            }
+            else
+            {
+                _provided &= (byte)~bit;
+            }
+        }
+        int index = _moreFeatures?.FindIndex(feature => feature.Key == key) ?? -1;
         if (value is null)
         {
             if (index >= 0)
-                _moreFeatures.RemoveAt(index);
+                _moreFeatures!.RemoveAt(index);
         }
         else if (index >= 0)
         {
-            _moreFeatures[index] = new(key, value);
+            _moreFeatures![index] = new(key, value);
         }
         else
         {
-            _moreFeatures.Add(new(key, value));
+            (_moreFeatures ??= new(4)).Add(new(key, value));
         }
     }
 }

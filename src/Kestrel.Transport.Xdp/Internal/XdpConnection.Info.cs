@@ -6,15 +6,15 @@ internal sealed partial class XdpConnection
 {
     private TcpInfoRequest? _infoRequest;
 
-    public string InterfaceName => _settings.InterfaceName;
-    public int QueueId => _settings.QueueId;
-    public string BindMode => _settings.BindMode;
+    public string InterfaceName => Settings.InterfaceName;
+    public int QueueId => Settings.QueueId;
+    public string BindMode => Settings.BindMode;
 
     public TcpConnectionInfo GetTcpInfo()
     {
-        bool detached = ((ConnectionWork)Volatile.Read(ref _work.Bits) & ConnectionWork.Detached) != 0;
-        if (!detached && _tcp is not null && _host.InTurn)
-            return _tcp.GetInfo(_host.Now);
+        bool detached = ((ConnectionWork)Volatile.Read(ref Work.Bits) & ConnectionWork.Detached) != 0;
+        if (!detached && _tcp is not null && Host.InTurn)
+            return _tcp.GetInfo(Host.Now);
         TcpInfoRequest request = _infoRequest
             ?? Interlocked.CompareExchange(ref _infoRequest, new TcpInfoRequest(), null)
             ?? _infoRequest;

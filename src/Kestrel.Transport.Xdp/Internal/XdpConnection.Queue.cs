@@ -12,7 +12,6 @@ internal sealed partial class XdpConnection
     private Deliveries _deliveries;
     private bool _peerClosed;
     private bool _inputPaused;
-    private bool _custodyTaken;
     private Ending _ending;
 
     /// <summary>What the TCP connection was told, or said, last of all.</summary>
@@ -28,24 +27,29 @@ internal sealed partial class XdpConnection
     }
 
     [Flags]
-    private enum Deliveries
+    private enum Deliveries : byte
     {
         None = 0,
         Read = 1,
         Flush = 2,
     }
 
-    /// <summary>Link of the queue's list of dirty connections.</summary>
-    internal XdpConnection? NextDirty;
+    internal FlowKey Flow => _tcp!.Flow;
 
-    /// <summary>The queue's mark for a connection that was given something and whose application has not waited since.</summary>
-    internal int Awaited;
+    internal EndpointBinding Binding => Settings.Binding!;
+
+    /// <summary>Neighbours in the queue's list of its connections.</summary>
+    internal XdpConnection? NextInQueue { get; set; }
+    internal XdpConnection? PreviousInQueue { get; set; }
+
+    /// <summary>The peer has acknowledged everything, the FIN included, or the connection has ended.</summary>
+    internal bool Delivered { get; set; }
 
     /// <summary>Takes what the application side has asked for; its next request posts the connection again.</summary>
     public ConnectionWork TakeWork()
     {
         const ConnectionWork kept = ConnectionWork.Detached;
-        var work = (ConnectionWork)Interlocked.And(ref _work.Bits, (int)kept);
+        var work = (ConnectionWork)Interlocked.And(ref Work.Bits, (int)kept);
         return (work & kept) != 0 ? ConnectionWork.None : work;
     }
 
@@ -56,14 +60,14 @@ internal sealed partial class XdpConnection
     internal void ApplyWork<TTcp>(ConnectionWork work, TTcp tcp) where TTcp : struct, ITcp
     {
         if ((work & ConnectionWork.Info) != 0)
-            _infoRequest?.Publish(tcp.GetInfo(_host.Now));
+            _infoRequest?.Publish(tcp.GetInfo(Host.Now));
         if (_ending == Ending.Reset)
             return;
         if ((work & ConnectionWork.Abort) != 0)
         {
             _ending = Ending.Reset;
             tcp.Abort();
-            TakeCustody();
+            End(Ends.CustodyTaken);
             return;
         }
         if ((work & ConnectionWork.Output) != 0)
@@ -78,7 +82,7 @@ internal sealed partial class XdpConnection
         {
             _ending = Ending.Closed;
             tcp.Close();
-            TakeCustody();
+            End(Ends.CustodyTaken);
             // Output was completed: the transport does not keep a connection half open, and neither does the socket transport.
             EndFromQueue();
         }
@@ -112,7 +116,7 @@ internal sealed partial class XdpConnection
     /// Runs or schedules what awaits the operations that this turn completed; false when there was nothing. Application code may run in
     /// here, and call back into the connection.
     /// </summary>
-    public bool Deliver() => Deliver(_settings.InlineScheduling);
+    public bool Deliver() => Deliver(Settings.InlineScheduling);
 
     /// <summary>As <see cref="Deliver()"/>, with application code run in here only if <paramref name="inline"/>.</summary>
     internal bool Deliver(bool inline)
@@ -157,7 +161,7 @@ internal sealed partial class XdpConnection
             if (_inputPaused)
             {
                 _inputPaused = false;
-                XdpConnectionLog.Resume(_settings.Logger, ConnectionId);
+                XdpConnectionLog.Resume(Settings.Logger, ConnectionId);
             }
             BlockQueue blocks = tcp.TakeReceived(room);
             XdpPipeReader.Receipt receipt = _input.Receive(ref blocks);
@@ -167,7 +171,7 @@ internal sealed partial class XdpConnection
             if (receipt.Paused)
             {
                 _inputPaused = true;
-                XdpConnectionLog.Pause(_settings.Logger, ConnectionId);
+                XdpConnectionLog.Pause(Settings.Logger, ConnectionId);
             }
             if (receipt.Dropped)
                 FireConnectionClosed();
@@ -185,8 +189,8 @@ internal sealed partial class XdpConnection
     {
         if (_input.CompleteWriter(null))
             _deliveries |= Deliveries.Read;
-        if (Volatile.Read(ref _closedFired) == 0)
-            XdpConnectionLog.ReadFin(_settings.Logger, ConnectionId);
+        if (!Has(Ends.ClosedFired))
+            XdpConnectionLog.ReadFin(Settings.Logger, ConnectionId);
         FireConnectionClosed();
     }
 
@@ -197,13 +201,13 @@ internal sealed partial class XdpConnection
         Exception fault = error == SocketError.ConnectionReset ? new ConnectionResetException(cause.Message, cause) : cause;
         Interlocked.CompareExchange(ref _shutdownReason, fault, null);
         if (error == SocketError.ConnectionReset)
-            XdpConnectionLog.Reset(_settings.Logger, ConnectionId);
+            XdpConnectionLog.Reset(Settings.Logger, ConnectionId);
         else
-            XdpConnectionLog.Error(_settings.Logger, fault, ConnectionId);
+            XdpConnectionLog.Error(Settings.Logger, fault, ConnectionId);
         if (_output.Close(drop: true, error == SocketError.ConnectionReset ? null : fault))
             _deliveries |= Deliveries.Flush;
         EndFromQueue();
-        TakeCustody();
+        End(Ends.CustodyTaken);
     }
 
     /// <summary>Input ends with the reason that came first, if it has not ended already.</summary>
@@ -213,7 +217,7 @@ internal sealed partial class XdpConnection
         {
             var reason = new ConnectionAbortedException("The XDP transport's output was completed gracefully.");
             if (Interlocked.CompareExchange(ref _shutdownReason, reason, null) is null)
-                XdpConnectionLog.WriteFin(_settings.Logger, ConnectionId, reason.Message);
+                XdpConnectionLog.WriteFin(Settings.Logger, ConnectionId, reason.Message);
         }
         if (_output.Close(drop: false))
             _deliveries |= Deliveries.Flush;
@@ -224,19 +228,11 @@ internal sealed partial class XdpConnection
 
     private void Detach()
     {
-        Interlocked.Or(ref _work.Bits, (int)ConnectionWork.Detached);
+        Interlocked.Or(ref Work.Bits, (int)ConnectionWork.Detached);
         if (_output.Close(drop: true))
             _deliveries |= Deliveries.Flush;
         EndFromQueue();
-        TakeCustody();
+        End(Ends.CustodyTaken);
         _infoRequest?.End();
-    }
-
-    private void TakeCustody()
-    {
-        if (_custodyTaken)
-            return;
-        _custodyTaken = true;
-        CountEnd();
     }
 }

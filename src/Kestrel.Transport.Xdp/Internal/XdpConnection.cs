@@ -1,7 +1,6 @@
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using Microsoft.AspNetCore.Connections;
 using Xdp.TcpLite;
 
@@ -16,51 +15,77 @@ namespace Kestrel.Transport.Xdp.Internal;
 /// How it ends: exactly one of peer's FIN, reset, time-out, <see cref="Abort(ConnectionAbortedException)"/>, completed output or
 /// <see cref="DisposeAsync"/> comes first, and its reason is what pending and later reads see. <see cref="ConnectionClosed"/> fires once, on the
 /// thread pool, when Input has ended.
+/// Most connections of a busy server are idle: what few of them are asked for is made when it is.
 /// </remarks>
 internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IThreadPoolWorkItem
 {
-    private readonly ConnectionHost _host;
     private readonly TcpConnection? _tcp;
-    private readonly XdpConnectionSettings _settings;
     private readonly XdpPipeReader _input;
     private readonly XdpPipeWriter _output;
-    private readonly CancellationTokenSource _closedSource = new();
-
-    /// <summary>Done once the stack has all output and the callbacks of <see cref="ConnectionClosed"/> have run.</summary>
-    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private int _endsMissing = 2;
-    private int _closedFired;
+    private TaskCompletionSource? _ended;
     private Exception? _shutdownReason;
-    private WorkWord _work;
+    private int _ends;
 
-    /// <summary>Apart from everything else, since both sides write it for every request.</summary>
-    [StructLayout(LayoutKind.Explicit, Size = 128)]
-    private struct WorkWord
+    /// <summary>What the application has asked for, and who is to be told.</summary>
+    internal WorkWord Work;
+
+    /// <summary>What has happened on the way to the connection's end: the bits of <see cref="_ends"/>.</summary>
+    [Flags]
+    private enum Ends
     {
-        [FieldOffset(64)]
+        None = 0,
+
+        /// <summary><see cref="ConnectionClosed"/> fires: <see cref="Execute"/> is scheduled.</summary>
+        ClosedFired = 1,
+
+        /// <summary>Its callbacks have run.</summary>
+        CallbacksRun = 2,
+
+        /// <summary>The stack has all output.</summary>
+        CustodyTaken = 4,
+
+        /// <summary>What <see cref="DisposeAsync"/> waits for.</summary>
+        Awaited = CallbacksRun | CustodyTaken,
+    }
+
+    /// <summary>
+    /// What both sides write for every request. As a struct it comes last in the object, a cache line and more behind the fields that both read and nobody
+    /// writes.
+    /// </summary>
+    internal struct WorkWord
+    {
+        /// <summary>Link of the queue's list of dirty connections.</summary>
+        public XdpConnection? NextDirty;
+
+        /// <summary>The <see cref="ConnectionWork"/> that is wanted.</summary>
         public int Bits;
+
+        /// <summary>The queue's mark for a connection that was given something and whose application has not waited since.</summary>
+        public int Awaited;
     }
 
     public XdpConnection(ConnectionHost host, TcpConnection tcp, XdpConnectionSettings settings)
-        : this(host, tcp.Flow, tcp.EffectiveMss, settings)
+        : this(host, tcp.EffectiveMss, settings)
     {
         _tcp = tcp;
     }
 
-    /// <summary>A connection whose TCP is given with each call of the queue side.</summary>
-    internal XdpConnection(ConnectionHost host, in FlowKey flow, int mss, XdpConnectionSettings settings)
+    /// <summary>A connection whose TCP is given with each call of the queue side, and whose endpoints have to be set.</summary>
+    internal XdpConnection(ConnectionHost host, int mss, XdpConnectionSettings settings)
     {
-        _host = host;
-        _settings = settings;
-        var connectionLock = new Lock();
-        _input = new XdpPipeReader(this, host, connectionLock, settings);
-        _output = new XdpPipeWriter(this, host, connectionLock, settings, mss);
+        Host = host;
+        Settings = settings;
+        _input = new XdpPipeReader(this);
+        _output = new XdpPipeWriter(this, mss);
         Transport = this;
-        InitializeFeatures();
-        ConnectionClosed = _closedSource.Token;
-        LocalEndPoint = new IPEndPoint(ToAddress(flow.Local), flow.LocalPort);
-        RemoteEndPoint = new IPEndPoint(ToAddress(flow.Remote), flow.RemotePort);
     }
+
+    internal ConnectionHost Host { get; }
+
+    internal XdpConnectionSettings Settings { get; }
+
+    /// <summary>Guards both pipes, and what is made on demand.</summary>
+    internal Lock Gate { get; } = new();
 
     /// <summary>The application end of the pipes. <see cref="Transport"/> is this at first, and whatever wraps it later.</summary>
     public PipeReader Input => _input;
@@ -81,11 +106,11 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
         Exception seen = reason ?? new ConnectionAbortedException("The XDP transport's output was completed gracefully.");
         if (Interlocked.CompareExchange(ref _shutdownReason, seen, null) is not null)
             return;
-        bool reset = reason is not null && !_settings.FinOnError;
+        bool reset = reason is not null && !Settings.FinOnError;
         if (reset)
-            XdpConnectionLog.WriteRst(_settings.Logger, ConnectionId, seen.Message);
+            XdpConnectionLog.WriteRst(Settings.Logger, ConnectionId, seen.Message);
         else
-            XdpConnectionLog.WriteFin(_settings.Logger, ConnectionId, seen.Message);
+            XdpConnectionLog.WriteFin(Settings.Logger, ConnectionId, seen.Message);
         bool flushClaimed = _output.Close(drop: reset);
         bool readClaimed = _input.CompleteWriter(seen);
         Signal(reset ? ConnectionWork.Abort : ConnectionWork.Output | ConnectionWork.Close);
@@ -104,9 +129,17 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
     {
         _input.Complete();
         _output.Complete();
-        _host.ApplicationWaits(this);
-        await _ended.Task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        _closedSource.Dispose();
+        Host.ApplicationWaits(this);
+        if (!Has(Ends.Awaited))
+        {
+            // Published before the bits are looked at again, and read after they are written: one side sees the other.
+            TaskCompletionSource ended = Volatile.Read(ref _ended)
+                ?? Interlocked.CompareExchange(ref _ended, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), null)
+                ?? _ended;
+            if (!Has(Ends.Awaited))
+                await ended.Task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        _closedSource?.Dispose();
     }
 
     /// <summary>Runs the callbacks of <see cref="ConnectionClosed"/>.</summary>
@@ -114,39 +147,36 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
     {
         try
         {
-            _closedSource.Cancel();
+            CancelClosedSource();
         }
         catch (Exception exception)
         {
-            XdpConnectionLog.ClosedCallbackFailed(_settings.Logger, exception, ConnectionId);
+            XdpConnectionLog.ClosedCallbackFailed(Settings.Logger, exception, ConnectionId);
         }
-        CountEnd();
+        End(Ends.CallbacksRun);
     }
 
     /// <summary>Asks the queue for work. Any thread.</summary>
     internal void Signal(ConnectionWork work)
     {
-        if (Interlocked.Or(ref _work.Bits, (int)work) == 0)
-            _host.Post(this);
+        if (Interlocked.Or(ref Work.Bits, (int)work) == 0)
+            Host.Post(this);
     }
+
+    private bool Has(Ends ends) => ((Ends)Volatile.Read(ref _ends) & ends) == ends;
+
+    /// <summary>Sets bits; true for the caller who was the first to set any of them.</summary>
+    private bool Set(Ends ends) => ((Ends)Interlocked.Or(ref _ends, (int)ends) & ends) == Ends.None;
 
     private void FireConnectionClosed()
     {
-        if (Interlocked.Exchange(ref _closedFired, 1) == 0)
+        if (Set(Ends.ClosedFired))
             ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 
-    private void CountEnd()
+    private void End(Ends part)
     {
-        if (Interlocked.Decrement(ref _endsMissing) == 0)
-            _ended.TrySetResult();
-    }
-
-    private IPAddress ToAddress(IpAddr address)
-    {
-        IPAddress result = address.ToIPAddress(_settings.MapIPv4);
-        if (address.IsLinkLocal && result.AddressFamily == AddressFamily.InterNetworkV6)
-            result.ScopeId = _settings.ScopeId;
-        return result;
+        if (Set(part) && Has(Ends.Awaited))
+            Volatile.Read(ref _ended)?.TrySetResult();
     }
 }

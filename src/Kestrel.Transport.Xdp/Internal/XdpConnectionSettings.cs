@@ -1,5 +1,8 @@
 using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
@@ -12,6 +15,14 @@ internal sealed record XdpConnectionSettings
     /// <summary>Flushed and unsent bytes at which flushes wait; null or 0 is without limit.</summary>
     public long? MaxWriteBufferSize { get; init; } = 64 * 1024;
 
+    public long PauseInputAt => MaxReadBufferSize is > 0 and long max ? max : long.MaxValue;
+
+    public long ResumeInputBelow => Math.Max(1, PauseInputAt / 2);
+
+    public long PauseOutputAt => MaxWriteBufferSize is > 0 and long max ? max : long.MaxValue;
+
+    public long ResumeOutputBelow => Math.Max(1, PauseOutputAt / 2);
+
     /// <summary>Run continuations inside the turn's deliver stage, instead of on the thread pool.</summary>
     public bool InlineScheduling { get; init; }
 
@@ -22,6 +33,9 @@ internal sealed record XdpConnectionSettings
     public required MemoryPool<byte> MemoryPool { get; init; }
 
     public required ILogger Logger { get; init; }
+
+    /// <summary>The listener's side in the engines, which counts its connections; null without one.</summary>
+    public EndpointBinding? Binding { get; init; }
 
     /// <summary>Show IPv4 addresses in their IPv6-mapped form, as under a dual-mode endpoint.</summary>
     public bool MapIPv4 { get; init; }
@@ -51,4 +65,13 @@ internal sealed record XdpConnectionSettings
     /// it would stop the peer for good; a small value costs a wake-up for each read.
     /// </summary>
     public int WindowUpdateBytes { get; init; } = 16 * 1024;
+
+    /// <summary>An address and port of a connection in the form that sockets give.</summary>
+    public IPEndPoint EndPointOf(IpAddr address, ushort port)
+    {
+        IPAddress shown = address.ToIPAddress(MapIPv4);
+        if (address.IsLinkLocal && shown.AddressFamily == AddressFamily.InterNetworkV6)
+            shown.ScopeId = ScopeId;
+        return new IPEndPoint(shown, port);
+    }
 }

@@ -6,6 +6,7 @@ using Kestrel.Transport.Xdp.Internal;
 using Kestrel.Transport.Xdp.Tests.Support;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Http.Features;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Connection;
@@ -219,11 +220,69 @@ public sealed class XdpConnectionTests
     [InlineData("fe80::1", true, 7, "fe80::1%7")]
     public void EndPoints_HaveTheFormThatSocketsGive(string address, bool mapped, long scope, string expected)
     {
+        XdpConnectionSettings settings = new FakeQueue().Settings() with { MapIPv4 = mapped, ScopeId = scope };
+        Assert.Equal(new IPEndPoint(IPAddress.Parse(expected), 443), settings.EndPointOf(IpAddr.From(IPAddress.Parse(address)), 443));
+    }
+
+    [Fact]
+    public void ProvidedFeature_ReplacedAndSetBack_IsThereOnce()
+    {
         var queue = new FakeQueue();
-        var flow = new FlowKey(IpAddr.From(IPAddress.Parse(address)), IpAddr.From(IPAddress.Parse(address)), 443, 50123);
-        var connection = new XdpConnection(queue, flow, 1448, queue.Settings() with { MapIPv4 = mapped, ScopeId = scope });
-        Assert.Equal(new IPEndPoint(IPAddress.Parse(expected), 443), connection.LocalEndPoint);
-        Assert.Equal(new IPEndPoint(IPAddress.Parse(expected), 50123), connection.Features.Get<IConnectionEndPointFeature>()!.RemoteEndPoint);
+        XdpConnection connection = queue.Connect(queue.Settings()).Connection;
+        IFeatureCollection features = connection;
+        IXdpConnectionFeature other = queue.Connect(queue.Settings()).Connection;
+        Assert.Equal(7, features.Count());
+        foreach (IXdpConnectionFeature? set in new[] { other, null, connection, other, other, connection, null })
+        {
+            features.Set(set);
+            Assert.Same(set, features.Get<IXdpConnectionFeature>());
+            Assert.Equal(set, features.SingleOrDefault(feature => feature.Key == typeof(IXdpConnectionFeature)).Value);
+        }
+        Assert.Equal(6, features.Count());
+    }
+
+    [Fact]
+    public async Task ConnectionClosed_AskedForWhenOver_IsCancelled()
+    {
+        var queue = new FakeQueue();
+        FakePeer peer = queue.Connect(queue.Settings());
+        peer.SendReset();
+        Assert.True(peer.Connection.ConnectionClosed.IsCancellationRequested);
+        await peer.Connection.DisposeAsync();
+        Assert.True(peer.Connection.ConnectionClosed.IsCancellationRequested);
+        queue.AssertAllHome();
+    }
+
+    [Fact]
+    public async Task ConnectionClosed_Set_IsWhatWasSet()
+    {
+        var queue = new FakeQueue();
+        FakePeer peer = queue.Connect(queue.Settings());
+        peer.Connection.ConnectionClosed = CancellationToken.None;
+        peer.SendReset();
+        await peer.Connection.DisposeAsync();
+        Assert.Equal(CancellationToken.None, peer.Connection.ConnectionClosed);
+        queue.AssertAllHome();
+    }
+
+    // The token is made while the connection ends: a callback that was registered runs, whoever was first, and DisposeAsync waits for it.
+    [Fact]
+    public async Task ConnectionClosed_AskedForWhileItFires_RunsItsCallbacks()
+    {
+        for (int round = 0; round < 500; round++)
+        {
+            var queue = new FakeQueue(frames: 8, receiveReserve: 1);
+            FakePeer peer = queue.Connect(queue.Settings());
+            Task<bool> asked = Task.Run(async () =>
+            {
+                bool ran = false;
+                peer.Connection.ConnectionClosed.Register(() => ran = true);
+                await peer.Connection.DisposeAsync();
+                return ran;
+            });
+            peer.SendReset();
+            Assert.True(await asked);
+        }
     }
 
     [Theory]

@@ -48,6 +48,18 @@ public class OptionsTests
     }
 
     [Fact]
+    public void InterfaceDifferences_NamesWhatHostsOfAnInterfaceShare()
+    {
+        var mine = new XdpTransportOptions { Queues = [0], Required = true };
+        var theirs = new XdpTransportOptions { Queues = [0], BusySpin = TimeSpan.FromMicroseconds(50), Backlog = 7 };
+        mine.DeniedSources.Add(IPNetwork.Parse("10.0.0.0/8"));
+        Assert.Empty(Settings(mine).InterfaceDifferences(Settings(mine)));
+        Assert.Equal(["BusySpin", "DeniedSources", "Backlog"], Settings(mine).InterfaceDifferences(Settings(theirs)));
+
+        static TransportSettings Settings(XdpTransportOptions options) => new(options, new SocketTransportOptions());
+    }
+
+    [Fact]
     public void Configuration_EverySetting_IsRead()
     {
         XdpTransportOptions options = FromConfiguration(new()

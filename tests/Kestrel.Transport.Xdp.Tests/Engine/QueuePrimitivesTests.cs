@@ -56,8 +56,8 @@ public class QueuePrimitivesTests
             XdpConnection? connection = shared.List.TakeAll();
             while (connection is not null)
             {
-                XdpConnection? next = connection.NextDirty;
-                connection.NextDirty = null;
+                XdpConnection? next = connection.Work.NextDirty;
+                connection.Work.NextDirty = null;
                 int i = index[connection];
                 taken[i]++;
                 Assert.Equal(1, Interlocked.Exchange(ref posted[i], 0));
@@ -68,6 +68,26 @@ public class QueuePrimitivesTests
         }
         await all;
         Assert.Equal(pushes, taken);
+    }
+
+    [Fact]
+    public void ConnectionList_HoldsWhatWasAddedAndNotRemoved()
+    {
+        ConnectionList list = default;
+        XdpConnection[] connections = Connections(4);
+        foreach (XdpConnection connection in connections)
+            list.Add(connection);
+        foreach (int removed in new[] { 1, 3, 0, 2 })
+        {
+            Assert.True(list.Remove(connections[removed]));
+            Assert.False(list.Remove(connections[removed]));
+            connections[removed] = null!;
+            var left = new HashSet<XdpConnection>();
+            for (XdpConnection? connection = list.First; connection is not null; connection = connection.NextInQueue)
+                Assert.True(left.Add(connection));
+            Assert.Equal(connections.OfType<XdpConnection>().ToHashSet(), left);
+        }
+        Assert.Null(list.First);
     }
 
     [Fact]
@@ -223,7 +243,7 @@ public class QueuePrimitivesTests
     private static List<XdpConnection> Walk(XdpConnection? connection)
     {
         var list = new List<XdpConnection>();
-        for (; connection is not null; connection = connection.NextDirty)
+        for (; connection is not null; connection = connection.Work.NextDirty)
             list.Add(connection);
         return list;
     }

@@ -15,7 +15,7 @@ public sealed class AllocationTests
     {
         var queue = new FakeQueue();
         XdpConnectionSettings settings = queue.Settings(frames, inline: true) with { Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance };
-        var connection = new XdpConnection(queue, default, FakePeer.Mss, settings);
+        var connection = new XdpConnection(queue, FakePeer.Mss, settings);
         var tcp = new LoopTcp();
         int served = 0;
         int flushed = 0;
@@ -81,48 +81,6 @@ public sealed class AllocationTests
                 connection.OnEvents(TcpEvents.Sent | TcpEvents.AllAcknowledged, new LoopTcp.Ref(tcp));
                 connection.Deliver();
             }
-        }
-    }
-
-    /// <summary>A TCP that sends at once.</summary>
-    private sealed class LoopTcp
-    {
-        public BlockQueue Readable;
-        public long Written;
-
-        public readonly struct Ref(LoopTcp tcp) : ITcp
-        {
-            public long ReadableBytes => tcp.Readable.Bytes;
-            public long UnsentBytes => 0;
-            public long UnacknowledgedBytes => 0;
-            public int EffectiveMss => FakePeer.Mss;
-
-            public BlockQueue TakeReceived(long maxBytes)
-            {
-                BlockQueue taken = tcp.Readable;
-                tcp.Readable = default;
-                return taken;
-            }
-
-            public void ReleaseWindow(long bytes)
-            {
-            }
-
-            public void Write(ref BlockQueue data)
-            {
-                tcp.Written += data.Bytes;
-                data.ReturnAll();
-            }
-
-            public void Close()
-            {
-            }
-
-            public void Abort()
-            {
-            }
-
-            public TcpConnectionInfo GetInfo(Instant now) => default;
         }
     }
 }

@@ -43,7 +43,7 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
         do
         {
             head = Volatile.Read(ref _dirty);
-            connection.NextDirty = head;
+            connection.Work.NextDirty = head;
         }
         while (Interlocked.CompareExchange(ref _dirty, connection, head) != head);
         if (_worker is not null && !InTurn)
@@ -54,8 +54,11 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
 
     public FakePeer Connect(XdpConnectionSettings settings, bool receiveIntoFrames = true)
     {
-        var flow = new FlowKey(IpAddr.From(IPAddress.Parse("10.0.0.1")), IpAddr.From(IPAddress.Parse("10.0.0.2")), 80, 40000);
-        var connection = new XdpConnection(this, flow, FakePeer.Mss, settings);
+        var connection = new XdpConnection(this, FakePeer.Mss, settings)
+        {
+            LocalEndPoint = IPEndPoint.Parse("10.0.0.1:80"),
+            RemoteEndPoint = IPEndPoint.Parse("10.0.0.2:40000"),
+        };
         var peer = new FakePeer(this, connection, receiveIntoFrames);
         lock (_turn)
             _peers.Add(peer);
@@ -165,8 +168,8 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
         while (dirty is not null)
         {
             XdpConnection connection = dirty;
-            dirty = connection.NextDirty;
-            connection.NextDirty = null;
+            dirty = connection.Work.NextDirty;
+            connection.Work.NextDirty = null;
             any = true;
             ConnectionWork work = connection.TakeWork();
             if (work == ConnectionWork.None)

@@ -54,6 +54,9 @@ internal static partial class XdpLog
     [LoggerMessage(117, LogLevel.Warning, "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are answered, with SYN cookies, and the rest are dropped.", EventName = "SynsLimited")]
     internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);
 
+    [LoggerMessage(118, LogLevel.Warning, "{Interface} is served by another host of this process already, whose {Options} hold for this one too.", EventName = "SharedInterface")]
+    internal static partial void SharedInterface(ILogger logger, string @interface, string options);
+
     [LoggerMessage(120, LogLevel.Debug, "A connection could not be accepted by the companion socket of {EndPoint}.", EventName = "CompanionAcceptFailed")]
     internal static partial void CompanionAcceptFailed(ILogger logger, IPEndPoint endPoint, Exception exception);
 

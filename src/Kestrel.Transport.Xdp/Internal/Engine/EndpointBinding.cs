@@ -102,6 +102,7 @@ internal sealed class EndpointBinding
         InlineScheduling = queue.Settings.Inline,
         MemoryPool = _pool,
         Logger = _logger,
+        Binding = this,
         MapIPv4 = IsDualMode,
         ScopeId = queue.Settings.InterfaceIndex,
         InterfaceName = queue.Settings.InterfaceName,

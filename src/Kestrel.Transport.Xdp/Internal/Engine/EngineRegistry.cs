@@ -18,7 +18,7 @@ internal sealed class EngineRegistry
 
     internal static ulong CurrentNamespace => NetworkNamespace.CurrentId;
 
-    private readonly Dictionary<ulong, FlowDirectory> _flows = [];
+    private readonly Dictionary<ulong, FlowDirectory<XdpConnection>> _flows = [];
 
     internal FrameBudget Frames { get; } = new();
 
@@ -28,6 +28,7 @@ internal sealed class EngineRegistry
     internal ReadOnlyMemory<byte> Secret { get; } = RandomNumberGenerator.GetBytes(32);
 
     /// <summary>The engine of an interface in the calling thread's network namespace, created if need be with the settings given. To be returned by <see cref="Release"/>.</summary>
+    /// <exception cref="InvalidOperationException">Another host has the interface with other source lists: whom one of them keeps out would come in.</exception>
     internal XdpEngine Lease(string interfaceName, TransportSettings settings, ILogger logger)
     {
         lock (_gate)
@@ -35,17 +36,28 @@ internal sealed class EngineRegistry
             (ulong, string) key = (NetworkNamespace.CurrentId, interfaceName);
             XdpEngine engine;
             if (_engines.TryGetValue(key, out var entry))
+            {
                 engine = entry.Engine;
+                IReadOnlyList<string> differences = engine.Settings.InterfaceDifferences(settings);
+                if (differences.FirstOrDefault(IsSourceList) is { } list)
+                    throw new InvalidOperationException($"Another host of this process serves {interfaceName} with other {list}. An interface has one list: give both hosts the same one.");
+                if (differences.Count > 0)
+                    XdpLog.SharedInterface(logger, interfaceName, string.Join(", ", differences));
+            }
             else
+            {
                 engine = new XdpEngine(this, key, FlowsOf(key.Item1), settings, logger);
+            }
             _engines[key] = (engine, entry.Leases + 1);
             return engine;
         }
     }
 
+    private static bool IsSourceList(string option) => option is nameof(XdpTransportOptions.AllowedSources) or nameof(XdpTransportOptions.DeniedSources);
+
     // Two namespaces may have the same addresses.
-    private FlowDirectory FlowsOf(ulong space) =>
-        _flows.TryGetValue(space, out FlowDirectory? flows) ? flows : _flows[space] = new FlowDirectory();
+    private FlowDirectory<XdpConnection> FlowsOf(ulong space) =>
+        _flows.TryGetValue(space, out FlowDirectory<XdpConnection>? flows) ? flows : _flows[space] = new(static connection => connection.Flow);
 
     internal void Release(XdpEngine engine)
     {

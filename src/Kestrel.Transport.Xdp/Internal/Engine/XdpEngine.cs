@@ -53,7 +53,7 @@ internal sealed partial class XdpEngine : IQueueOwner
     private volatile bool _stopping;
 
     internal XdpEngine(
-        EngineRegistry registry, (ulong Namespace, string Interface) key, FlowDirectory flows, TransportSettings settings, ILogger logger)
+        EngineRegistry registry, (ulong Namespace, string Interface) key, FlowDirectory<XdpConnection> flows, TransportSettings settings, ILogger logger)
     {
         _registry = registry;
         _settings = settings;
@@ -68,7 +68,9 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     internal string InterfaceName => Key.Interface;
 
-    public FlowDirectory Flows { get; }
+    internal TransportSettings Settings => _settings;
+
+    public FlowDirectory<XdpConnection> Flows { get; }
 
     /// <summary>Why the interface is not served; null when it is.</summary>
     internal string? Failure { get; private set; } = "it has not been tried";

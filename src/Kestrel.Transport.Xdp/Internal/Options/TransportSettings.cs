@@ -58,5 +58,30 @@ internal sealed class TransportSettings
         && !IsLoopback(ip.Address)
         && Options.EndpointFilter?.Invoke(ip) != false;
 
+    /// <summary>Options that belong to an interface, and in which <paramref name="other"/> differs, by their names: hosts that share an interface share these.</summary>
+    internal IReadOnlyList<string> InterfaceDifferences(TransportSettings other)
+    {
+        XdpTransportOptions mine = Options, theirs = other.Options;
+        (string Name, bool Same)[] options =
+        [
+            (nameof(mine.AttachMode), mine.AttachMode == theirs.AttachMode),
+            (nameof(mine.BindMode), mine.BindMode == theirs.BindMode),
+            (nameof(mine.Queues), (mine.Queues ?? []).SequenceEqual(theirs.Queues ?? [])),
+            (nameof(mine.FramesPerQueue), mine.FramesPerQueue == theirs.FramesPerQueue),
+            (nameof(mine.MemoryBudget), mine.MemoryBudget == theirs.MemoryBudget),
+            (nameof(mine.ReceiveRingSize), mine.ReceiveRingSize == theirs.ReceiveRingSize),
+            (nameof(mine.TransmitRingSize), mine.TransmitRingSize == theirs.TransmitRingSize),
+            (nameof(mine.BusySpin), mine.BusySpin == theirs.BusySpin),
+            (nameof(mine.AllowedSources), mine.AllowedSources.SequenceEqual(theirs.AllowedSources)),
+            (nameof(mine.DeniedSources), mine.DeniedSources.SequenceEqual(theirs.DeniedSources)),
+            (nameof(mine.ReceiveBufferMax), mine.ReceiveBufferMax == theirs.ReceiveBufferMax),
+            (nameof(mine.SendBufferMax), mine.SendBufferMax == theirs.SendBufferMax),
+            (nameof(mine.Backlog), Backlog == other.Backlog),
+            (nameof(mine.NoDelay), NoDelay == other.NoDelay),
+            (nameof(mine.UnsafePreferInlineScheduling), Inline == other.Inline),
+        ];
+        return [.. options.Where(option => !option.Same).Select(option => option.Name)];
+    }
+
     private static bool IsLoopback(IPAddress address) => IPAddress.IsLoopback(address);
 }

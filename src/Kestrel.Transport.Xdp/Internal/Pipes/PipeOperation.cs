@@ -11,10 +11,16 @@ namespace Kestrel.Transport.Xdp.Internal;
 internal struct PipeOperation
 {
     private ManualResetValueTaskSourceCore<bool> _source;
-    private CancellationToken _token;
-    private CancellationTokenRegistration _registration;
+    private Cancellation? _cancellation;
     private bool _claimable;
     private bool _cancelled;
+
+    /// <summary>What an operation with a token needs more; kept, once one had a token.</summary>
+    private sealed class Cancellation
+    {
+        public CancellationToken Token;
+        public CancellationTokenRegistration Registration;
+    }
 
     /// <summary>From <see cref="Begin"/> until its result has been taken.</summary>
     public bool InFlight { get; private set; }
@@ -29,12 +35,15 @@ internal struct PipeOperation
     public short Begin(CancellationToken token, Action<object?, CancellationToken> onCancelled, object state)
     {
         _source.Reset();
-        _token = token;
         InFlight = true;
         _claimable = true;
         short version = _source.Version;
         if (token.CanBeCanceled)
-            _registration = token.UnsafeRegister(onCancelled, state);
+        {
+            Cancellation cancellation = _cancellation ??= new Cancellation();
+            cancellation.Token = token;
+            cancellation.Registration = token.UnsafeRegister(onCancelled, state);
+        }
         return version;
     }
 
@@ -55,7 +64,7 @@ internal struct PipeOperation
     }
 
     /// <summary>As <see cref="Cancel()"/>, unless the operation that the token was given to is over.</summary>
-    public bool Cancel(CancellationToken token) => _claimable && _token == token && Cancel();
+    public bool Cancel(CancellationToken token) => _claimable && _cancellation?.Token == token && Cancel();
 
     /// <summary>Takes note of a cancellation, which is then spent. Under the lock.</summary>
     public bool ObserveCancellation()
@@ -73,11 +82,13 @@ internal struct PipeOperation
     {
         _source.GetResult(version);
         InFlight = false;
+        if (_cancellation is not { } cancellation)
+            return default;
         // Unregister does not wait for a callback that is under way, and may be waiting for the lock: it finds the operation over.
-        _registration.Unregister();
-        _registration = default;
-        CancellationToken token = _token;
-        _token = default;
+        cancellation.Registration.Unregister();
+        cancellation.Registration = default;
+        CancellationToken token = cancellation.Token;
+        cancellation.Token = default;
         return token;
     }
 

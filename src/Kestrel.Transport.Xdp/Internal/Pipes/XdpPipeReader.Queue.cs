@@ -31,14 +31,14 @@ internal sealed partial class XdpPipeReader
     /// Bytes that may be taken from the stack now: 0 while the pipe is paused. Inside a turn, without the lock: only the queue pauses, and who ends the
     /// pause posts work afterwards; what was examined since only makes the room larger.
     /// </summary>
-    public long Room => Volatile.Read(ref _paused) ? 0 : _pauseAt - (_received - Volatile.Read(ref _examined));
+    public long Room => Volatile.Read(ref _paused) ? 0 : _connection.Settings.PauseInputAt - (_received - Volatile.Read(ref _examined));
 
     /// <summary>Appends received blocks, all of them. Inside a turn.</summary>
     public Receipt Receive(ref BlockQueue blocks)
     {
         Receipt receipt = default;
         long arrived = blocks.Bytes;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_readerCompleted || _writerCompleted)
             {
@@ -52,7 +52,7 @@ internal sealed partial class XdpPipeReader
                 while (blocks.Dequeue() is { } block)
                     Append(block, pressure);
                 _received += arrived;
-                if (_received - _examined >= _pauseAt)
+                if (_received - _examined >= _connection.Settings.PauseInputAt)
                     receipt.Paused = _paused = true;
                 receipt.Released = _unreleased;
                 _unreleased = 0;
@@ -66,7 +66,7 @@ internal sealed partial class XdpPipeReader
     /// <summary>Examined bytes that were not given back to the receive window yet. Inside a turn.</summary>
     public long TakeReleased()
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             long released = _unreleased;
             _unreleased = 0;
@@ -83,7 +83,7 @@ internal sealed partial class XdpPipeReader
         BlockQueue dropped = default;
         bool framesReturned = false;
         bool claimed;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_writerCompleted)
                 return false;
@@ -100,20 +100,20 @@ internal sealed partial class XdpPipeReader
         }
         dropped.ReturnAll();
         if (framesReturned)
-            _host.FramesReturned();
+            _connection.Host.FramesReturned();
         return claimed;
     }
 
     private void Append(Block block, bool pressure)
     {
-        bool spill = block.IsFrame && (pressure || _frames >= _frameQuota);
+        bool spill = block.IsFrame && (pressure || _frames >= _connection.Settings.ReceiveFrames);
         if ((spill || block.Length <= CoalesceLimit) && _chain.Tail is { } tail && tail.Room >= block.Length)
         {
             _chain.AppendToTail(block.Bytes);
             block.Return();
             return;
         }
-        if (spill && _host.Blocks.TryTake() is { } heap)
+        if (spill && _connection.Host.Blocks.TryTake() is { } heap)
         {
             heap.Append(block.Bytes);
             _chain.Enqueue(heap);

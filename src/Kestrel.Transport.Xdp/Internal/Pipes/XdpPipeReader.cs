@@ -23,12 +23,6 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         static (state, token) => ((XdpPipeReader)state!).OnReadCancelled(token);
 
     private readonly XdpConnection _connection;
-    private readonly ConnectionHost _host;
-    private readonly Lock _lock;
-    private readonly long _pauseAt;
-    private readonly long _resumeBelow;
-    private readonly long _windowUpdate;
-    private readonly int _frameQuota;
 
     private BlockQueue _chain;
     private int _headOffset;
@@ -36,8 +30,10 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     private long _consumed;
     private long _examined;
     private long _received;
-    private long _unreleased;
     private int _frames;
+
+    /// <summary>Examined bytes that the queue has not taken to open the receive window, which is never more than 1 GiB.</summary>
+    private int _unreleased;
     private Reading _reading;
     private bool _paused;
     private bool _readerCompleted;
@@ -59,16 +55,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         Active,
     }
 
-    public XdpPipeReader(XdpConnection connection, ConnectionHost host, Lock connectionLock, XdpConnectionSettings settings)
-    {
-        _connection = connection;
-        _host = host;
-        _lock = connectionLock;
-        _pauseAt = settings.MaxReadBufferSize is > 0 and long max ? max : long.MaxValue;
-        _resumeBelow = Math.Max(1, _pauseAt / 2);
-        _windowUpdate = settings.WindowUpdateBytes;
-        _frameQuota = settings.ReceiveFrames;
-    }
+    public XdpPipeReader(XdpConnection connection) => _connection = connection;
 
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
     {
@@ -78,7 +65,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
         short version;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             ThrowIfCompleted();
             if (_read.InFlight)
@@ -90,13 +77,13 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             _reading = Reading.Tentative;
             version = _read.Begin(cancellationToken, s_onReadCancelled, this);
         }
-        _host.ApplicationWaits(_connection);
+        _connection.Host.ApplicationWaits(_connection);
         return new ValueTask<ReadResult>(this, version);
     }
 
     public override bool TryRead(out ReadResult result)
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             ThrowIfCompleted();
             if (_read.InFlight)
@@ -122,7 +109,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         BlockQueue finished = default;
         bool post;
         bool framesReturned;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             ThrowIfCompleted();
             if (_reading == Reading.None)
@@ -138,7 +125,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             examinedTo = Math.Max(_examined, Math.Max(examinedTo, consumedTo));
 
             _reading = Reading.None;
-            _unreleased += examinedTo - _examined;
+            _unreleased += (int)(examinedTo - _examined);
             _examined = examinedTo;
             int framesBefore = _frames;
             Consume(consumedTo, ref finished);
@@ -148,14 +135,14 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
 
             // Bytes examined below the threshold are released when the queue next visits the connection. Nothing waits for that:
             // the window is short by less than an eighth, so the peer goes on sending, which is a visit.
-            bool resume = _paused && _received - _examined < _resumeBelow;
+            bool resume = _paused && _received - _examined < _connection.Settings.ResumeInputBelow;
             if (resume)
                 _paused = false;
-            post = resume || _unreleased >= _windowUpdate;
+            post = resume || _unreleased >= _connection.Settings.WindowUpdateBytes;
         }
         finished.ReturnAll();
         if (framesReturned)
-            _host.FramesReturned();
+            _connection.Host.FramesReturned();
         if (post)
             _connection.Signal(ConnectionWork.Window);
     }
@@ -163,7 +150,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     public override void CancelPendingRead()
     {
         bool claimed;
-        lock (_lock)
+        lock (_connection.Gate)
             claimed = _read.Cancel();
         if (claimed)
             Schedule();
@@ -174,21 +161,21 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         BlockQueue finished;
         bool framesReturned;
         bool open;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_readerCompleted)
                 return;
             _readerCompleted = true;
             _reading = Reading.None;
             finished = TakeChain(out framesReturned);
-            _unreleased += _received - _examined;
+            _unreleased += (int)(_received - _examined);
             _examined = _consumed = _received;
             _paused = false;
             open = !_writerCompleted;
         }
         finished.ReturnAll();
         if (framesReturned)
-            _host.FramesReturned();
+            _connection.Host.FramesReturned();
         if (open)
             _connection.Signal(ConnectionWork.CloseReceive);
     }
@@ -203,7 +190,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     {
         CancellationToken cancellationToken;
         ReadResult result;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             cancellationToken = _read.End(token);
             ThrowIfCompleted();
@@ -272,9 +259,16 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     /// A reader that has seen all there is may stay away for ever, and an idle connection holds no frame. One that left something unexamined comes back for
     /// it, and may keep its frames while they are not needed elsewhere.
     /// </summary>
-    private bool MustSpill => _received == _examined || _frames > _frameQuota || UnderPressure;
+    private bool MustSpill => _received == _examined || _frames > _connection.Settings.ReceiveFrames || UnderPressure;
 
-    private bool UnderPressure => _host.Frames.ApplicationCount * 2 > _host.Frames.FrameCount;
+    private bool UnderPressure
+    {
+        get
+        {
+            FramePool frames = _connection.Host.Frames;
+            return frames.ApplicationCount * 2 > frames.FrameCount;
+        }
+    }
 
     /// <summary>Copies what is left in frames to heap blocks, as far as those can be had. No result is outstanding.</summary>
     private void Spill(ref BlockQueue finished)
@@ -297,7 +291,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             ReadOnlySpan<byte> bytes = block.Bytes[skip..];
             if (target is null || target.Room < bytes.Length)
             {
-                target = bytes.Length <= BlockPool.BlockSize ? _host.Blocks.TryTake() : null;
+                target = bytes.Length <= BlockPool.BlockSize ? _connection.Host.Blocks.TryTake() : null;
                 if (target is null)
                 {
                     _chain.Enqueue(block);
@@ -329,7 +323,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     private void OnReadCancelled(CancellationToken token)
     {
         bool claimed;
-        lock (_lock)
+        lock (_connection.Gate)
             claimed = _read.Cancel(token);
         if (claimed)
             Schedule();

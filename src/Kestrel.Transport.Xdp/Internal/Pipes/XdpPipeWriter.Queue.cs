@@ -23,7 +23,7 @@ internal sealed partial class XdpPipeWriter
         public long StackUnacknowledged;
 
         /// <summary>Acknowledged bytes that do not make a full segment yet.</summary>
-        public long AcknowledgedRest;
+        public int AcknowledgedRest;
 
         /// <summary>Frames with the writer and the stack. What the stack holds is an estimate: full segments acknowledged are so many frames less.</summary>
         public int Frames;
@@ -35,7 +35,7 @@ internal sealed partial class XdpPipeWriter
     /// <summary>Takes the flushed blocks, which the caller hands to the stack in the same turn. Inside a turn.</summary>
     public BlockQueue TakePending()
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             BlockQueue pending = _queue.Pending;
             _queue.Pending = default;
@@ -48,16 +48,16 @@ internal sealed partial class XdpPipeWriter
     /// <summary>The stack's figures after it has sent, or has learned what was acknowledged. Inside a turn; true when the caller has claimed the pending flush.</summary>
     public bool OnSent(long unsent, long unacknowledged, int mss)
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             CountAcknowledged(_queue.StackUnacknowledged - unacknowledged, mss);
             _queue.StackUnsent = unsent;
             _queue.StackUnacknowledged = unacknowledged;
             _queue.Mss = mss;
-            if (!_paused || _queue.Pending.Bytes + unsent >= _resumeBelow)
+            if (!_paused || _queue.Pending.Bytes + unsent >= _connection.Settings.ResumeOutputBelow)
                 return false;
             _paused = false;
-            return _flush.TryClaim();
+            return TryClaimFlush();
         }
     }
 
@@ -69,7 +69,7 @@ internal sealed partial class XdpPipeWriter
     {
         BlockQueue dropped = default;
         bool claimed;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (drop)
             {
@@ -86,21 +86,24 @@ internal sealed partial class XdpPipeWriter
                 _paused = false;
                 if (fault is not null)
                     _fault = ExceptionDispatchInfo.Capture(fault);
-                claimed = _flush.TryClaim();
+                claimed = TryClaimFlush();
             }
         }
         bool framesReturned = !dropped.IsEmpty;
         dropped.ReturnAll();
         if (framesReturned)
-            _host.FramesReturned();
+            _connection.Host.FramesReturned();
         return claimed;
     }
+
+    private bool TryClaimFlush() => _flush is not null && _flush.State.TryClaim();
 
     private void CountAcknowledged(long acknowledged, int mss)
     {
         if (acknowledged <= 0)
             return;
-        (long segments, _queue.AcknowledgedRest) = Math.DivRem(_queue.AcknowledgedRest + acknowledged, Math.Max(mss, 1));
+        (long segments, long rest) = Math.DivRem(_queue.AcknowledgedRest + acknowledged, Math.Max(mss, 1));
+        _queue.AcknowledgedRest = (int)rest;
         int writing = _current is { IsFrame: true } ? 1 : 0;
         bool allAcknowledged = _queue.StackUnacknowledged == acknowledged && _queue.Pending.IsEmpty && _unflushed.IsEmpty;
         _queue.Frames = allAcknowledged ? writing : (int)Math.Max(writing, _queue.Frames - segments);

@@ -35,36 +35,30 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         static (state, token) => ((XdpPipeWriter)state!).OnFlushCancelled(token);
 
     private readonly XdpConnection _connection;
-    private readonly ConnectionHost _host;
-    private readonly Lock _lock;
-    private readonly bool _useFrames;
-    private readonly int _frameQuota;
-    private readonly long _pauseAt;
-    private readonly long _resumeBelow;
 
     private Block? _current;
     private int _currentEnd;
     private BlockQueue _unflushed;
-    private long _unflushedBytes;
     private bool _writerCompleted;
     private bool _framesReturned;
-    private PipeOperation _flush;
 
-    public XdpPipeWriter(XdpConnection connection, ConnectionHost host, Lock connectionLock, XdpConnectionSettings settings, int mss)
+    /// <summary>Made for the first flush that waits or is cancelled, which few connections ever have.</summary>
+    private FlushOperation? _flush;
+
+    private sealed class FlushOperation
+    {
+        public PipeOperation State;
+    }
+
+    public XdpPipeWriter(XdpConnection connection, int mss)
     {
         _connection = connection;
-        _host = host;
-        _lock = connectionLock;
-        _useFrames = settings.UseFrames;
-        _frameQuota = settings.TransmitFrames;
-        _pauseAt = settings.MaxWriteBufferSize is > 0 and long max ? max : long.MaxValue;
-        _resumeBelow = Math.Max(1, _pauseAt / 2);
         _queue.Mss = mss;
     }
 
     public override bool CanGetUnflushedBytes => true;
 
-    public override long UnflushedBytes => _unflushedBytes;
+    public override long UnflushedBytes => _unflushed.Bytes + (_current?.Length ?? 0);
 
     public override Memory<byte> GetMemory(int sizeHint = 0)
     {
@@ -80,7 +74,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     public override void Advance(int bytes)
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_closed && !_writerCompleted)
                 return;
@@ -90,7 +84,6 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             if (bytes == 0)
                 return;
             _current!.Length += bytes;
-            _unflushedBytes += bytes;
         }
     }
 
@@ -100,7 +93,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             return ValueTask.FromCanceled<FlushResult>(cancellationToken);
         bool flushed;
         ValueTask<FlushResult> result;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             flushed = Commit();
             result = CompleteOrBegin(cancellationToken);
@@ -109,7 +102,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
         if (!result.IsCompleted)
-            _host.ApplicationWaits(_connection);
+            _connection.Host.ApplicationWaits(_connection);
         return result;
     }
 
@@ -135,8 +128,8 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     public override void CancelPendingFlush()
     {
         bool claimed;
-        lock (_lock)
-            claimed = _flush.Cancel();
+        lock (_connection.Gate)
+            claimed = (_flush ??= new FlushOperation()).State.Cancel();
         if (claimed)
             Schedule();
     }
@@ -144,7 +137,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Flushes what was written and has FIN follow; with an exception, aborts the connection instead.</summary>
     public override void Complete(Exception? exception = null)
     {
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_writerCompleted)
                 return;
@@ -162,7 +155,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     }
 
     /// <summary>Runs what awaits the flush that the caller has claimed.</summary>
-    public void Execute() => _flush.Run();
+    public void Execute() => _flush!.State.Run();
 
     /// <summary>Has the pool run what awaits the flush that the caller has claimed.</summary>
     public void Schedule() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
@@ -171,9 +164,9 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     {
         CancellationToken cancellationToken;
         FlushResult result;
-        lock (_lock)
+        lock (_connection.Gate)
         {
-            cancellationToken = _flush.End(token);
+            cancellationToken = _flush!.State.End(token);
             result = TakeResult();
         }
         if (result.IsCanceled)
@@ -181,10 +174,10 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         return result;
     }
 
-    ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _flush.GetStatus(token);
+    ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _flush!.State.GetStatus(token);
 
     void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
-        _flush.OnCompleted(continuation, state, token, flags);
+        _flush!.State.OnCompleted(continuation, state, token, flags);
 
     /// <summary>The block being written when it has the room: the memory handed out last starts where that of now does.</summary>
     private Block BlockWithRoom(int sizeHint)
@@ -196,7 +189,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private Block TakeBlock(int sizeHint)
     {
         Block taken;
-        lock (_lock)
+        lock (_connection.Gate)
         {
             if (_writerCompleted)
                 throw WritingNotAllowed();
@@ -215,10 +208,12 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block? TakeFrame(int sizeHint)
     {
-        int segment = Math.Min(_queue.Mss, _host.Frames.PayloadCapacity);
-        if (!_useFrames || _closed || sizeHint > segment || segment < SmallestFramedSegment || _queue.Frames >= _frameQuota)
+        FramePool frames = _connection.Host.Frames;
+        XdpConnectionSettings settings = _connection.Settings;
+        int segment = Math.Min(_queue.Mss, frames.PayloadCapacity);
+        if (!settings.UseFrames || _closed || sizeHint > segment || segment < SmallestFramedSegment || _queue.Frames >= settings.TransmitFrames)
             return null;
-        Block? frame = _host.Frames.TryTakeForWriting();
+        Block? frame = frames.TryTakeForWriting();
         if (frame is not null)
         {
             _queue.Frames++;
@@ -229,7 +224,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block TakeHeapBlock(int sizeHint)
     {
-        Block block = _host.Blocks.Take(Math.Max(sizeHint, MinimumRoom));
+        Block block = _connection.Host.Blocks.Take(Math.Max(sizeHint, MinimumRoom));
         _currentEnd = block.Capacity;
         return block;
     }
@@ -241,7 +236,6 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         Block? current = _current is { Length: > 0 } written ? written : null;
         if (current is not null)
             _current = null;
-        _unflushedBytes = 0;
         if (_closed)
         {
             if (current is not null)
@@ -267,7 +261,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             return false;
         }
         _queue.Pending.Append(ref _unflushed);
-        if (_queue.Pending.Bytes + _queue.StackUnsent >= _pauseAt)
+        if (_queue.Pending.Bytes + _queue.StackUnsent >= _connection.Settings.PauseOutputAt)
             _paused = true;
         return true;
     }
@@ -283,11 +277,12 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Under the lock.</summary>
     private ValueTask<FlushResult> CompleteOrBegin(CancellationToken cancellationToken)
     {
-        if (_flush.InFlight)
+        if (_flush is { State.InFlight: true })
             throw new InvalidOperationException("A flush is already in progress.");
-        return _paused && !_flush.Cancelled
-            ? new ValueTask<FlushResult>(this, _flush.Begin(cancellationToken, s_onFlushCancelled, this))
-            : new ValueTask<FlushResult>(TakeResult());
+        if (!_paused || _flush is { State.Cancelled: true })
+            return new ValueTask<FlushResult>(TakeResult());
+        _flush ??= new FlushOperation();
+        return new ValueTask<FlushResult>(this, _flush.State.Begin(cancellationToken, s_onFlushCancelled, this));
     }
 
     /// <summary>Under the lock.</summary>
@@ -295,7 +290,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     {
         if (_fault is not null)
             _fault.Throw();
-        return new FlushResult(_flush.ObserveCancellation(), _closed);
+        return new FlushResult(_flush is not null && _flush.State.ObserveCancellation(), _closed);
     }
 
     /// <summary>Frees a block that holds nothing, or nothing any more. Under the lock.</summary>
@@ -315,14 +310,14 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         if (!_framesReturned)
             return;
         _framesReturned = false;
-        _host.FramesReturned();
+        _connection.Host.FramesReturned();
     }
 
     private void OnFlushCancelled(CancellationToken token)
     {
         bool claimed;
-        lock (_lock)
-            claimed = _flush.Cancel(token);
+        lock (_connection.Gate)
+            claimed = _flush!.State.Cancel(token);
         if (claimed)
             Schedule();
     }

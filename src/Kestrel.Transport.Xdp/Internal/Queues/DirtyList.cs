@@ -16,7 +16,7 @@ internal struct DirtyList
         XdpConnection? head = Volatile.Read(ref _head);
         while (true)
         {
-            connection.NextDirty = head;
+            connection.Work.NextDirty = head;
             XdpConnection? seen = Interlocked.CompareExchange(ref _head, connection, head);
             if (ReferenceEquals(seen, head))
                 return;
@@ -24,7 +24,7 @@ internal struct DirtyList
         }
     }
 
-    /// <summary>All connections, linked by <see cref="XdpConnection.NextDirty"/>, the first one pushed first.</summary>
+    /// <summary>All connections, linked by <see cref="XdpConnection.WorkWord.NextDirty"/>, the first one pushed first.</summary>
     internal XdpConnection? TakeAll()
     {
         if (Volatile.Read(ref _head) is null)
@@ -33,8 +33,8 @@ internal struct DirtyList
         XdpConnection? oldest = null;
         while (newest is not null)
         {
-            XdpConnection? next = newest.NextDirty;
-            newest.NextDirty = oldest;
+            XdpConnection? next = newest.Work.NextDirty;
+            newest.Work.NextDirty = oldest;
             oldest = newest;
             newest = next;
         }

@@ -10,14 +10,10 @@ internal sealed partial class XdpQueue
     // Segments of moved flows that wait here; more are dropped, as a full RX ring would.
     private const int MovedLimit = 1024;
 
-    // Kestrel holds connections weakly; this is what keeps them.
-    private readonly Dictionary<XdpConnection, (EndpointBinding Binding, FlowKey Flow, bool Delivered)> _connections = [];
     private readonly ConcurrentQueue<(Block Segment, int Visited)> _moved = new();
 
-    /// <summary>Connections that the stack has not forgotten, orphans of the application among them. Any thread.</summary>
-    internal int ConnectionCount => Volatile.Read(ref _connectionCount);
-
-    private int _connectionCount;
+    // Those that the stack has not forgotten, orphans of the application among them.
+    private ConnectionList _connections;
 
     // A turn has thrown: the stack's state is not to be trusted.
     private bool _faulty;
@@ -31,32 +27,29 @@ internal sealed partial class XdpQueue
         }
         XdpConnection connection = binding.CreateConnection(this, tcp);
         tcp.Owner = connection;
-        _connections.Add(connection, (binding, tcp.Flow, false));
-        _connectionCount = _connections.Count;
+        _connections.Add(connection);
         Counters.Accepted++;
-        _owner.Flows.Add(tcp.Flow, this);
+        _owner.Flows.Add(connection);
         binding.Accepted(connection);
     }
 
     // The stack has forgotten the connection.
     private void Ended(XdpConnection connection)
     {
-        if (!_connections.Remove(connection, out var entry))
+        if (!_connections.Remove(connection))
             return;
-        _connectionCount = _connections.Count;
-        _owner.Flows.Remove(entry.Flow, this);
-        if (!entry.Delivered)
-            entry.Binding.ConnectionDelivered();
-        entry.Binding.EndConnection();
+        _owner.Flows.Remove(connection);
+        Delivered(connection);
+        connection.Binding.EndConnection();
     }
 
     // The peer has acknowledged everything and our FIN. Whether it ever sends its own is nothing that an exit has to wait for.
-    private void Delivered(XdpConnection connection)
+    private static void Delivered(XdpConnection connection)
     {
-        if (!_connections.TryGetValue(connection, out var entry) || entry.Delivered)
+        if (connection.Delivered)
             return;
-        _connections[connection] = entry with { Delivered = true };
-        entry.Binding.ConnectionDelivered();
+        connection.Delivered = true;
+        connection.Binding.ConnectionDelivered();
     }
 
     /// <summary>
@@ -66,7 +59,8 @@ internal sealed partial class XdpQueue
     /// </summary>
     private void PassOn(Block segment, int start, int length, in FlowKey flow, int visited)
     {
-        if (!_owner.Flows.TryFind(flow, out XdpQueue? target) || target == this)
+        var target = _owner.Flows.Find(flow)?.Host as XdpQueue;
+        if (target is null || target == this)
             target = visited < _owner.QueueCount ? _owner.Next(this) : null;
         if (target is null || target == this)
         {
@@ -131,27 +125,25 @@ internal sealed partial class XdpQueue
 
     private void AbandonConnections()
     {
-        foreach ((XdpConnection connection, (EndpointBinding binding, FlowKey flow, bool delivered)) in _connections)
+        while (_connections.First is { } connection)
         {
             try
             {
-                _owner.Flows.Remove(flow, this);
+                _owner.Flows.Remove(connection);
                 connection.Shutdown(new ConnectionAbortedException("The network interface's queue that carried the connection was closed."));
                 connection.OnEvents(TcpEvents.Closed);
                 if (!_faulty)
                     connection.Discard();
                 connection.Deliver(inline: false);
-                if (!delivered)
-                    binding.ConnectionDelivered();
-                binding.EndConnection();
+                Delivered(connection);
+                connection.Binding.EndConnection();
             }
             catch (Exception e)
             {
                 XdpConnectionLog.Error(_logger, e, connection.ConnectionId);
             }
+            _connections.Remove(connection);
         }
-        _connections.Clear();
-        _connectionCount = 0;
         // Heap blocks are the process's.
         while (_moved.TryDequeue(out (Block Segment, int) moved))
             moved.Segment.Return();

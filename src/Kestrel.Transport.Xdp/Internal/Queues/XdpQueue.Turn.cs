@@ -175,8 +175,8 @@ internal sealed partial class XdpQueue
         while (connection is not null)
         {
             // Once its work is taken the connection may be pushed again, by anybody.
-            XdpConnection? next = connection.NextDirty;
-            connection.NextDirty = null;
+            XdpConnection? next = connection.Work.NextDirty;
+            connection.Work.NextDirty = null;
             connection.ApplyWork(connection.TakeWork());
             _undelivered.Add(connection);
             connection = next;
@@ -213,11 +213,11 @@ internal sealed partial class XdpQueue
         {
             // Before, since the application may be done with it before Deliver returns.
             if (awaited)
-                _gatherer.Expect(ref connection.Awaited);
+                _gatherer.Expect(ref connection.Work.Awaited);
             if (connection.Deliver())
                 _delivered++;
             else
-                _gatherer.Forget(ref connection.Awaited);
+                _gatherer.Forget(ref connection.Work.Awaited);
         }
         _undelivered.Clear();
         if (Settings.Inline)

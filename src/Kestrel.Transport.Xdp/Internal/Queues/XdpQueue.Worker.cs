@@ -38,14 +38,14 @@ internal sealed partial class XdpQueue
             return;
         }
         // An application that was just given something is not done before it waits again; the sleep is short until then.
-        if (!_gatherer.IsAwaited(ref connection.Awaited))
+        if (!_gatherer.IsAwaited(ref connection.Work.Awaited))
             RunTurns(TurnKind.Transmit);
     }
 
     /// <summary>Any thread. The application waits for the connection.</summary>
     public override void ApplicationWaits(XdpConnection connection)
     {
-        bool last = _gatherer.Answered(ref connection.Awaited);
+        bool last = _gatherer.Answered(ref connection.Work.Awaited);
         if (_token.IsMine)
             return;
         switch (_gate.State)

@@ -140,7 +140,7 @@ internal sealed partial class XdpQueue : ConnectionHost
 /// <summary>What a queue needs of the engine it belongs to.</summary>
 internal interface IQueueOwner
 {
-    FlowDirectory Flows { get; }
+    FlowDirectory<XdpConnection> Flows { get; }
 
     /// <summary>The queue after <paramref name="queue"/> on the same interface, in a circle; null when there is one only.</summary>
     XdpQueue? Next(XdpQueue queue);

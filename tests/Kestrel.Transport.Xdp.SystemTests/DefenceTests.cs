@@ -1,0 +1,120 @@
+using System.Buffers.Binary;
+using System.Net;
+using System.Net.Sockets;
+using Kestrel.Transport.Xdp.SystemTests.Support;
+using Xunit.Abstractions;
+
+namespace Kestrel.Transport.Xdp.SystemTests;
+
+/// <summary>What the XDP program drops before it costs anything: sources that may not come in, and SYNs beyond what a queue under pressure answers.</summary>
+[Collection(DirectCollection.Name)]
+public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
+{
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(1.5);
+
+    [SkippableTheory]
+    [InlineData("DeniedSources", "10.77.0.2/32")]
+    [InlineData("AllowedSources", "fd77::/64")]
+    public async Task Source_KeptOut_IsNotAnswered_OthersAre(string list, string prefix)
+    {
+        Lab.Require();
+        var settings = new HelloWebSettings { Environment = { [$"Kestrel__Xdp__{list}__0"] = prefix } };
+        await OnXdpAsync(lab.Server, settings, async server =>
+        {
+            using var patience = new CancellationTokenSource(Silence);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => lab.Client.ConnectAsync(server.EndPoint, patience.Token));
+            Assert.True((await server.CountersAsync()).Verdict("drop_source") > 0);
+            using HttpClient welcome = lab.Client.HttpClient();
+            (await FactsAsync(welcome, server.Url("/connection", Lab.ServerIp6))).AssertOnXdp();
+        });
+    }
+
+    [SkippableFact]
+    public async Task SynFlood_IsLimitedInTheProgram_WhileAClientConnects_ThenNotAnyMore()
+    {
+        Lab.Require();
+        var settings = new HelloWebSettings { Environment = { ["Kestrel__Xdp__Backlog"] = "16" } };
+        await WithServerAsync(lab.Server, settings, async server =>
+        {
+            using var end = new CancellationTokenSource();
+            Task<long> flood = lab.Client.EnterAsync(() => Flood(server.EndPoint, end.Token));
+            try
+            {
+                await Eventually.TrueAsync(
+                    async () => (await server.CountersAsync()).Verdict("drop_syn_rate") > 0 || flood.IsCompleted,
+                    () => $"No SYN was dropped for its rate.\n{server.Log}");
+                Assert.Contains("is flooded with connection attempts", server.Log, StringComparison.Ordinal);
+                using HttpClient client = lab.Client.HttpClient();
+                (await FactsAsync(client, server.Url("/connection"))).AssertOnXdp();
+            }
+            finally
+            {
+                await end.CancelAsync();
+                Output.WriteLine($"{await flood} SYNs were sent.");
+            }
+            // No cookie for two seconds, and SYNs are as free as before: more of them than a burst are all let through.
+            double limited = 0;
+            await Eventually.TrueAsync(
+                async () =>
+                {
+                    double before = (await server.CountersAsync()).Verdict("drop_syn_rate");
+                    lab.Client.Enter(() => Send(server.EndPoint, 2000));
+                    limited = (await server.CountersAsync()).Verdict("drop_syn_rate") - before;
+                    if (limited > 0)
+                        await Task.Delay(TimeSpan.FromSeconds(3));
+                    return limited == 0;
+                },
+                () => $"{limited} SYNs of 2000 are still dropped.");
+            await server.StopAsync();
+        });
+    }
+
+    private static long Flood(IPEndPoint target, CancellationToken end)
+    {
+        long sent = 0;
+        while (!end.IsCancellationRequested)
+            sent += Send(target, 1000);
+        return sent;
+    }
+
+    /// <summary>SYNs from addresses that nobody has, in the client's namespace.</summary>
+    private static int Send(IPEndPoint target, int count)
+    {
+        const int IpLength = 20, TcpLength = 20;
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Raw, ProtocolType.Raw);
+        byte[] packet = new byte[IpLength + TcpLength];
+        for (int i = 0; i < count; i++)
+        {
+            Span<byte> ip = packet.AsSpan(0, IpLength), tcp = packet.AsSpan(IpLength);
+            packet.AsSpan().Clear();
+            ip[0] = 0x45;
+            ip[8] = 64;
+            ip[9] = (byte)ProtocolType.Tcp;
+            BinaryPrimitives.WriteUInt32BigEndian(ip[12..], 0xc6120000 | (uint)Random.Shared.Next(1, 1 << 17)); // 198.18.0.0/15
+            target.Address.TryWriteBytes(ip[16..], out _);
+            BinaryPrimitives.WriteUInt16BigEndian(tcp, (ushort)Random.Shared.Next(1024, 65536));
+            BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], (ushort)target.Port);
+            BinaryPrimitives.WriteInt32BigEndian(tcp[4..], Random.Shared.Next());
+            tcp[12] = TcpLength / 4 << 4;
+            tcp[13] = 2; // SYN
+            BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], 65535);
+            BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], (ushort)~Fold(Sum(tcp) + Sum(ip[12..]) + (uint)ProtocolType.Tcp + TcpLength));
+            socket.SendTo(packet, new IPEndPoint(target.Address, 0));
+        }
+        return count;
+    }
+
+    private static uint Sum(ReadOnlySpan<byte> bytes)
+    {
+        uint sum = 0;
+        for (; bytes.Length > 1; bytes = bytes[2..])
+            sum += BinaryPrimitives.ReadUInt16BigEndian(bytes);
+        return sum;
+    }
+
+    private static uint Fold(uint sum)
+    {
+        sum = (sum & 0xffff) + (sum >> 16);
+        return (sum & 0xffff) + (sum >> 16);
+    }
+}
