@@ -19,8 +19,8 @@ internal enum Recovery : byte
 /// </summary>
 internal sealed class Flight
 {
-    /// <summary>Flights that a stack keeps for the next who need one: more than begin and end within a turn.</summary>
-    internal const int MostSpare = 512;
+    /// <summary>Flights that a stack keeps for the next who need one: as many connections may wait at the same time for what they answer next.</summary>
+    internal const int MostSpare = 4096;
 
     /// <summary>The flight of who has none: as new, and never written to, so that it can be read without asking.</summary>
     internal static readonly Flight None = new();

@@ -7,7 +7,7 @@ namespace Xdp.TcpLite;
 internal sealed class LendingPool<T>(int most)
     where T : class, new()
 {
-    private readonly T[] _spare = new T[most];
+    private T[] _spare = new T[Math.Min(most, 16)];
     private int _count;
 
     internal T Borrow() => _count > 0 ? _spare[--_count] : new T();
@@ -15,7 +15,16 @@ internal sealed class LendingPool<T>(int most)
     /// <summary>Takes back an object, which is as new again.</summary>
     internal void Return(T item)
     {
-        if (_count < _spare.Length)
-            _spare[_count++] = item;
+        if (_count == _spare.Length && !TryGrow())
+            return;
+        _spare[_count++] = item;
+    }
+
+    private bool TryGrow()
+    {
+        if (_count == most)
+            return false;
+        Array.Resize(ref _spare, Math.Min(2 * _count, most));
+        return true;
     }
 }

@@ -25,8 +25,10 @@ internal struct RackTlp
     internal void Clear()
     {
         Queue<(SeqNumber End, Instant SentAt)>? spare = _retransmitted is { Capacity: <= LargestSpareQueue } ? _retransmitted : null;
-        spare?.Clear();
         this = default;
+        if (spare is null)
+            return;
+        spare.Clear();
         _retransmitted = spare;
     }
 

@@ -87,9 +87,10 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        while (_flight.Queue.Count > 0 && SndUna < packet.Ack)
+        Flight flight = _flight;
+        while (flight.Queue.Count > 0 && SndUna < packet.Ack)
         {
-            ref SentSegment segment = ref _flight.Queue[0];
+            ref SentSegment segment = ref flight.Queue[0];
             int length = segment.SequenceLength;
             int acked = Math.Min(length, packet.Ack - SndUna);
             bool whole = acked == length;
@@ -100,21 +101,21 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _flight.Rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet), ref _reordering);
+                    flight.Rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet), ref _reordering);
                 }
             }
             Uncount(segment, acked, whole);
             if (whole && segment.Has(SentFlags.Fin))
                 _finAcked = true;
-            _flight.Queue.Acknowledge(acked);
+            flight.Queue.Acknowledge(acked);
             SndUna += acked;
         }
-        _flight.NoneLostBefore = SeqNumber.Max(_flight.NoneLostBefore, SndUna);
-        _flight.Rack.OnAcknowledged(SndUna);
-        _flight.ProbeTail = false;
-        _flight.Backoff = 0;
-        _flight.DupAcks = 0;
-        _flight.FirstUnackedAt = now;
+        flight.NoneLostBefore = SeqNumber.Max(flight.NoneLostBefore, SndUna);
+        flight.Rack.OnAcknowledged(SndUna);
+        flight.ProbeTail = false;
+        flight.Backoff = 0;
+        flight.DupAcks = 0;
+        flight.FirstUnackedAt = now;
         if (rtt is null && _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && delivered > 0)
         {
             // Only the timestamp can tell which transmission this answers; its clock ticks in milliseconds.
@@ -127,7 +128,7 @@ public sealed partial class TcpConnection
             _rtt.Sample(sample, now);
             _rtoBackoff = 0;
         }
-        if (_flight.Queue.Count == 0 && _flight.Queue.UnsentBytes == 0)
+        if (flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
             OnFinAcknowledged(packet, now);
@@ -137,16 +138,17 @@ public sealed partial class TcpConnection
     /// <summary>Takes <paramref name="bytes"/> at the front of a segment off the scoreboard's sums.</summary>
     private void Uncount(in SentSegment segment, int bytes, bool whole)
     {
+        Flight flight = _flight;
         if (segment.Has(SentFlags.Sacked))
         {
-            _flight.SackedBytes -= bytes;
+            flight.SackedBytes -= bytes;
             if (whole)
-                _flight.SackedSegments--;
+                flight.SackedSegments--;
         }
         if (segment.Has(SentFlags.Lost))
-            _flight.LostBytes -= bytes;
+            flight.LostBytes -= bytes;
         if (segment.Has(SentFlags.Retransmitted))
-            _flight.RetransmittedBytes -= bytes;
+            flight.RetransmittedBytes -= bytes;
     }
 
     private void OnFinAcknowledged(in Packet packet, Instant now)

@@ -84,9 +84,10 @@ public sealed partial class TcpConnection
     private int NextNewLength(out bool fin)
     {
         fin = false;
-        if (_finSent || _flight.Queue.Count >= MaxSegmentsInFlight)
+        Flight flight = _flight;
+        if (_finSent || flight.Queue.Count >= MaxSegmentsInFlight)
             return 0;
-        long unsent = _flight.Queue.UnsentBytes;
+        long unsent = flight.Queue.UnsentBytes;
         if (unsent == 0)
         {
             if (HasFlight)
@@ -96,19 +97,19 @@ public sealed partial class TcpConnection
         }
         long window = SndUna + SndWnd - SndNxt;
         long room = Math.Min(window, _options.SendBufferMax - (SndNxt - SndUna));
-        long allowed = _flight.ProbeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
+        long allowed = flight.ProbeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
         int length = NextSegmentLength;
         if (length > allowed)
         {
             NoteCwndUse(limited: _congestion.Cwnd - InFlight < room);
             // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
-            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _flight.TakeAnyWindow);
+            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || flight.TakeAnyWindow);
             return crumb ? (int)window : 0;
         }
         bool last = length == unsent;
         if (_cork && last && length < _sndMss && !_finQueued)
             return 0;
-        if (length < _sndMss && last && !NoDelay && !_flight.ProbeWithNewData && !_finQueued && SndNxt != SndUna)
+        if (length < _sndMss && last && !NoDelay && !flight.ProbeWithNewData && !_finQueued && SndNxt != SndUna)
             return 0;
         fin = last && _finQueued;
         return length;
@@ -122,20 +123,20 @@ public sealed partial class TcpConnection
         bool idle = SndNxt == SndUna;
         if (idle && length > 0)
             RestartAfterIdle(now);
-        BorrowFlight();
-        int before = _flight.Queue.Count;
-        _flight.Queue.Cut(length, SndNxt, fin, now);
+        Flight flight = BorrowFlight();
+        int before = flight.Queue.Count;
+        flight.Queue.Cut(length, SndNxt, fin, now);
         if (!EmitSegment(before, retransmission: false, now, out packet, out starved))
         {
-            _flight.Queue.Uncut();
+            flight.Queue.Uncut();
             ReturnFlightIfDone();
             return false;
         }
         SndNxt += length + (fin ? 1 : 0);
         _bytesSent += length;
-        _flight.PrrOut += length;
+        flight.PrrOut += length;
         if (idle)
-            _flight.FirstUnackedAt = now;
+            flight.FirstUnackedAt = now;
         if (fin)
         {
             _finSent = true;
@@ -143,8 +144,8 @@ public sealed partial class TcpConnection
         }
         if (length > 0)
             Raise(TcpEvents.Sent);
-        _flight.TakeAnyWindow = false;
-        _flight.ProbeWithNewData = false;
+        flight.TakeAnyWindow = false;
+        flight.ProbeWithNewData = false;
         ArmLossTimer(now, restart: idle);
         return true;
     }

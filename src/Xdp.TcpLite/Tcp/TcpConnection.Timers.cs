@@ -48,7 +48,8 @@ public sealed partial class TcpConnection
 
     private void ScheduleNext()
     {
-        Instant next = Instant.Min(Instant.Min(Instant.Min(_flight.RetransmitDeadline, _flight.ProbeDeadline), Instant.Min(_flight.ReorderDeadline, _flight.PersistDeadline)),
+        Flight flight = _flight;
+        Instant next = Instant.Min(Instant.Min(Instant.Min(flight.RetransmitDeadline, flight.ProbeDeadline), Instant.Min(flight.ReorderDeadline, flight.PersistDeadline)),
             Instant.Min(Instant.Min(_delayedAckDeadline, _finWait2Deadline), _keepAliveTimer?.Deadline ?? Instant.Never));
         if (next != Instant.Never)
             _stack.Wheel.Schedule(this, next);
@@ -77,40 +78,41 @@ public sealed partial class TcpConnection
     /// <param name="restart">The oldest segment in flight is another one than before: its time starts now (RFC 6298, section 5).</param>
     private void ArmLossTimer(Instant now, bool restart)
     {
+        Flight flight = _flight;
         if (restart)
-            _flight.RetransmitBase = now;
+            flight.RetransmitBase = now;
         if (SndNxt == SndUna)
         {
-            _flight.RetransmitDeadline = _flight.ProbeDeadline = _flight.ReorderDeadline = Instant.Never;
-            if (_flight.Queue.UnsentBytes == 0)
+            flight.RetransmitDeadline = flight.ProbeDeadline = flight.ReorderDeadline = Instant.Never;
+            if (flight.Queue.UnsentBytes == 0)
             {
-                _flight.PersistDeadline = Instant.Never;
-                _flight.PersistSince = Instant.Never;
+                flight.PersistDeadline = Instant.Never;
+                flight.PersistSince = Instant.Never;
             }
-            else if (_flight.PersistDeadline == Instant.Never && SndWnd < Math.Min(_flight.Queue.UnsentBytes, _sndMss))
+            else if (flight.PersistDeadline == Instant.Never && SndWnd < Math.Min(flight.Queue.UnsentBytes, _sndMss))
             {
                 ArmPersist(now);
             }
             return;
         }
-        _flight.PersistDeadline = Instant.Never;
-        _flight.PersistSince = Instant.Never;
+        flight.PersistDeadline = Instant.Never;
+        flight.PersistSince = Instant.Never;
         TimeSpan rto = _rtt.Rto(_options, _rtoBackoff);
-        Arm(ref _flight.RetransmitDeadline, NotAfterUserTimeout(_flight.RetransmitBase + rto, _flight.FirstUnackedAt, now));
-        if (_flight.ReorderDeadline != Instant.Never)
-            Arm(ref _flight.ReorderDeadline, _flight.ReorderDeadline);
-        bool probes = _negotiated.Sack && _rtt.HasSample && _flight.Recovery == Recovery.Open && _flight.SackedBytes == 0 && _flight.TlpEnd is null && _flight.Backoff == 0;
+        Arm(ref flight.RetransmitDeadline, NotAfterUserTimeout(flight.RetransmitBase + rto, flight.FirstUnackedAt, now));
+        if (flight.ReorderDeadline != Instant.Never)
+            Arm(ref flight.ReorderDeadline, flight.ReorderDeadline);
+        bool probes = _negotiated.Sack && _rtt.HasSample && flight.Recovery == Recovery.Open && flight.SackedBytes == 0 && flight.TlpEnd is null && flight.Backoff == 0;
         if (!probes)
         {
-            _flight.ProbeDeadline = Instant.Never;
+            flight.ProbeDeadline = Instant.Never;
             return;
         }
         TimeSpan timeout = 2 * _rtt.Srtt;
-        if (_flight.Queue.Count == 1)
+        if (flight.Queue.Count == 1)
             timeout += s_worstDelayedAck;
         if (timeout < s_minProbeTimeout)
             timeout = s_minProbeTimeout;
-        Arm(ref _flight.ProbeDeadline, Instant.Min(now + timeout, _flight.RetransmitDeadline));
+        Arm(ref flight.ProbeDeadline, Instant.Min(now + timeout, flight.RetransmitDeadline));
     }
 
     private void ArmPersist(Instant now)

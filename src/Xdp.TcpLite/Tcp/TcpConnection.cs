@@ -139,8 +139,7 @@ public sealed partial class TcpConnection : FlowEntry
             data.ReturnAll();
             return;
         }
-        BorrowFlight();
-        _flight.Queue.Append(ref data, _stack.Frames, EffectiveMss);
+        BorrowFlight().Queue.Append(ref data, _stack.Frames, EffectiveMss);
         ReturnFlightIfDone();
         RequestEmit();
     }
@@ -243,21 +242,24 @@ public sealed partial class TcpConnection : FlowEntry
 
     private bool HasFlight => !ReferenceEquals(_flight, Flight.None);
 
-    private void BorrowFlight()
+    /// <summary>The flight, which there is from here on.</summary>
+    private Flight BorrowFlight()
     {
         if (HasFlight)
-            return;
-        _flight = _stack.Flights.Borrow();
-        _flight.NoneLostBefore = _flight.CwndUseEnd = SndUna;
+            return _flight;
+        Flight flight = _stack.Flights.Borrow();
+        flight.NoneLostBefore = flight.CwndUseEnd = SndUna;
+        return _flight = flight;
     }
 
     private void ReturnFlight()
     {
         if (!HasFlight)
             return;
-        _flight.Clear();
-        _stack.Flights.Return(_flight);
+        Flight flight = _flight;
         _flight = Flight.None;
+        flight.Clear();
+        _stack.Flights.Return(flight);
     }
 
     /// <summary>Nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>

@@ -9,7 +9,7 @@ namespace Xdp.TcpLite.Tests;
 public class IdleMemoryTests
 {
     /// <summary>The flow table's share included.</summary>
-    private const int BytesPerConnection = 1280;
+    private const int BytesPerConnection = 512;
 
     private const int Few = 2_000;
     private const int Many = 50_000;
