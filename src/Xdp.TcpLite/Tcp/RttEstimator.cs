@@ -73,42 +73,45 @@ internal struct RttEstimator
     /// </summary>
     private struct WindowedMin
     {
-        private (uint Value, uint At) _best, _second, _third;
+        private Sample _best, _second, _third;
+
+        private readonly record struct Sample(uint Value, uint At);
 
         public readonly uint Value => _best.Value;
 
-        public void Reset(uint value, uint now) => _best = _second = _third = (value, now);
+        public void Reset(uint value, uint now) => _best = _second = _third = new Sample(value, now);
 
         public void Add(uint value, uint now)
         {
+            var sample = new Sample(value, now);
             if (value <= _best.Value || now - _third.At > MinRttWindow)
             {
                 Reset(value, now);
                 return;
             }
             if (value <= _second.Value)
-                _second = _third = (value, now);
+                _second = _third = sample;
             else if (value <= _third.Value)
-                _third = (value, now);
-            Age(value, now);
+                _third = sample;
+            Age(sample, now);
         }
 
-        private void Age(uint value, uint now)
+        private void Age(Sample sample, uint now)
         {
             uint age = now - _best.At;
             if (age > MinRttWindow)
             {
-                (_best, _second, _third) = (_second, _third, (value, now));
+                (_best, _second, _third) = (_second, _third, sample);
                 if (now - _best.At > MinRttWindow)
-                    (_best, _second, _third) = (_second, _third, (value, now));
+                    (_best, _second, _third) = (_second, _third, sample);
             }
             else if (_second.At == _best.At && age > MinRttWindow / 4)
             {
-                _second = _third = (value, now);
+                _second = _third = sample;
             }
             else if (_third.At == _second.At && age > MinRttWindow / 2)
             {
-                _third = (value, now);
+                _third = sample;
             }
         }
     }

@@ -8,6 +8,8 @@ public sealed partial class TcpConnection
 {
     private const int DupThresh = 3;
 
+    private Reordering _reordering;
+
     internal SeqNumber SndUna { get; private set; }
     internal SeqNumber SndNxt { get; private set; }
 
@@ -19,9 +21,7 @@ public sealed partial class TcpConnection
 
     private ushort _sndMss;
     private RttEstimator _rtt;
-    private Reordering _reordering;
 
-    private Instant _lastSentAt;
     private uint _retransmits;
     private uint _spuriousRetransmits;
 

@@ -13,6 +13,7 @@ public sealed partial class TcpConnection
     /// <summary>Duplicate ACKs owed beyond the first: a peer without SACK counts them.</summary>
     private byte _duplicateAcks;
     private ushort _ipId;
+    private Instant _lastSentAt;
     private long _bytesSent;
     private uint _segmentsOut;
 
