@@ -100,6 +100,7 @@ internal sealed class Flight
     /// <summary>The persist timer has fired: a window that is open, though it is a crumb, is used.</summary>
     internal bool TakeAnyWindow;
 
+    /// <summary>Our SYN, or the SYN-ACK of a simultaneous open, is to be sent.</summary>
     internal bool SynToSend;
 
     /// <summary>Returns every block; the flight is as new.</summary>

@@ -41,7 +41,6 @@ public sealed partial class TcpConnection : FlowEntry
         _congestion.Start(_sndMss);
         SndUna = iss;
         SndNxt = iss;
-        _flight.CwndUseEnd = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
         _rcvMss = Math.Min(_sndMss, (ushort)536);
         _challengedAt = TcpStack.TimestampClock(now) - InvalidInterval;

@@ -302,9 +302,10 @@ internal static class Invariants
     private static bool IsUntouched(Flight none) =>
         none.Queue is { Count: 0, Bytes: 0, UnsentBytes: 0 }
         && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
-        && (none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
-        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.NoneLostBefore == default
-        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
+        && (none.SackedSegments | none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
+        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.TlpFlightSize == 0 && none.RecoverFlightSize == 0
+        && (none.NoneLostBefore.Value | none.CwndUseEnd.Value | none.RecoveryPoint.Value | none.FirstRetransmitTsVal) == 0
+        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.TlpIsRetransmission | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
         && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
         && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
         && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
