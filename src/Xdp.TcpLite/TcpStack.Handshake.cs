@@ -13,7 +13,7 @@ public sealed partial class TcpStack
 
     private readonly SynCookies _cookies;
     private readonly Dictionary<(IpAddr Address, ushort Port), Listener> _listeners = [];
-    private readonly Queue<TcpConnection> _accepted = new();
+    private readonly Queue<(TcpConnection Connection, Listener Listener)> _accepted = new();
     private Instant _cookiesUntil = new(long.MinValue);
 
     /// <summary>Accepts connections to this address and port; the default <see cref="IpAddr"/> means every address. Idempotent.</summary>
@@ -33,10 +33,11 @@ public sealed partial class TcpStack
     /// <summary>The next established connection that nobody has accepted. <see cref="TcpConnection.Owner"/> is the listener's.</summary>
     public bool TryAccept([NotNullWhen(true)] out TcpConnection? connection)
     {
-        if (!_accepted.TryDequeue(out connection))
+        connection = null;
+        if (!_accepted.TryDequeue(out (TcpConnection Connection, Listener Listener) next))
             return false;
-        connection.Listener!.AcceptQueueLength--;
-        connection.Listener = null;
+        connection = next.Connection;
+        next.Listener.AcceptQueueLength--;
         return true;
     }
 
@@ -54,8 +55,8 @@ public sealed partial class TcpStack
             Timestamps = true,
             TsOffset = _isn.TimestampOffset(flow),
         };
-        var connection = new TcpConnection(this, flow, path, options, _isn.Next(flow, now), now);
-        if (!_flows.TryAdd(flow, connection))
+        var connection = new TcpConnection(this, flow, Paths.Share(path), options, _isn.Next(flow, now), now);
+        if (!_flows.TryAdd(connection))
             return null;
         ConnectionCount++;
         connection.StartActive(now);
@@ -120,13 +121,13 @@ public sealed partial class TcpStack
         }
         var half = new HalfOpen(packet.Flow, listener)
         {
-            Path = packet.Path,
+            Path = Paths.Share(packet.Path),
             Iss = iss,
             Irs = packet.Seq,
             Options = Negotiate(packet, WindowShift(Options), _isn.TimestampOffset(packet.Flow)),
             SentAt = now,
         };
-        _flows.TryAdd(packet.Flow, half);
+        _flows.TryAdd(half);
         listener.HalfOpenCount++;
         HalfOpenCount++;
         SendSynAck(half, now);
@@ -135,10 +136,10 @@ public sealed partial class TcpStack
 
     private void SendSynAck(HalfOpen half, Instant now)
     {
-        SegmentFields fields = SynFields(half.Flow, half.Options, answers: true, now);
+        SegmentFields fields = SynFields(half.Key, half.Options, answers: true, now);
         fields.Seq = half.Iss;
         fields.Ack = half.Irs + 1;
-        Reply(half.Path, half.Flow, fields);
+        Reply(half.Path.Value, half.Key, fields);
     }
 
     private void SendCookie(in Packet packet, Instant now)
@@ -171,7 +172,7 @@ public sealed partial class TcpStack
         }
         var half = new HalfOpen(packet.Flow, listener)
         {
-            Path = packet.Path,
+            Path = Paths.Share(packet.Path),
             Iss = packet.Ack - 1,
             Irs = packet.Seq - 1,
             Retransmits = 1,
@@ -261,17 +262,16 @@ public sealed partial class TcpStack
 
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)
     {
-        var connection = new TcpConnection(this, half.Flow, half.Path, half.Options, half.Iss, now)
+        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, now)
         {
             Owner = half.Listener.Owner,
-            Listener = half.Listener,
         };
-        _flows.TryAdd(half.Flow, connection);
+        _flows.TryAdd(connection);
         ConnectionCount++;
         connection.StartPassive(half, packet, now);
         connection.StartWindow(packet);
         half.Listener.AcceptQueueLength++;
-        _accepted.Enqueue(connection);
+        _accepted.Enqueue((connection, half.Listener));
         Counters.ConnectionsAccepted++;
         return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
     }
@@ -279,11 +279,11 @@ public sealed partial class TcpStack
     /// <summary>An ACK to what may be a blind attack or a peer that has started afresh (RFC 5961, sections 3 and 4), at a limited rate.</summary>
     private void Challenge(HalfOpen half, Instant now)
     {
-        if (now - half.ChallengedAt < TcpConnection.InvalidInterval)
+        if (now - half.ChallengedAt < TimeSpan.FromMilliseconds(TcpConnection.InvalidInterval))
             return;
         half.ChallengedAt = now;
         Counters.ChallengeAcks++;
-        Reply(half.Path, half.Flow, new SegmentFields
+        Reply(half.Path.Value, half.Key, new SegmentFields
         {
             Seq = half.Iss + 1,
             Ack = half.Irs + 1,
@@ -310,7 +310,7 @@ public sealed partial class TcpStack
 
     private void ForgetHalfOpen(HalfOpen half)
     {
-        _flows.Remove(half.Flow);
+        _flows.Remove(half.Key);
         Wheel.Cancel(half);
         half.Listener.HalfOpenCount--;
         HalfOpenCount--;

@@ -7,7 +7,7 @@ public sealed partial class TcpStack
 
     internal void AddTimeWait(TimeWait timeWait, bool owesAck, Instant now)
     {
-        if (!_flows.TryAdd(timeWait.Flow, timeWait))
+        if (!_flows.TryAdd(timeWait))
             return;
         if (_newestTimeWait is null)
             _oldestTimeWait = timeWait;
@@ -38,7 +38,7 @@ public sealed partial class TcpStack
         }
         // Data and FIN are always answered: an ACK may have been lost. The rest at a limited rate, lest two who disagree answer each other for ever.
         bool isData = packet.SegmentLength > 0 && !packet.IsSyn;
-        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TcpConnection.InvalidInterval))
+        if (isData || ((packet.IsSyn || packet.Seq != timeWait.RcvNxt) && now - timeWait.AnsweredAt >= TimeSpan.FromMilliseconds(TcpConnection.InvalidInterval)))
         {
             timeWait.AnsweredAt = now;
             Answer(timeWait);
@@ -53,7 +53,7 @@ public sealed partial class TcpStack
             ? (int)(syn.TsVal - timeWait.TsRecent) > 0 || (syn.TsVal == timeWait.TsRecent && syn.Seq > timeWait.RcvNxt)
             : syn.Seq > timeWait.RcvNxt;
 
-    private void Answer(TimeWait timeWait) => Reply(timeWait.Path, timeWait.Flow, new SegmentFields
+    private void Answer(TimeWait timeWait) => Reply(timeWait.Path.Value, timeWait.Key, new SegmentFields
     {
         Seq = timeWait.SndNxt,
         Ack = timeWait.RcvNxt,
@@ -69,7 +69,7 @@ public sealed partial class TcpStack
         if (timeWait.Forgotten)
             return;
         timeWait.Forgotten = true;
-        _flows.Remove(timeWait.Flow);
+        _flows.Remove(timeWait.Key);
         Wheel.Cancel(timeWait);
         TimeWaitCount--;
         if (timeWait.Older is { } older)

@@ -37,11 +37,11 @@ public sealed partial class TcpStack
     /// </summary>
     private const int EmitBurst = 32;
 
-    private readonly FlowTable<FlowEntry> _flows;
+    private readonly FlowTable _flows;
     private readonly IsnGenerator _isn;
     private readonly ReplyQueue _replies = new();
-    private TcpConnection? _readyHead, _readyTail;
-    private TcpConnection? _emitHead, _emitTail;
+    private readonly ConnectionQueue _ready = new();
+    private readonly ConnectionQueue _toEmit = new();
 
     /// <param name="options">Settings.</param>
     /// <param name="frames">The queue's UMEM.</param>
@@ -59,7 +59,7 @@ public sealed partial class TcpStack
         Blocks = blocks;
         Now = now;
         Wheel = new TimerWheel(now);
-        _flows = new FlowTable<FlowEntry>(secret[..16]);
+        _flows = new FlowTable(secret[..16]);
         _isn = new IsnGenerator(secret[16..32]);
         _cookies = new SynCookies(secret[..32]);
     }
@@ -68,7 +68,9 @@ public sealed partial class TcpStack
     public TcpStackCounters Counters { get; } = new();
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }
-    internal SendQueue.RingPool Rings { get; } = new();
+    internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
+    internal LendingPool<ReassemblyQueue> Reassemblies { get; } = new(ReassemblyQueue.MostSpare);
+    internal PathCache Paths { get; } = new();
     internal TimerWheel Wheel { get; }
 
     /// <summary>The time of the call that is being carried out, or of the last one that said.</summary>
@@ -177,19 +179,18 @@ public sealed partial class TcpStack
     /// <summary>The next connection with events to take. A connection is given once, however many events it has.</summary>
     public bool TryTakeReady(out TcpConnection connection)
     {
-        connection = _readyHead!;
-        if (connection is null)
+        if (_ready.IsEmpty)
+        {
+            connection = null!;
             return false;
-        _readyHead = connection.NextReady;
-        if (_readyHead is null)
-            _readyTail = null;
-        connection.NextReady = null;
+        }
+        connection = _ready.Dequeue();
         connection.IsReady = false;
         return true;
     }
 
     /// <summary>Is there something to <see cref="Emit"/>?</summary>
-    public bool WantsToEmit => _emitHead is not null || _replies.Count > 0;
+    public bool WantsToEmit => !_toEmit.IsEmpty || _replies.Count > 0;
 
     /// <summary>
     /// Writes the next segments to be sent and returns how many. Less than <paramref name="packets"/> has room for means
@@ -208,8 +209,9 @@ public sealed partial class TcpStack
             }
             count++;
         }
-        while (count < packets.Length && _emitHead is { } connection)
+        while (count < packets.Length && !_toEmit.IsEmpty)
         {
+            TcpConnection connection = _toEmit.First;
             int burst = Math.Min(packets.Length - count, EmitBurst);
             bool starved = false;
             int emitted = 0;
@@ -223,7 +225,8 @@ public sealed partial class TcpStack
                 Counters.EmitStarved++;
                 return count;
             }
-            RemoveFirstToEmit();
+            _toEmit.Dequeue();
+            connection.IsToEmit = false;
             if (emitted == burst)
                 MarkToEmit(connection);
         }
@@ -239,11 +242,7 @@ public sealed partial class TcpStack
         if (connection.IsReady)
             return;
         connection.IsReady = true;
-        if (_readyTail is null)
-            _readyHead = connection;
-        else
-            _readyTail.NextReady = connection;
-        _readyTail = connection;
+        _ready.Enqueue(connection);
     }
 
     internal void MarkToEmit(TcpConnection connection)
@@ -251,21 +250,7 @@ public sealed partial class TcpStack
         if (connection.IsToEmit)
             return;
         connection.IsToEmit = true;
-        if (_emitTail is null)
-            _emitHead = connection;
-        else
-            _emitTail.NextToEmit = connection;
-        _emitTail = connection;
-    }
-
-    private void RemoveFirstToEmit()
-    {
-        TcpConnection connection = _emitHead!;
-        _emitHead = connection.NextToEmit;
-        if (_emitHead is null)
-            _emitTail = null;
-        connection.NextToEmit = null;
-        connection.IsToEmit = false;
+        _toEmit.Enqueue(connection);
     }
 
     internal TxPacket Submit(Block frame, int start, int length)
@@ -278,7 +263,7 @@ public sealed partial class TcpStack
     /// <summary>The connection has ended: its 4-tuple is free.</summary>
     internal void Forget(TcpConnection connection)
     {
-        _flows.Remove(connection.Flow);
+        _flows.Remove(connection.Key);
         Wheel.Cancel(connection);
         ConnectionCount--;
         Counters.ConnectionsClosed++;

@@ -3,9 +3,12 @@ namespace Xdp.TcpLite;
 /// <summary>What the stack knows about a 4-tuple: a half-open record, a connection, or a TIME-WAIT record.</summary>
 public abstract class FlowEntry : TimerEntry
 {
-    private protected FlowEntry(in FlowKey flow) => Flow = flow;
+    /// <summary><see cref="Flow"/>, for who would not have it copied.</summary>
+    internal readonly FlowKey Key;
 
-    public FlowKey Flow { get; }
+    private protected FlowEntry(in FlowKey flow) => Key = flow;
+
+    public FlowKey Flow => Key;
 }
 
 /// <summary>What both sides agreed on in their SYNs.</summary>
@@ -31,7 +34,7 @@ internal struct NegotiatedOptions
 internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(flow)
 {
     internal readonly Listener Listener = listener;
-    internal LinkPath Path;
+    internal required SharedPath Path;
     internal SeqNumber Iss;
     internal SeqNumber Irs;
     internal NegotiatedOptions Options;
@@ -50,7 +53,7 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
 /// <summary>A connection in TIME-WAIT: what is needed to answer a retransmitted FIN and to judge a new SYN (RFC 6191).</summary>
 internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
 {
-    internal LinkPath Path;
+    internal required SharedPath Path;
     internal SeqNumber SndNxt;
     internal SeqNumber RcvNxt;
     internal ushort Window;

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 
 namespace Xdp.TcpLite;
 
@@ -49,4 +50,5 @@ public readonly record struct IpAddr(ulong High, ulong Low)
 }
 
 /// <summary>The 4-tuple of a connection, seen from this host.</summary>
+[StructLayout(LayoutKind.Sequential, Pack = sizeof(uint))] // no padding behind the ports: each connection keeps one
 public readonly record struct FlowKey(IpAddr Local, IpAddr Remote, ushort LocalPort, ushort RemotePort);

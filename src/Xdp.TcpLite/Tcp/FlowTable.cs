@@ -3,14 +3,13 @@ using System.Diagnostics.CodeAnalysis;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Connections by 4-tuple. Open addressing with linear probing and keys stored in place: a look-up is one keyed hash and, as a rule, one cache line. The hash
-/// is keyed, so that peers cannot choose 4-tuples which collide. Deletion shifts entries back and leaves no tombstones.
+/// Connections by 4-tuple. Open addressing with linear probing and hashes stored in place: a look-up is one keyed hash, as a rule one cache line of the table, and
+/// the entry that it is about. The hash is keyed, so that peers cannot choose 4-tuples which collide. Deletion shifts entries back and leaves no tombstones.
 /// </summary>
-internal sealed class FlowTable<T>
-    where T : class
+internal sealed class FlowTable
 {
     private readonly KeyedHash _hash;
-    private Entry[] _entries;
+    private Slot[] _slots;
     private int _mask;
 
     /// <param name="secret">16 bytes or more.</param>
@@ -27,37 +26,37 @@ internal sealed class FlowTable<T>
 
     public int Count { get; private set; }
 
-    public T? Find(in FlowKey flow)
+    public FlowEntry? Find(in FlowKey flow)
     {
-        Entry[] entries = _entries;
+        Slot[] slots = _slots;
         uint hash = HashOf(flow);
         for (int i = (int)hash & _mask; ; i = (i + 1) & _mask)
         {
-            ref Entry entry = ref entries[i];
-            if (entry.Value is null)
+            ref Slot slot = ref slots[i];
+            if (slot.Entry is not { } entry)
                 return null;
-            if (entry.Hash == hash && Same(entry.Flow, flow))
-                return entry.Value;
+            if (slot.Hash == hash && Same(entry.Key, flow))
+                return entry;
         }
     }
 
     /// <summary>False when the flow is in the table already.</summary>
-    public bool TryAdd(in FlowKey flow, T value)
+    public bool TryAdd(FlowEntry entry)
     {
-        ArgumentNullException.ThrowIfNull(value);
-        uint hash = HashOf(flow);
+        ArgumentNullException.ThrowIfNull(entry);
+        uint hash = HashOf(entry.Key);
         int i = (int)hash & _mask;
-        for (; _entries[i].Value is not null; i = (i + 1) & _mask)
+        for (; _slots[i].Entry is { } other; i = (i + 1) & _mask)
         {
-            if (_entries[i].Hash == hash && Same(_entries[i].Flow, flow))
+            if (_slots[i].Hash == hash && Same(other.Key, entry.Key))
                 return false;
         }
-        if (Count == Limit(_entries.Length))
+        if (Count == Limit(_slots.Length))
         {
             Grow();
             i = FreeSlot(hash);
         }
-        _entries[i] = new Entry { Flow = flow, Hash = hash, Value = value };
+        _slots[i] = new Slot { Entry = entry, Hash = hash };
         Count++;
         return true;
     }
@@ -68,9 +67,9 @@ internal sealed class FlowTable<T>
         int i = (int)hash & _mask;
         for (; ; i = (i + 1) & _mask)
         {
-            if (_entries[i].Value is null)
+            if (_slots[i].Entry is not { } entry)
                 return false;
-            if (_entries[i].Hash == hash && Same(_entries[i].Flow, flow))
+            if (_slots[i].Hash == hash && Same(entry.Key, flow))
                 break;
         }
         CloseGap(i);
@@ -78,10 +77,10 @@ internal sealed class FlowTable<T>
         return true;
     }
 
-    /// <summary>All values, in no order. The table must not change meanwhile.</summary>
+    /// <summary>All entries, in no order. The table must not change meanwhile.</summary>
     public Enumerator GetEnumerator() => new(this);
 
-    /// <summary>Entries of a table of this length: three quarters.</summary>
+    /// <summary>Entries of a table with this many slots: three quarters.</summary>
     private static int Limit(int length) => length / 4 * 3;
 
     private uint HashOf(in FlowKey flow) => (uint)_hash.Hash(flow);
@@ -93,70 +92,69 @@ internal sealed class FlowTable<T>
     /// <summary>Moves the entries behind a freed slot back, as far as they may go, until the run ends.</summary>
     private void CloseGap(int gap)
     {
-        for (int i = (gap + 1) & _mask; _entries[i].Value is not null; i = (i + 1) & _mask)
+        for (int i = (gap + 1) & _mask; _slots[i].Entry is not null; i = (i + 1) & _mask)
         {
-            int home = (int)_entries[i].Hash & _mask;
+            int home = (int)_slots[i].Hash & _mask;
             int fromHome = (i - home) & _mask;
             int fromGap = (i - gap) & _mask;
             if (fromHome < fromGap)
                 continue;
-            _entries[gap] = _entries[i];
+            _slots[gap] = _slots[i];
             gap = i;
         }
-        _entries[gap] = default;
+        _slots[gap] = default;
     }
 
     private int FreeSlot(uint hash)
     {
         int i = (int)hash & _mask;
-        while (_entries[i].Value is not null)
+        while (_slots[i].Entry is not null)
             i = (i + 1) & _mask;
         return i;
     }
 
     private void Grow()
     {
-        Entry[] old = _entries;
+        Slot[] old = _slots;
         Allocate(old.Length * 2);
-        foreach (ref readonly Entry entry in old.AsSpan())
+        foreach (ref readonly Slot slot in old.AsSpan())
         {
-            if (entry.Value is not null)
-                _entries[FreeSlot(entry.Hash)] = entry;
+            if (slot.Entry is not null)
+                _slots[FreeSlot(slot.Hash)] = slot;
         }
     }
 
-    [MemberNotNull(nameof(_entries))]
+    [MemberNotNull(nameof(_slots))]
     private void Allocate(int length)
     {
-        _entries = new Entry[length];
+        _slots = new Slot[length];
         _mask = length - 1;
     }
 
-    private struct Entry
+    private struct Slot
     {
-        public T? Value;
+        public FlowEntry? Entry;
         public uint Hash;
-        public FlowKey Flow;
     }
 
     public struct Enumerator
     {
-        private readonly Entry[] _entries;
+        private readonly Slot[] _slots;
         private int _index;
 
-        internal Enumerator(FlowTable<T> table)
+        internal Enumerator(FlowTable table)
         {
-            _entries = table._entries;
+            _slots = table._slots;
             _index = -1;
         }
 
-        public readonly T Current => _entries[_index].Value!;
+        public readonly FlowEntry Current => _slots[_index].Entry!;
 
         public bool MoveNext()
         {
-            while (++_index < _entries.Length)
+            while (++_index < _slots.Length)
             {
-                if (_entries[_index].Value is not null)
+                if (_slots[_index].Entry is not null)
                     return true;
             }
             return false;

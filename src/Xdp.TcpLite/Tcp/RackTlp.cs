@@ -2,15 +2,10 @@ namespace Xdp.TcpLite;
 
 /// <summary>
 /// RACK (RFC 8985): a segment is lost when one that was sent sufficiently later has been delivered. Holds the state of the RFC's
-/// section 5; the segments themselves are the <see cref="SendQueue"/>'s.
+/// section 5 that is about what is in flight; the segments themselves are the <see cref="SendQueue"/>'s, and what is known of the path is kept by <see cref="Reordering"/>.
 /// </summary>
 internal struct RackTlp
 {
-    private const int DupThresh = 3;
-
-    /// <summary>Recoveries for which a widened reordering window is kept after the last D-SACK.</summary>
-    private const int ReoWndPersist = 16;
-
     // RACK.xmit_ts, RACK.end_seq, RACK.rtt
     private Instant _xmitAt;
     private SeqNumber _endSeq;
@@ -25,13 +20,22 @@ internal struct RackTlp
 
     private SeqNumber _fack;
     private bool _fackValid;
-    private int _reoWndMult;
-    private int _reoWndPersist;
 
-    internal bool ReorderingSeen { get; private set; }
+    /// <summary>Nothing is in flight.</summary>
+    internal void Clear()
+    {
+        Queue<(SeqNumber End, Instant SentAt)>? spare = _retransmitted is { Capacity: <= LargestSpareQueue } ? _retransmitted : null;
+        this = default;
+        if (spare is null)
+            return;
+        spare.Clear();
+        _retransmitted = spare;
+    }
+
+    private const int LargestSpareQueue = 64;
 
     /// <summary>A delivered segment may be the latest sent, and tells about reordering (steps 2 and 3 of section 6.2).</summary>
-    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest)
+    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest, ref Reordering reordering)
     {
         SeqNumber end = segment.EndSeq;
         if (!_fackValid || end > _fack)
@@ -41,7 +45,7 @@ internal struct RackTlp
         }
         else if (end < _fack && !segment.Has(SentFlags.EverRetransmitted))
         {
-            ReorderingSeen = true;
+            reordering.Seen = true;
         }
         TimeSpan rtt = now - segment.SentAt;
         // Without timestamps, what comes sooner than any RTT seen is for the original, not for its retransmission.
@@ -54,19 +58,6 @@ internal struct RackTlp
             _endSeq = end;
             _valid = true;
         }
-    }
-
-    /// <summary>A D-SACK says that a retransmission was needless: more patience, one quarter of the RTT at a time.</summary>
-    internal void OnDuplicateReported()
-    {
-        _reoWndMult = Math.Min(_reoWndMult + 1, 16);
-        _reoWndPersist = ReoWndPersist;
-    }
-
-    internal void OnRecoveryExit()
-    {
-        if (_reoWndPersist > 0 && --_reoWndPersist == 0)
-            _reoWndMult = 0;
     }
 
     /// <summary>A segment was sent again: it is looked at in the order of time, not of sequence.</summary>
@@ -99,20 +90,16 @@ internal struct RackTlp
     /// </summary>
     /// <param name="queue">The scoreboard.</param>
     /// <param name="now">The present.</param>
-    /// <param name="minRtt">Smallest RTT seen of late.</param>
-    /// <param name="srtt">Smoothed RTT, the upper bound of the reordering window.</param>
-    /// <param name="recovering">In recovery: reordering is given no time unless it has been seen.</param>
-    /// <param name="sackedSegments">Segments that are SACKed now.</param>
+    /// <param name="reorderingWindow">RACK.reo_wnd: what a segment may be late.</param>
     /// <param name="lostBytes">Grows by what is marked.</param>
     /// <param name="retransmittedBytes">Shrinks by retransmissions that are held for lost again.</param>
     /// <param name="firstLost">Moves back to the first segment that is marked.</param>
     internal TimeSpan? DetectLoss(
-        SendQueue queue, Instant now, TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments,
-        ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
+        SendQueue queue, Instant now, TimeSpan reorderingWindow, ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
     {
         if (!_valid || queue.Count == 0)
             return null;
-        TimeSpan patience = _rtt + ReorderingWindow(minRtt, srtt, recovering, sackedSegments);
+        TimeSpan patience = _rtt + reorderingWindow;
         TimeSpan? wait = null;
         int i = _freshFrom is { } from ? queue.IndexOf(from) : 0;
         for (; i < queue.Count; i++)
@@ -174,14 +161,6 @@ internal struct RackTlp
     {
         int index = queue.IndexOfEnd(entry.End);
         return index >= 0 && queue[index].SentAt == entry.SentAt && !IsSettled(queue[index]) ? index : null;
-    }
-
-    private readonly TimeSpan ReorderingWindow(TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments)
-    {
-        if (!ReorderingSeen && (recovering || sackedSegments >= DupThresh))
-            return TimeSpan.Zero;
-        TimeSpan window = (_reoWndMult + 1) * (minRtt / 4);
-        return window < srtt ? window : srtt;
     }
 
     private static bool IsSentAfter(Instant at, SeqNumber end, Instant otherAt, SeqNumber otherEnd) =>

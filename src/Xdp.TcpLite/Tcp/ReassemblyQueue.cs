@@ -9,6 +9,15 @@ internal sealed class ReassemblyQueue
     /// <summary>Gaps that are remembered. 5 % loss over a full 6 MiB window makes about 200.</summary>
     internal const int MaxRuns = 512;
 
+    /// <summary>The queue of who has no gap: empty, and never written to.</summary>
+    internal static readonly ReassemblyQueue None = new();
+
+    /// <summary>Queues that a stack keeps for the next connection which has a gap.</summary>
+    internal const int MostSpare = 64;
+
+    /// <summary>An array of up to this many runs is kept when the queue is empty.</summary>
+    private const int MostSpareRuns = 16;
+
     private Run[] _runs = [];
     private long _touches;
 
@@ -166,9 +175,15 @@ internal sealed class ReassemblyQueue
         Frames = 0;
         for (int i = 0; i < Count; i++)
             _runs[i].Blocks.ReturnAll();
-        _runs = [];
+        Array.Clear(_runs, 0, Count);
         Count = 0;
         Memory = 0;
+    }
+
+    internal void DropLargeRuns()
+    {
+        if (_runs.Length > MostSpareRuns)
+            _runs = [];
     }
 
     /// <returns>Bytes copied: less than all when the heap's budget is used up.</returns>

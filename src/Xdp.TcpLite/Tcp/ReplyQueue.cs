@@ -38,8 +38,7 @@ internal sealed class ReplyQueue
         if (stack.Frames.TryTakeForSegment() is not { } frame)
             return false;
         ref Entry entry = ref _entries[_first];
-        HeaderTemplate headers = HeaderTemplate.Create(entry.Path, entry.Flow);
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, headers, entry.Fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, entry.Path, entry.Flow, entry.Fields);
         frame.FreeOnCompletion = true;
         _first = (_first + 1) % Capacity;
         Count--;

@@ -1,49 +1,55 @@
 namespace Xdp.TcpLite;
 
-/// <summary>Round-trip time and what follows from it (RFC 6298). Samples of retransmitted segments are the caller's to leave out, or to take by timestamp (Karn).</summary>
+/// <summary>
+/// Round-trip time and what follows from it (RFC 6298). Samples of retransmitted segments are the caller's to leave out, or to take by timestamp (Karn).
+/// Each connection keeps one: spans are ticks in 32 bits, of which no more than <see cref="MaxSample"/> can be told.
+/// </summary>
 internal struct RttEstimator
 {
-    /// <summary>How long a minimum counts, as Linux's <c>tcp_min_rtt_wlen</c> has it: longer, and a changed path is never seen; shorter, and a standing queue counts as the path.</summary>
-    private static readonly TimeSpan MinRttWindow = TimeSpan.FromMinutes(5);
+    /// <summary>How long a minimum counts, in milliseconds, as Linux's <c>tcp_min_rtt_wlen</c> has it: longer, and a changed path is never seen; shorter, and a standing queue counts as the path.</summary>
+    private const uint MinRttWindow = 5 * 60 * 1000;
 
     /// <summary>Clock granularity G: a round trip of zero would switch the variance off.</summary>
     private static readonly TimeSpan Granularity = TimeSpan.FromMicroseconds(1);
+
+    /// <summary>More than any RTO; longer samples count as this.</summary>
+    private static readonly TimeSpan MaxSample = TimeSpan.FromMinutes(7);
 
     private const int MaxBackoff = 20;
 
     /// <summary>RTO of the first data when the handshake had to be repeated and gave no sample (RFC 6298, section 5.7).</summary>
     private static readonly TimeSpan FallbackRto = TimeSpan.FromSeconds(3);
 
+    private uint _srtt;
+    private uint _rttVar;
     private WindowedMin _min;
     private bool _fallenBack;
 
-    public TimeSpan Srtt { get; private set; }
-    public TimeSpan RttVar { get; private set; }
-    public TimeSpan LastRtt { get; private set; }
+    public readonly TimeSpan Srtt => new(_srtt);
+    public readonly TimeSpan RttVar => new(_rttVar);
 
     /// <summary>The least sample of the last five minutes.</summary>
-    public readonly TimeSpan MinRtt => _min.Value;
+    public readonly TimeSpan MinRtt => new(_min.Value);
 
-    public readonly bool HasSample => Srtt > TimeSpan.Zero;
+    public readonly bool HasSample => _srtt > 0;
 
     public void Sample(TimeSpan rtt, Instant now)
     {
-        if (rtt < Granularity)
-            rtt = Granularity;
+        uint sample = (uint)Math.Clamp(rtt.Ticks, Granularity.Ticks, MaxSample.Ticks);
+        uint at = (uint)(now.Ticks / TimeSpan.TicksPerMillisecond);
         if (!HasSample)
         {
-            Srtt = rtt;
-            RttVar = rtt / 2;
-            _min.Reset(rtt, now);
+            _srtt = sample;
+            _rttVar = sample / 2;
+            _min.Reset(sample, at);
         }
         else
         {
-            TimeSpan error = rtt - Srtt;
-            RttVar = new TimeSpan((3 * RttVar.Ticks + Math.Abs(error.Ticks)) / 4);
-            Srtt = new TimeSpan((7 * Srtt.Ticks + rtt.Ticks) / 8);
-            _min.Add(rtt, now, MinRttWindow);
+            long error = (long)sample - _srtt;
+            _rttVar = (uint)((3L * _rttVar + Math.Abs(error)) / 4);
+            _srtt = (uint)((7L * _srtt + sample) / 8);
+            _min.Add(sample, at);
         }
-        LastRtt = rtt;
     }
 
     /// <summary>The handshake has ended without a sample.</summary>
@@ -55,51 +61,57 @@ internal struct RttEstimator
     /// </summary>
     public readonly TimeSpan Rto(TcpStackOptions options, int backoff)
     {
-        long rto = HasSample ? Srtt.Ticks + Math.Max(4 * RttVar.Ticks, options.MinRto.Ticks)
+        long rto = HasSample ? _srtt + Math.Max(4L * _rttVar, options.MinRto.Ticks)
             : _fallenBack ? Math.Max(FallbackRto.Ticks, options.InitialRto.Ticks) : options.InitialRto.Ticks;
         long max = options.MaxRto.Ticks;
         return new TimeSpan(Math.Min(Math.Min(rto, max) << Math.Min(backoff, MaxBackoff), max));
     }
 
-    /// <summary>The least of a window's samples, from the best three of its parts (Nichols; Linux's <c>lib/win_minmax.c</c>).</summary>
+    /// <summary>
+    /// The least of a window's samples, from the best three of its parts (Nichols; Linux's <c>lib/win_minmax.c</c>). Times are milliseconds of a clock that
+    /// wraps after 49 days: after that long a silence a minimum may count once more.
+    /// </summary>
     private struct WindowedMin
     {
-        private (TimeSpan Value, Instant At) _best, _second, _third;
+        private Sample _best, _second, _third;
 
-        public readonly TimeSpan Value => _best.Value;
+        private readonly record struct Sample(uint Value, uint At);
 
-        public void Reset(TimeSpan value, Instant now) => _best = _second = _third = (value, now);
+        public readonly uint Value => _best.Value;
 
-        public void Add(TimeSpan value, Instant now, TimeSpan window)
+        public void Reset(uint value, uint now) => _best = _second = _third = new Sample(value, now);
+
+        public void Add(uint value, uint now)
         {
-            if (value <= _best.Value || now - _third.At > window)
+            var sample = new Sample(value, now);
+            if (value <= _best.Value || now - _third.At > MinRttWindow)
             {
                 Reset(value, now);
                 return;
             }
             if (value <= _second.Value)
-                _second = _third = (value, now);
+                _second = _third = sample;
             else if (value <= _third.Value)
-                _third = (value, now);
-            Age(value, now, window);
+                _third = sample;
+            Age(sample, now);
         }
 
-        private void Age(TimeSpan value, Instant now, TimeSpan window)
+        private void Age(Sample sample, uint now)
         {
-            TimeSpan age = now - _best.At;
-            if (age > window)
+            uint age = now - _best.At;
+            if (age > MinRttWindow)
             {
-                (_best, _second, _third) = (_second, _third, (value, now));
-                if (now - _best.At > window)
-                    (_best, _second, _third) = (_second, _third, (value, now));
+                (_best, _second, _third) = (_second, _third, sample);
+                if (now - _best.At > MinRttWindow)
+                    (_best, _second, _third) = (_second, _third, sample);
             }
-            else if (_second.At == _best.At && age > window / 4)
+            else if (_second.At == _best.At && age > MinRttWindow / 4)
             {
-                _second = _third = (value, now);
+                _second = _third = sample;
             }
-            else if (_third.At == _second.At && age > window / 2)
+            else if (_third.At == _second.At && age > MinRttWindow / 2)
             {
-                _third = (value, now);
+                _third = sample;
             }
         }
     }

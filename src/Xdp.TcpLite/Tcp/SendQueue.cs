@@ -57,30 +57,15 @@ internal struct SentSegment
 /// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments that
 /// were cut from them, as a ring in sequence order. Owns the blocks.
 /// </summary>
-internal sealed class SendQueue(SendQueue.RingPool rings)
+internal sealed class SendQueue
 {
-    /// <summary>The smallest rings of queues that are empty, which most are at any moment: an idle connection holds none. The stack's, as its blocks are.</summary>
-    internal sealed class RingPool
-    {
-        // More than are emptied and filled again within a turn.
-        private const int Most = 1024;
-
-        private readonly Stack<SentSegment[]> _rings = new();
-
-        internal SentSegment[] Take() => _rings.TryPop(out SentSegment[]? ring) ? ring : new SentSegment[SmallRing];
-
-        internal void Return(SentSegment[] ring)
-        {
-            if (_rings.Count < Most)
-                _rings.Push(ring);
-        }
-    }
-
     /// <summary>Bytes of a write that are copied behind the tail rather than queued in a block of their own: a copy costs less than a segment.</summary>
     private const int CoalesceLimit = 512;
 
-    private const int SmallRing = 4;
-    private const int LargeRing = 256;
+    private const int SmallestRing = 4;
+
+    /// <summary>Rings up to this size are kept when the queue is empty, for what it holds next.</summary>
+    private const int LargestSpareRing = 256;
 
     private BlockQueue _blocks;
 
@@ -222,8 +207,8 @@ internal sealed class SendQueue(SendQueue.RingPool rings)
             _blocks.Dequeue();
             head.Return();
         }
-        if (Count == 0 && (_ring.Length > LargeRing || _ring.Length == SmallRing))
-            DropRing();
+        if (Count == 0)
+            DropLargeRing();
     }
 
     /// <summary>Splits a segment after <paramref name="length"/> payload bytes, since it must be sent again smaller than it was.</summary>
@@ -299,30 +284,27 @@ internal sealed class SendQueue(SendQueue.RingPool rings)
         _nextOffset = 0;
         _headAcked = 0;
         UnsentBytes = 0;
-        DropRing();
-        Count = 0;
+        for (; Count > 0; Count--)
+            this[Count - 1] = default;
+        DropLargeRing();
     }
 
-    private void DropRing()
+    private void DropLargeRing()
     {
-        if (_ring.Length == SmallRing)
-        {
-            Array.Clear(_ring);
-            rings.Return(_ring);
-        }
-        _ring = [];
         _first = 0;
+        if (_ring.Length > LargestSpareRing)
+            _ring = [];
     }
 
     private ref SentSegment AddLast()
     {
         if (Count == _ring.Length)
         {
-            SentSegment[] ring = Count == 0 ? rings.Take() : new SentSegment[_ring.Length * 2];
+            var ring = new SentSegment[Math.Max(SmallestRing, Count * 2)];
             for (int i = 0; i < Count; i++)
                 ring[i] = this[i];
-            DropRing();
             _ring = ring;
+            _first = 0;
         }
         Count++;
         return ref this[Count - 1];

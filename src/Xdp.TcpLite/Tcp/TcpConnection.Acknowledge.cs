@@ -6,69 +6,30 @@ namespace Xdp.TcpLite;
 /// </summary>
 public sealed partial class TcpConnection
 {
-    private enum Recovery : byte
-    {
-        /// <summary>No loss known.</summary>
-        Open,
-
-        /// <summary>Repairing losses found by acknowledgements; PRR paces what is sent.</summary>
-        Fast,
-
-        /// <summary>After a retransmission time-out: slow start over what was in flight.</summary>
-        Timeout,
-    }
-
     private const int DupThresh = 3;
 
-    internal SeqNumber Iss { get; private set; }
+    private Reordering _reordering;
+
     internal SeqNumber SndUna { get; private set; }
     internal SeqNumber SndNxt { get; private set; }
 
     /// <summary>SND.WND in bytes, scaling applied.</summary>
-    internal long SndWnd { get; private set; }
-    internal long MaxSndWnd { get; private set; }
+    internal int SndWnd { get; private set; }
+    internal int MaxSndWnd { get; private set; }
     internal SeqNumber SndWl1 { get; private set; }
     internal SeqNumber SndWl2 { get; private set; }
 
-    private int _sndMss;
+    private ushort _sndMss;
     private RttEstimator _rtt;
-    private RackTlp _rack;
-    private long _sackedBytes;
-    private int _sackedSegments;
-    private long _lostBytes;
-    private long _retransmittedBytes;
-    private int _dupAcks;
 
-    private Recovery _recovery;
-    private SeqNumber _recoveryPoint;
-    private long _prrDelivered;
-    private long _prrOut;
-    private long _recoverFlightSize;
-
-    /// <summary>TSval of the first retransmission of the recovery: an ACK that echoes less was caused by an original (Eifel).</summary>
-    private uint _firstRetransmitTsVal;
-    private bool _mayUndo;
-    private int _retransmitsToUndo;
-
-    /// <summary>
-    /// The congestion window held sending back at some time in the present round trip, which ends when <see cref="_cwndUseEnd"/> is acknowledged: a
-    /// host takes in several ACKs between two chances to send, and an application may be a moment late with its next write.
-    /// </summary>
-    private bool _cwndLimited;
-    private SeqNumber _cwndUseEnd;
-
-    /// <summary>Most that was outstanding in that round trip.</summary>
-    private long _cwndUsed;
-    private Instant _lastSentAt;
-    private long _bytesAcked;
-    private long _retransmits;
-    private long _spuriousRetransmits;
+    private uint _retransmits;
+    private uint _spuriousRetransmits;
 
     /// <summary>Sequence space believed to be in the network.</summary>
-    private long InFlight => (SndNxt - SndUna) - _sackedBytes - _lostBytes + _retransmittedBytes - RenoSackedBytes;
+    private long InFlight => (SndNxt - SndUna) - _flight.SackedBytes - _flight.LostBytes + _flight.RetransmittedBytes - RenoSackedBytes;
 
     /// <summary>Without SACK each duplicate ACK tells that one segment, whichever it was, has left the network.</summary>
-    private long RenoSackedBytes => _negotiated.Sack ? 0 : Math.Min((long)_dupAcks * _sndMss, Math.Max(0, (SndNxt - SndUna) - _sndMss - _lostBytes));
+    private long RenoSackedBytes => _negotiated.Sack ? 0 : Math.Min((long)_flight.DupAcks * _sndMss, Math.Max(0, (SndNxt - SndUna) - _sndMss - _flight.LostBytes));
 
     private void Acknowledge(in Packet packet, Instant now)
     {
@@ -83,7 +44,7 @@ public sealed partial class TcpConnection
         if (_negotiated.Sack)
             delivered += packet.Sack.Count > 0 ? ApplySack(packet, now) : 0;
         else if (packet.Ack == SndUna && !advanced && packet.SegmentLength == 0 && !windowChanged && priorFlight > 0)
-            _dupAcks++;
+            _flight.DupAcks++;
         if (State == TcpState.Closed)
             return;
         if (priorFlight > 0)
@@ -96,19 +57,20 @@ public sealed partial class TcpConnection
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
-        else if (windowChanged)
+        else if (windowChanged && _flight.Queue.UnsentBytes > 0)
         {
             ArmLossTimer(now, restart: true);
         }
-        if (_send.UnsentBytes > 0 || _lostBytes > _retransmittedBytes || _finQueued)
+        if (_flight.Queue.UnsentBytes > 0 || _flight.LostBytes > _flight.RetransmittedBytes || _finQueued)
             RequestEmit();
+        ReturnFlightIfDone();
     }
 
     private bool UpdateSendWindow(in Packet packet)
     {
         if (packet.Ack < SndUna || !(SndWl1 < packet.Seq || (SndWl1 == packet.Seq && SndWl2 <= packet.Ack)))
             return false;
-        long window = (long)packet.Window << _negotiated.SndWndShift;
+        int window = packet.Window << _negotiated.SndWndShift;
         SndWl1 = packet.Seq;
         SndWl2 = packet.Ack;
         if (window == SndWnd)
@@ -125,9 +87,10 @@ public sealed partial class TcpConnection
     {
         long delivered = 0;
         TimeSpan? rtt = null;
-        while (_send.Count > 0 && SndUna < packet.Ack)
+        Flight flight = _flight;
+        while (flight.Queue.Count > 0 && SndUna < packet.Ack)
         {
-            ref SentSegment segment = ref _send[0];
+            ref SentSegment segment = ref flight.Queue[0];
             int length = segment.SequenceLength;
             int acked = Math.Min(length, packet.Ack - SndUna);
             bool whole = acked == length;
@@ -138,22 +101,21 @@ public sealed partial class TcpConnection
                 {
                     if (!segment.Has(SentFlags.EverRetransmitted))
                         rtt = now - segment.SentAt;
-                    _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
+                    flight.Rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet), ref _reordering);
                 }
             }
             Uncount(segment, acked, whole);
             if (whole && segment.Has(SentFlags.Fin))
                 _finAcked = true;
-            _send.Acknowledge(acked);
+            flight.Queue.Acknowledge(acked);
             SndUna += acked;
         }
-        _noneLostBefore = SeqNumber.Max(_noneLostBefore, SndUna);
-        _rack.OnAcknowledged(SndUna);
-        _probeTail = false;
-        _bytesAcked += delivered;
-        _backoff = 0;
-        _dupAcks = 0;
-        _firstUnackedAt = now;
+        flight.NoneLostBefore = SeqNumber.Max(flight.NoneLostBefore, SndUna);
+        flight.Rack.OnAcknowledged(SndUna);
+        flight.ProbeTail = false;
+        flight.Backoff = 0;
+        flight.DupAcks = 0;
+        flight.FirstUnackedAt = now;
         if (rtt is null && _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && delivered > 0)
         {
             // Only the timestamp can tell which transmission this answers; its clock ticks in milliseconds.
@@ -166,7 +128,7 @@ public sealed partial class TcpConnection
             _rtt.Sample(sample, now);
             _rtoBackoff = 0;
         }
-        if (_send.Count == 0 && _send.UnsentBytes == 0)
+        if (flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
             OnFinAcknowledged(packet, now);
@@ -176,16 +138,17 @@ public sealed partial class TcpConnection
     /// <summary>Takes <paramref name="bytes"/> at the front of a segment off the scoreboard's sums.</summary>
     private void Uncount(in SentSegment segment, int bytes, bool whole)
     {
+        Flight flight = _flight;
         if (segment.Has(SentFlags.Sacked))
         {
-            _sackedBytes -= bytes;
+            flight.SackedBytes -= bytes;
             if (whole)
-                _sackedSegments--;
+                flight.SackedSegments--;
         }
         if (segment.Has(SentFlags.Lost))
-            _lostBytes -= bytes;
+            flight.LostBytes -= bytes;
         if (segment.Has(SentFlags.Retransmitted))
-            _retransmittedBytes -= bytes;
+            flight.RetransmittedBytes -= bytes;
     }
 
     private void OnFinAcknowledged(in Packet packet, Instant now)
@@ -234,29 +197,29 @@ public sealed partial class TcpConnection
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        int last = _send.IndexOf(right) - 1;
-        if (last >= 0 && _send[last].EndSeq > right)
+        int last = _flight.Queue.IndexOf(right) - 1;
+        if (last >= 0 && _flight.Queue[last].EndSeq > right)
             last--;
         if (last < 0)
             return 0;
-        SeqNumber end = _send[last].EndSeq;
-        for (int i = _send.IndexOf(left); i <= last;)
+        SeqNumber end = _flight.Queue[last].EndSeq;
+        for (int i = _flight.Queue.IndexOf(left); i <= last;)
         {
-            ref SentSegment segment = ref _send[i];
+            ref SentSegment segment = ref _flight.Queue[i];
             if (segment.Has(SentFlags.Sacked))
             {
                 SeqNumber run = segment.SackedTo;
                 segment.SackedTo = SeqNumber.Max(run, end);
-                i = run > segment.EndSeq ? _send.IndexOf(run) : i + 1;
+                i = run > segment.EndSeq ? _flight.Queue.IndexOf(run) : i + 1;
                 continue;
             }
             int length = segment.SequenceLength;
             Uncount(segment, length, whole: true);
-            _rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet));
+            _flight.Rack.OnDelivered(segment, now, _rtt.MinRtt, EchoesLatest(segment, packet), ref _reordering);
             segment.Flags = (segment.Flags & ~(SentFlags.Lost | SentFlags.Retransmitted)) | SentFlags.Sacked;
             segment.SackedTo = end;
-            _sackedBytes += length;
-            _sackedSegments++;
+            _flight.SackedBytes += length;
+            _flight.SackedSegments++;
             delivered += length;
             i++;
         }
@@ -269,31 +232,31 @@ public sealed partial class TcpConnection
             return;
         _spuriousRetransmits++;
         _stack.Counters.SpuriousRetransmits++;
-        _rack.OnDuplicateReported();
-        if (_tlpIsRetransmission && right == _tlpEnd)
-            _tlpEnd = null;
-        if (_mayUndo && _retransmitsToUndo > 0 && --_retransmitsToUndo == 0)
+        _reordering.OnDuplicateReported();
+        if (_flight.TlpIsRetransmission && right == _flight.TlpEnd)
+            _flight.TlpEnd = null;
+        if (_flight.MayUndo && _flight.RetransmitsToUndo > 0 && --_flight.RetransmitsToUndo == 0)
             Undo();
     }
 
     /// <summary>An ACK at or past the probe's end ends its episode (RFC 8985, section 7.4): if the probe repaired a loss, that was congestion.</summary>
     private void FinishTailLossProbe(in Packet packet, bool advanced)
     {
-        if (_tlpEnd is not { } end || packet.Ack < end)
+        if (_flight.TlpEnd is not { } end || packet.Ack < end)
             return;
         // An ACK just up to the probe may be for the original: without timestamps what comes next must tell.
-        if (_tlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
+        if (_flight.TlpIsRetransmission && packet.Ack == end && (advanced ? !_negotiated.Timestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
             return;
-        _tlpEnd = null;
-        if (_tlpIsRetransmission && advanced && packet.Sack.Count == 0 && _recovery == Recovery.Open && !EchoesOriginal(packet))
+        _flight.TlpEnd = null;
+        if (_flight.TlpIsRetransmission && advanced && packet.Sack.Count == 0 && _flight.Recovery == Recovery.Open && !EchoesOriginal(packet))
         {
-            _congestion.OnCongestion(_tlpFlightSize, _stack.Now);
+            _congestion.OnCongestion(_flight.TlpFlightSize, _stack.Now);
             _congestion.OnRecoveryExit(_stack.Now);
         }
     }
 
     private bool EchoesOriginal(in Packet packet) =>
-        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _firstRetransmitTsVal) < 0;
+        _negotiated.Timestamps && packet.HasTimestamps && packet.TsEcr != 0 && (int)(packet.TsEcr - _flight.FirstRetransmitTsVal) < 0;
 
     /// <summary>Was the ACK caused by the segment's latest transmission? Null when no timestamp tells.</summary>
     private bool? EchoesLatest(in SentSegment segment, in Packet packet) =>
@@ -301,134 +264,135 @@ public sealed partial class TcpConnection
 
     private void TryUndo(in Packet packet)
     {
-        if (_recovery != Recovery.Open && _mayUndo && EchoesOriginal(packet))
+        if (_flight.Recovery != Recovery.Open && _flight.MayUndo && EchoesOriginal(packet))
             Undo();
     }
 
     /// <summary>The losses were none: back to the window there was.</summary>
     private void Undo()
     {
-        _mayUndo = false;
-        for (int i = 0; i < _send.Count; i++)
-            _send[i].Flags &= ~SentFlags.Lost;
-        _lostBytes = 0;
-        _rack.Reconsider(_send, SndUna);
+        _flight.MayUndo = false;
+        for (int i = 0; i < _flight.Queue.Count; i++)
+            _flight.Queue[i].Flags &= ~SentFlags.Lost;
+        _flight.LostBytes = 0;
+        _flight.Rack.Reconsider(_flight.Queue, SndUna);
         _congestion.Undo();
-        _recovery = Recovery.Open;
-        _rack.OnRecoveryExit();
+        _flight.Recovery = Recovery.Open;
+        _reordering.OnRecoveryExit();
     }
 
     private void DetectLoss(Instant now, bool advanced)
     {
-        _reorderDeadline = Instant.Never;
+        _flight.ReorderDeadline = Instant.Never;
         if (!_negotiated.Sack)
         {
             DetectLossWithoutSack(advanced);
             return;
         }
-        if (_sackedBytes == 0 && _recovery == Recovery.Open)
+        if (_flight.SackedBytes == 0 && _flight.Recovery == Recovery.Open)
             return;
-        SeqNumber firstLost = _noneLostBefore;
-        TimeSpan? wait = _rack.DetectLoss(_send, now, _rtt.MinRtt, _rtt.Srtt, _recovery != Recovery.Open, _sackedSegments, ref _lostBytes, ref _retransmittedBytes, ref firstLost);
-        _noneLostBefore = firstLost;
+        SeqNumber firstLost = _flight.NoneLostBefore;
+        TimeSpan reorderingWindow = _reordering.Window(_rtt.MinRtt, _rtt.Srtt, _flight.Recovery != Recovery.Open, _flight.SackedSegments);
+        TimeSpan? wait = _flight.Rack.DetectLoss(_flight.Queue, now, reorderingWindow, ref _flight.LostBytes, ref _flight.RetransmittedBytes, ref firstLost);
+        _flight.NoneLostBefore = firstLost;
         if (wait is { } span)
-            _reorderDeadline = now + span;
+            _flight.ReorderDeadline = now + span;
     }
 
     /// <summary>NewReno (RFC 6582): the third duplicate, and each partial acknowledgement after it, says that the first segment is lost.</summary>
     private void DetectLossWithoutSack(bool advanced)
     {
-        if (_send.Count == 0)
+        if (_flight.Queue.Count == 0)
             return;
-        bool partial = advanced && _recovery == Recovery.Fast && SndUna < _recoveryPoint;
-        if (!partial && !(_recovery == Recovery.Open && _dupAcks >= DupThresh))
+        bool partial = advanced && _flight.Recovery == Recovery.Fast && SndUna < _flight.RecoveryPoint;
+        if (!partial && !(_flight.Recovery == Recovery.Open && _flight.DupAcks >= DupThresh))
             return;
-        ref SentSegment head = ref _send[0];
+        ref SentSegment head = ref _flight.Queue[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
-        _mustRetransmit |= partial;
+        _flight.MustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
         {
             head.Flags |= SentFlags.Lost;
-            _noneLostBefore = SndUna;
-            _lostBytes += head.SequenceLength;
+            _flight.NoneLostBefore = SndUna;
+            _flight.LostBytes += head.SequenceLength;
         }
     }
 
     private void UpdateCongestion(long delivered, bool advanced, Instant now)
     {
-        if (_recovery != Recovery.Open && SndUna >= _recoveryPoint)
+        if (_flight.Recovery != Recovery.Open && SndUna >= _flight.RecoveryPoint)
         {
-            if (_recovery == Recovery.Fast)
+            if (_flight.Recovery == Recovery.Fast)
                 _congestion.SetCwnd(Math.Max(_congestion.Ssthresh, 2L * _sndMss));
             _congestion.OnRecoveryExit(now);
-            _rack.OnRecoveryExit();
-            _recovery = Recovery.Open;
+            _reordering.OnRecoveryExit();
+            _flight.Recovery = Recovery.Open;
         }
-        if (_recovery == Recovery.Open && _lostBytes > 0)
+        if (_flight.Recovery == Recovery.Open && _flight.LostBytes > 0)
             EnterRecovery(now);
-        if (_recovery == Recovery.Fast)
+        if (_flight.Recovery == Recovery.Fast)
             Pace(delivered);
-        else if (delivered > 0 && (_recovery == Recovery.Timeout || _sackedBytes == 0 || advanced))
-            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, CwndIsUsed || _recovery == Recovery.Timeout);
+        else if (delivered > 0 && (_flight.Recovery == Recovery.Timeout || _flight.SackedBytes == 0 || advanced))
+            _congestion.OnAck(delivered, _rtt.Srtt, _rtt.MinRtt, now, CwndIsUsed || _flight.Recovery == Recovery.Timeout);
     }
 
     /// <summary>Should the window grow? In slow start half of it in use is enough, since the next round trip may need it all.</summary>
-    private bool CwndIsUsed => _cwndLimited || (_congestion.Cwnd < _congestion.Ssthresh && _congestion.Cwnd < 2 * _cwndUsed);
+    private bool CwndIsUsed => _flight.CwndLimited || (_congestion.Cwnd < _congestion.Ssthresh && _congestion.Cwnd < 2 * _flight.CwndUsed);
 
     private void NoteCwndUse(bool limited)
     {
         long outstanding = SndNxt - SndUna;
-        if (!limited && SndUna < _cwndUseEnd && (_cwndLimited || outstanding <= _cwndUsed))
+        if (!limited && SndUna < _flight.CwndUseEnd && (_flight.CwndLimited || outstanding <= _flight.CwndUsed))
             return;
-        _cwndLimited = limited;
-        _cwndUsed = outstanding;
-        _cwndUseEnd = SndNxt;
+        _flight.CwndLimited = limited;
+        _flight.CwndUsed = outstanding;
+        _flight.CwndUseEnd = SndNxt;
     }
 
     private void EnterRecovery(Instant now)
     {
-        _recovery = Recovery.Fast;
-        _recoveryPoint = SndNxt;
-        _recoverFlightSize = Math.Max(SndNxt - SndUna, _sndMss);
-        _prrDelivered = 0;
-        _prrOut = 0;
-        _mayUndo = true;
-        _retransmitsToUndo = 0;
-        _firstRetransmitTsVal = TsNow(now);
-        _tlpEnd = null;
+        _flight.Recovery = Recovery.Fast;
+        _flight.RecoveryPoint = SndNxt;
+        _flight.RecoverFlightSize = Math.Max(SndNxt - SndUna, _sndMss);
+        _flight.PrrDelivered = 0;
+        _flight.PrrOut = 0;
+        _flight.MayUndo = true;
+        _flight.RetransmitsToUndo = 0;
+        _flight.FirstRetransmitTsVal = TsNow(now);
+        _flight.TlpEnd = null;
         _stack.Counters.FastRetransmits++;
         // The flight when the loss happened. ACKs that came along with the one that tells of it have taken from the present one already.
-        _congestion.OnCongestion(_cwndLimited ? _congestion.Cwnd : SndNxt - SndUna, now);
-        _mustRetransmit = true;
+        _congestion.OnCongestion(_flight.CwndLimited ? _congestion.Cwnd : SndNxt - SndUna, now);
+        _flight.MustRetransmit = true;
     }
 
     /// <summary>Segments that were too large for the path are sent again at the window there is.</summary>
     private void RepairWithoutCongestion()
     {
-        _recovery = Recovery.Timeout;
-        _recoveryPoint = SndNxt;
-        _mayUndo = false;
-        _tlpEnd = null;
-        _mustRetransmit = true;
+        _flight.Recovery = Recovery.Timeout;
+        _flight.RecoveryPoint = SndNxt;
+        _flight.MayUndo = false;
+        _flight.TlpEnd = null;
+        _flight.MustRetransmit = true;
     }
 
     /// <summary>Proportional rate reduction with the slow-start reduction bound (RFC 6937, section 3).</summary>
     private void Pace(long delivered)
     {
-        _prrDelivered += delivered;
+        _flight.PrrDelivered += delivered;
         long flight = InFlight;
         long ssthresh = _congestion.Ssthresh;
         long send;
         if (flight > ssthresh)
         {
-            send = (_prrDelivered * ssthresh + _recoverFlightSize - 1) / _recoverFlightSize - _prrOut;
+            send = (_flight.PrrDelivered * ssthresh + _flight.RecoverFlightSize - 1) / _flight.RecoverFlightSize - _flight.PrrOut;
         }
         else
         {
-            long limit = Math.Max(_prrDelivered - _prrOut, delivered) + _sndMss;
+            long limit = Math.Max(_flight.PrrDelivered - _flight.PrrOut, delivered) + _sndMss;
             send = Math.Min(ssthresh - flight, limit);
         }
-        _congestion.SetCwnd(flight + Math.Max(send, _mustRetransmit ? _sndMss : 0));
+        _congestion.SetCwnd(flight + Math.Max(send, _flight.MustRetransmit ? _sndMss : 0));
     }
 }

@@ -6,17 +6,15 @@ public sealed partial class TcpConnection
     /// <summary>SYNs that are sent again before giving up (Linux's tcp_syn_retries).</summary>
     private const int SynRetries = 6;
 
-    private Instant _synSentAt;
-
     internal void StartActive(Instant now)
     {
-        SndNxt = Iss + 1;
-        _noneLostBefore = SndNxt;
-        _synSentAt = now;
-        _firstUnackedAt = now;
+        SndNxt = SndUna + 1;
+        BorrowFlight();
+        _flight.NoneLostBefore = SndNxt;
+        _flight.FirstUnackedAt = now;
         State = TcpState.SynSent;
-        _synToSend = true;
-        Arm(ref _retransmitDeadline, now + _options.InitialRto);
+        _flight.SynToSend = true;
+        Arm(ref _flight.RetransmitDeadline, now + _options.InitialRto);
         RequestEmit();
     }
 
@@ -42,12 +40,11 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.BadSyn);
             return false;
         }
-        Irs = packet.Seq;
         RcvNxt = packet.Seq + 1;
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
-        _tsRecentAt = now;
-        SetPath(packet.Path);
+        _tsRecentAt = new CoarseInstant(now);
+        _path = _stack.Paths.Share(packet.Path);
         byte ourShift = _negotiated.RcvWndShift;
         uint tsOffset = _negotiated.TsOffset;
         _negotiated = TcpStack.Negotiate(packet, ourShift, tsOffset);
@@ -58,12 +55,13 @@ public sealed partial class TcpConnection
         {
             State = TcpState.SynReceived;
             OnSynAcknowledged(packet, now);
+            ReturnFlightIfDone();
             _ackNow = true;
         }
         else
         {
             State = TcpState.SynReceived;
-            _synToSend = true;
+            _flight.SynToSend = true;
         }
         RequestEmit();
         return false;
@@ -71,13 +69,14 @@ public sealed partial class TcpConnection
 
     /// <summary>The other side of a simultaneous open has seen our SYN (RFC 9293, section 3.5, figure 8). Its own SYN lies left of the window by now.</summary>
     private bool IsSimultaneousSynAck(in Packet packet) =>
-        packet.IsSyn && packet.IsAck && !packet.IsRst && packet.Seq == Irs && packet.Ack == SndNxt;
+        packet.IsSyn && packet.IsAck && !packet.IsRst && packet.Seq == RcvNxt - 1 && packet.Ack == SndNxt;
 
     private bool ReceiveSimultaneousSynAck(in Packet packet, Instant now)
     {
         StartWindowUnscaled(packet);
         _negotiated.TsRecent = packet.HasTimestamps ? packet.TsVal : _negotiated.TsRecent;
         OnSynAcknowledged(packet, now);
+        ReturnFlightIfDone();
         AckNow();
         return false;
     }
@@ -93,11 +92,11 @@ public sealed partial class TcpConnection
 
     private void OnSynAcknowledged(in Packet packet, Instant now)
     {
-        StartRtt(packet, _backoff == 0 ? _synSentAt : null, _backoff, now);
-        _backoff = 0;
-        _retransmitDeadline = Instant.Never;
-        SndUna = Iss + 1;
-        _synToSend = false;
+        StartRtt(packet, _flight.Backoff == 0 ? _flight.FirstUnackedAt : null, _flight.Backoff, now);
+        _flight.Backoff = 0;
+        _flight.RetransmitDeadline = Instant.Never;
+        SndUna = SndNxt;
+        _flight.SynToSend = false;
         State = TcpState.Established;
         StartKeepAlive(now);
         Raise(TcpEvents.Established);
@@ -122,14 +121,14 @@ public sealed partial class TcpConnection
 
     private void OnSynTimeout(Instant now)
     {
-        if (_backoff >= SynRetries)
+        if (_flight.Backoff >= SynRetries)
         {
             Finish(TcpEvents.TimedOut);
             return;
         }
-        _backoff++;
-        _synToSend = true;
-        Arm(ref _retransmitDeadline, now + _rtt.Rto(_options, _backoff));
+        _flight.Backoff++;
+        _flight.SynToSend = true;
+        Arm(ref _flight.RetransmitDeadline, now + _rtt.Rto(_options, _flight.Backoff));
         RequestEmit();
     }
 
@@ -140,12 +139,12 @@ public sealed partial class TcpConnection
         starved = frame is null;
         if (frame is null)
             return false;
-        _synToSend = false;
+        _flight.SynToSend = false;
         bool answers = State == TcpState.SynReceived;
-        SegmentFields fields = _stack.SynFields(Flow, _negotiated, answers, now);
-        fields.Seq = Iss;
+        SegmentFields fields = _stack.SynFields(Key, _negotiated, answers, now);
+        fields.Seq = SndUna;
         fields.Ack = RcvNxt;
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _headers, fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, _path.Value, Key, fields);
         frame.FreeOnCompletion = true;
         _segmentsOut++;
         packet = _stack.Submit(frame, start, FramePool.PayloadStart - start);

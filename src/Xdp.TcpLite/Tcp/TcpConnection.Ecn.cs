@@ -35,14 +35,14 @@ public sealed partial class TcpConnection
     /// <summary>The peer echoes a mark: once a window it counts as a loss, though nothing needs to be sent again.</summary>
     private void ReactToEcho(in Packet packet, long priorFlight, Instant now)
     {
-        if (!_negotiated.Ecn || !packet.Has(TcpFlags.Ece) || _recovery != Recovery.Open)
+        if (!_negotiated.Ecn || !packet.Has(TcpFlags.Ece) || _flight.Recovery != Recovery.Open)
             return;
         if (_cwrEndValid && packet.Ack <= _cwrEnd)
             return;
         _cwrEnd = SndNxt;
         _cwrEndValid = true;
         _sendCwr = true;
-        _congestion.OnCongestion(_cwndLimited ? _congestion.Cwnd : priorFlight, now);
+        _congestion.OnCongestion(_flight.CwndLimited ? _congestion.Cwnd : priorFlight, now);
         _congestion.OnRecoveryExit(now);
     }
 

@@ -14,7 +14,7 @@ public sealed partial class TcpConnection
     private const int BlackHoleTimeouts = 3;
 
     /// <summary>What is tried first on a suspected black hole, and then half of it, and so on (Linux's tcp_base_mss).</summary>
-    private const int BlackHoleMss = 1024;
+    private const ushort BlackHoleMss = 1024;
     private const int BlackHoleMinMss = 48;
 
     /// <summary>The path may have changed: a larger MTU is tried again after this time (RFC 1191, section 6.3).</summary>
@@ -23,8 +23,11 @@ public sealed partial class TcpConnection
     /// <summary>MTUs in use, for routers that do not say theirs (RFC 1191, section 7.1).</summary>
     private static ReadOnlySpan<int> Plateaus => [32000, 17914, 8166, 4352, 2002, 1492, 1006, 576];
 
-    private int _pathMtu = int.MaxValue;
-    private Instant _pathMtuExpires = Instant.Never;
+    private ushort _pathMtu = NoPathMtu;
+    private CoarseInstant _pathMtuSince;
+
+    /// <summary>No more than the link's is known: no packet is larger.</summary>
+    private const ushort NoPathMtu = ushort.MaxValue;
 
     /// <summary>A router has dropped a packet of ours and quotes it.</summary>
     internal void ReceiveTooBig(in IcmpTooBig news, Instant now)
@@ -34,7 +37,7 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.UnknownIcmp);
             return;
         }
-        bool isIPv4 = Flow.Local.IsIPv4;
+        bool isIPv4 = Key.Local.IsIPv4;
         int current = Math.Min(_pathMtu, _options.Mtu);
         int mtu = Math.Max(news.Mtu == 0 ? PlateauBelow(current) : news.Mtu, isIPv4 ? MinMtuIPv4 : MinMtuIPv6);
         if (mtu >= current)
@@ -42,8 +45,8 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.UnknownIcmp);
             return;
         }
-        _pathMtu = mtu;
-        _pathMtuExpires = now + s_pathMtuLifetime;
+        _pathMtu = (ushort)mtu;
+        _pathMtuSince = new CoarseInstant(now);
         ShrinkTo(now);
     }
 
@@ -62,52 +65,51 @@ public sealed partial class TcpConnection
     {
         UpdateMss();
         _congestion.OnMssChanged(_sndMss);
-        for (int i = 0; i < _send.Count; i++)
+        for (int i = 0; i < _flight.Queue.Count; i++)
         {
-            ref SentSegment segment = ref _send[i];
+            ref SentSegment segment = ref _flight.Queue[i];
             if (segment.Length <= _sndMss || segment.Has(SentFlags.Sacked))
                 continue;
             if (segment.Has(SentFlags.Retransmitted))
-                _retransmittedBytes -= segment.SequenceLength;
+                _flight.RetransmittedBytes -= segment.SequenceLength;
             if (!segment.Has(SentFlags.Lost))
-                _lostBytes += segment.SequenceLength;
+                _flight.LostBytes += segment.SequenceLength;
             segment.Flags = (segment.Flags & ~SentFlags.Retransmitted) | SentFlags.Lost;
         }
-        _noneLostBefore = SndUna;
-        if (_lostBytes > 0 && _recovery == Recovery.Open)
+        _flight.NoneLostBefore = SndUna;
+        if (_flight.LostBytes > 0 && _flight.Recovery == Recovery.Open)
             RepairWithoutCongestion();
-        if (_send.Count > 0)
+        if (_flight.Queue.Count > 0)
             ArmLossTimer(now, restart: true);
         RequestEmit();
     }
 
     private void CheckBlackHole()
     {
-        if (_backoff < BlackHoleTimeouts || _send[0].Length <= BlackHoleMinMss || _send[0].Length < Math.Min(_sndMss, BlackHoleMss))
+        if (_flight.Backoff < BlackHoleTimeouts || _flight.Queue[0].Length <= BlackHoleMinMss || _flight.Queue[0].Length < Math.Min(_sndMss, BlackHoleMss))
             return;
         int mss = _sndMss > BlackHoleMss ? BlackHoleMss : Math.Max(_sndMss / 2, BlackHoleMinMss);
-        _pathMtu = Math.Min(_pathMtu, mss + TcpIpHeaderLength + (_negotiated.Timestamps ? TimestampOptionLength : 0));
-        _pathMtuExpires = _stack.Now + s_pathMtuLifetime;
+        _pathMtu = (ushort)Math.Min(_pathMtu, mss + TcpIpHeaderLength + (_negotiated.Timestamps ? TimestampOptionLength : 0));
+        _pathMtuSince = new CoarseInstant(_stack.Now);
         UpdateMss();
         _congestion.OnMssChanged(_sndMss);
     }
 
     private void ForgetPathMtu(Instant now)
     {
-        if (now < _pathMtuExpires)
+        if (_pathMtu == NoPathMtu || _pathMtuSince.Age(now) < s_pathMtuLifetime)
             return;
-        _pathMtu = int.MaxValue;
-        _pathMtuExpires = Instant.Never;
+        _pathMtu = NoPathMtu;
         UpdateMss();
         _congestion.OnMssChanged(_sndMss);
     }
 
-    private int TcpIpHeaderLength => Flow.Local.IsIPv4 ? 40 : 60;
+    private int TcpIpHeaderLength => Key.Local.IsIPv4 ? 40 : 60;
 
     private void UpdateMss()
     {
         int ours = Math.Min(_options.Mtu, _pathMtu) - TcpIpHeaderLength;
         int mss = Math.Min(_negotiated.PeerMss, ours) - (_negotiated.Timestamps ? TimestampOptionLength : 0);
-        _sndMss = Math.Clamp(mss, MinMss, _stack.Frames.PayloadCapacity);
+        _sndMss = (ushort)Math.Clamp(mss, MinMss, Math.Min(_stack.Frames.PayloadCapacity, ushort.MaxValue));
     }
 }

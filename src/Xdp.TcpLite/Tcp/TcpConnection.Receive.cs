@@ -3,13 +3,12 @@ namespace Xdp.TcpLite;
 /// <summary>Segment arrival: the steps of RFC 9293, section 3.10.7.4, in their order, with RFC 5961 and RFC 7323 where they amend them.</summary>
 public sealed partial class TcpConnection
 {
-    /// <summary>Challenge ACKs and answers to bare segments out of window, per connection: one in this time (Linux's tcp_invalid_ratelimit).</summary>
-    internal static readonly TimeSpan InvalidInterval = TimeSpan.FromMilliseconds(500);
+    /// <summary>Challenge ACKs and answers to bare segments out of window, per connection: one in so many milliseconds (Linux's tcp_invalid_ratelimit).</summary>
+    internal const int InvalidInterval = 500;
 
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (RFC 7323, section 5.5).</summary>
     private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
 
-    internal SeqNumber Irs { get; private set; }
     internal SeqNumber RcvNxt { get; private set; }
 
     /// <summary>Right edge of the window as last announced. It never moves back.</summary>
@@ -21,15 +20,15 @@ public sealed partial class TcpConnection
     private BlockQueue _received;
 
     /// <summary>Receive buffer: what the window is cut from, in bytes.</summary>
-    private long _rcvBuffer;
+    private int _rcvBuffer;
 
     /// <summary>In-order bytes that count against the buffer: not yet examined by the application.</summary>
-    private long _unreleased;
-    private long _releasedSinceGrowth;
+    private int _unreleased;
+    private int _releasedSinceGrowth;
     private Instant _windowGrowthFrom;
 
     /// <summary>Largest payload seen: what a "full segment" is for delayed acknowledgements.</summary>
-    private int _rcvMss;
+    private ushort _rcvMss;
     private int _bytesSinceAck;
     private byte _segmentsSinceAck;
     private bool _ackNow;
@@ -39,23 +38,23 @@ public sealed partial class TcpConnection
     private SeqNumber _duplicateLeft, _duplicateRight;
     private bool _peerFin;
     private bool _discardReceived;
-    private Instant _tsRecentAt;
-    private Instant _lastHeardAt;
-    private Instant _lastInvalidAnswerAt = new(long.MinValue / 2);
+    private CoarseInstant _tsRecentAt;
+    private CoarseInstant _heardAt;
+
+    /// <summary>The last answer to what may be a blind attack, in milliseconds of <see cref="TcpStack.TimestampClock"/>.</summary>
+    private uint _challengedAt;
     private long _bytesReceived;
-    private long _segmentsIn;
+    private uint _segmentsIn;
 
     /// <summary>A passive open completes: the segment that acknowledges our SYN has arrived.</summary>
     internal void StartPassive(HalfOpen half, in Packet packet, Instant now)
     {
-        Irs = half.Irs;
         RcvNxt = half.Irs + 1;
         _lastAckSent = RcvNxt;
         _rcvAdvertised = RcvNxt + TcpStack.InitialWindow(_options);
-        _tsRecentAt = now;
-        _noneLostBefore = Iss + 1;
-        SndUna = Iss + 1;
-        SndNxt = Iss + 1;
+        _tsRecentAt = new CoarseInstant(now);
+        SndUna += 1;
+        SndNxt = SndUna;
         State = TcpState.Established;
         StartRtt(packet, half is { Retransmits: 0, IsRepeated: false } ? half.SentAt : null, half.Retransmits, now);
         StartKeepAlive(now);
@@ -64,7 +63,7 @@ public sealed partial class TcpConnection
     /// <summary>The last window was announced in a segment that is not scaled, or the peer's is: sets SND.WND from the segment that establishes.</summary>
     internal void StartWindow(in Packet packet)
     {
-        SndWnd = (long)packet.Window << _negotiated.SndWndShift;
+        SndWnd = packet.Window << _negotiated.SndWndShift;
         MaxSndWnd = SndWnd;
         SndWl1 = packet.Seq;
         SndWl2 = packet.Ack;
@@ -80,10 +79,10 @@ public sealed partial class TcpConnection
             return ReceiveSimultaneousSynAck(packet, now);
         if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
             return false;
-        _lastHeardAt = now;
-        _keepAliveProbes = 0;
-        if (packet.Path != _path)
-            SetPath(packet.Path);
+        _heardAt = new CoarseInstant(now);
+        _keepAliveTimer?.Heard(now);
+        if (packet.Path != _path.Value)
+            _path = _stack.Paths.Share(packet.Path);
         UpdateTsRecent(packet, now);
         NoteMark(packet);
         Acknowledge(packet, now);
@@ -92,7 +91,7 @@ public sealed partial class TcpConnection
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
         if (packet.IsFin)
             NoteFin(packet);
-        if (_finAt is not null)
+        if (_finIsAhead)
             ReceiveFin(now);
         return kept;
     }
@@ -102,7 +101,7 @@ public sealed partial class TcpConnection
     {
         if (!_negotiated.Timestamps || !packet.HasTimestamps || packet.IsRst)
             return true;
-        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || now - _tsRecentAt > s_pawsExpiry)
+        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || _tsRecentAt.Age(now) > s_pawsExpiry)
             return true;
         _stack.Drop(DropReason.PawsFailed);
         AnswerInvalid(packet, now);
@@ -241,7 +240,7 @@ public sealed partial class TcpConnection
             AckNow();
         }
         _bytesSinceAck += length;
-        _rcvMss = Math.Max(_rcvMss, Math.Min(length, ushort.MaxValue));
+        _rcvMss = (ushort)Math.Clamp(length, _rcvMss, ushort.MaxValue);
         if (_bytesSinceAck >= 2 * _rcvMss || _quickAcks > 0)
             AckNow();
         else
@@ -263,7 +262,10 @@ public sealed partial class TcpConnection
             _stack.Drop(DropReason.ReassemblyFull);
             return false;
         }
+        if (_reassembly.IsEmpty)
+            _reassembly = _stack.Reassemblies.Borrow();
         DropReason reason = _reassembly.Insert(seq, frame, offset, length, _stack.Frames, _stack.Blocks, KeepsFrame(frame, length), out bool kept, out var duplicate);
+        ReturnReassemblyIfEmpty();
         if (duplicate is { } d)
             NoteDuplicate(d.Left, d.Right);
         if (reason is not DropReason.None)
@@ -279,9 +281,27 @@ public sealed partial class TcpConnection
         if (_reassembly.First is var (left, right) && left < before)
             NoteDuplicate(left, SeqNumber.Min(right, before));
         _reassembly.TakeInOrder(ref rcvNxt, ref _received, _stack.Frames);
+        ReturnReassemblyIfEmpty();
         RcvNxt = rcvNxt;
         if (rcvNxt != before)
             Arrived(rcvNxt - before);
+    }
+
+    private void ClearReassembly()
+    {
+        if (_reassembly.IsEmpty)
+            return;
+        _reassembly.Clear(_stack.Frames);
+        ReturnReassemblyIfEmpty();
+    }
+
+    private void ReturnReassemblyIfEmpty()
+    {
+        if (!_reassembly.IsEmpty)
+            return;
+        _reassembly.DropLargeRuns();
+        _stack.Reassemblies.Return(_reassembly);
+        _reassembly = ReassemblyQueue.None;
     }
 
     private void Arrived(int bytes)
@@ -355,7 +375,8 @@ public sealed partial class TcpConnection
     }
 
     // Eighth: FIN, which counts once everything before it is here.
-    private SeqNumber? _finAt;
+    private SeqNumber _finAt;
+    private bool _finIsAhead;
 
     private void NoteFin(in Packet packet)
     {
@@ -366,20 +387,23 @@ public sealed partial class TcpConnection
         }
         SeqNumber at = packet.Seq + packet.PayloadLength;
         // A FIN in order is the peer's own; what was said before may have been somebody's guess.
-        if (at <= _rcvAdvertised && (_finAt is null || at == RcvNxt))
+        if (at <= _rcvAdvertised && (!_finIsAhead || at == RcvNxt))
+        {
             _finAt = at;
+            _finIsAhead = true;
+        }
         AckNow();
     }
 
     private void ReceiveFin(Instant now)
     {
-        if (_finAt is { } at && at < RcvNxt)
-            _finAt = null;
-        if (_finAt != RcvNxt || _peerFin)
+        if (_finAt > RcvNxt)
+            return;
+        _finIsAhead = false;
+        if (_finAt < RcvNxt || _peerFin)
             return;
         _peerFin = true;
-        _finAt = null;
-        _reassembly.Clear(_stack.Frames);
+        ClearReassembly();
         RcvNxt += 1;
         AckNow();
         Raise(TcpEvents.PeerClosed);
@@ -417,9 +441,10 @@ public sealed partial class TcpConnection
 
     private void Challenge(Instant now)
     {
-        if (now - _lastInvalidAnswerAt < InvalidInterval)
+        uint clock = TcpStack.TimestampClock(now);
+        if (clock - _challengedAt < InvalidInterval)
             return;
-        _lastInvalidAnswerAt = now;
+        _challengedAt = clock;
         _stack.Counters.ChallengeAcks++;
         AckNow();
     }
@@ -434,10 +459,10 @@ public sealed partial class TcpConnection
     {
         if (!packet.HasTimestamps || !_negotiated.Timestamps || packet.Seq > _lastAckSent)
             return;
-        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || now - _tsRecentAt > s_pawsExpiry)
+        if ((int)(packet.TsVal - _negotiated.TsRecent) >= 0 || _tsRecentAt.Age(now) > s_pawsExpiry)
         {
             _negotiated.TsRecent = packet.TsVal;
-            _tsRecentAt = now;
+            _tsRecentAt = new CoarseInstant(now);
         }
     }
 
@@ -447,7 +472,7 @@ public sealed partial class TcpConnection
     private long ReceiveWindow()
     {
         long announced = Math.Max(0, _rcvAdvertised - RcvNxt);
-        long room = Math.Clamp(_rcvBuffer - _unreleased, 0, (long)ushort.MaxValue << _negotiated.RcvWndShift);
+        long room = Math.Clamp((long)_rcvBuffer - _unreleased, 0, (long)ushort.MaxValue << _negotiated.RcvWndShift);
         if (room <= announced || room - announced < Math.Min(_rcvMss, _rcvBuffer / 2))
             return announced;
         return room;
@@ -471,9 +496,9 @@ public sealed partial class TcpConnection
         TimeSpan rtt = _rtt.HasSample ? _rtt.Srtt : _options.InitialRto;
         if (now - _windowGrowthFrom < rtt)
             return;
-        long wanted = 4 * _releasedSinceGrowth;
+        long wanted = 4L * _releasedSinceGrowth;
         if (wanted > _rcvBuffer)
-            _rcvBuffer = Math.Min(Math.Min(wanted, 2 * _rcvBuffer), _options.ReceiveBufferMax);
+            _rcvBuffer = (int)Math.Min(Math.Min(wanted, 2L * _rcvBuffer), _options.ReceiveBufferMax);
         _releasedSinceGrowth = 0;
         _windowGrowthFrom = now;
     }

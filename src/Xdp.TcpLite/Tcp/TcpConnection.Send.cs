@@ -7,28 +7,18 @@ public sealed partial class TcpConnection
     private bool _finSent;
     private bool _finAcked;
 
-    /// <summary>A first retransmission goes out even where the congestion window has no room.</summary>
-    private bool _mustRetransmit;
-
-    /// <summary>The tail loss probe is the last segment, once more.</summary>
-    private bool _probeTail;
-
-    /// <summary>The tail loss probe is the next new segment, whatever the congestion window and Nagle say.</summary>
-    private bool _probeWithNewData;
-
-    /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
-    private SeqNumber _noneLostBefore;
-
     /// <summary>A probe of the window or of the peer's life is due: a bare segment from before the window, which must be answered.</summary>
     private bool _probeWindow;
-    private bool _takeAnyWindow;
-    private bool _synToSend;
 
     /// <summary>Duplicate ACKs owed beyond the first: a peer without SACK counts them.</summary>
-    private int _duplicateAcks;
+    private byte _duplicateAcks;
     private ushort _ipId;
+    private Instant _lastSentAt;
     private long _bytesSent;
-    private long _segmentsOut;
+    private uint _segmentsOut;
+
+    /// <summary>Payload bytes that the peer has acknowledged: of what is outstanding, only the FIN is none.</summary>
+    private long BytesAcked => Math.Max(0, _bytesSent - (SndNxt - SndUna) + (_finSent && !_finAcked ? 1 : 0));
 
     /// <summary>
     /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory
@@ -48,7 +38,7 @@ public sealed partial class TcpConnection
         starved = false;
         if (State is TcpState.Closed or TcpState.TimeWait)
             return false;
-        if (_synToSend)
+        if (_flight.SynToSend)
             return EmitSyn(now, out packet, out starved);
         if (State == TcpState.SynSent)
             return false;
@@ -63,7 +53,7 @@ public sealed partial class TcpConnection
         if (_ackNow)
             return EmitBare(SndNxt, now, out packet, out starved);
         // Written into a window that was shut already: no acknowledgement will come to arm the persist timer.
-        if (SndNxt == SndUna && _send.UnsentBytes > 0 && _persistDeadline == Instant.Never)
+        if (SndNxt == SndUna && _flight.Queue.UnsentBytes > 0 && _flight.PersistDeadline == Instant.Never)
             ArmLossTimer(now, restart: false);
         return false;
     }
@@ -71,23 +61,23 @@ public sealed partial class TcpConnection
     /// <summary>Index of the next segment to send again, if the congestion window has room for it.</summary>
     private int? NextRetransmission()
     {
-        if (_probeTail)
-            return _send.Count - 1;
-        if (_lostBytes == 0)
+        if (_flight.ProbeTail)
+            return _flight.Queue.Count - 1;
+        if (_flight.LostBytes == 0)
             return null;
-        for (int i = _send.IndexOf(_noneLostBefore); i < _send.Count; i++)
+        for (int i = _flight.Queue.IndexOf(_flight.NoneLostBefore); i < _flight.Queue.Count; i++)
         {
-            ref SentSegment segment = ref _send[i];
+            ref SentSegment segment = ref _flight.Queue[i];
             if ((segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted | SentFlags.Sacked)) != SentFlags.Lost)
                 continue;
-            _noneLostBefore = segment.Seq;
-            if (!_mustRetransmit && InFlight + segment.SequenceLength > _congestion.Cwnd)
+            _flight.NoneLostBefore = segment.Seq;
+            if (!_flight.MustRetransmit && InFlight + segment.SequenceLength > _congestion.Cwnd)
                 return null;
             if (segment.Length > _sndMss)
-                _send.Split(i, _sndMss);
+                _flight.Queue.Split(i, _sndMss);
             return i;
         }
-        _noneLostBefore = SndNxt;
+        _flight.NoneLostBefore = SndNxt;
         return null;
     }
 
@@ -98,55 +88,59 @@ public sealed partial class TcpConnection
     private int NextNewLength(out bool fin)
     {
         fin = false;
-        if (_finSent || _send.Count >= MaxSegmentsInFlight)
+        Flight flight = _flight;
+        if (_finSent || flight.Queue.Count >= MaxSegmentsInFlight)
             return 0;
-        long unsent = _send.UnsentBytes;
+        long unsent = flight.Queue.UnsentBytes;
         if (unsent == 0)
         {
-            NoteCwndUse(limited: false);
+            if (HasFlight)
+                NoteCwndUse(limited: false);
             fin = _finQueued;
             return 0;
         }
-        long window = SndUna + (int)Math.Min(SndWnd, int.MaxValue) - SndNxt;
+        long window = SndUna + SndWnd - SndNxt;
         long room = Math.Min(window, _options.SendBufferMax - (SndNxt - SndUna));
-        long allowed = _probeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
+        long allowed = flight.ProbeWithNewData ? room : Math.Min(room, _congestion.Cwnd - InFlight);
         int length = NextSegmentLength;
         if (length > allowed)
         {
             NoteCwndUse(limited: _congestion.Cwnd - InFlight < room);
             // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
-            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || _takeAnyWindow);
+            bool crumb = length > window && window > 0 && allowed == window && (2 * window >= MaxSndWnd || flight.TakeAnyWindow);
             return crumb ? (int)window : 0;
         }
         bool last = length == unsent;
         if (_cork && last && length < _sndMss && !_finQueued)
             return 0;
-        if (length < _sndMss && last && !NoDelay && !_probeWithNewData && !_finQueued && SndNxt != SndUna)
+        if (length < _sndMss && last && !NoDelay && !flight.ProbeWithNewData && !_finQueued && SndNxt != SndUna)
             return 0;
         fin = last && _finQueued;
         return length;
     }
 
     /// <summary>Nagle and cork wait for full segments, which frames alone need not make.</summary>
-    private int NextSegmentLength => _send.NextLength(_sndMss, gather: _cork || !NoDelay);
+    private int NextSegmentLength => _flight.Queue.NextLength(_sndMss, gather: _cork || !NoDelay);
 
     private bool EmitNew(int length, bool fin, Instant now, out TxPacket packet, out bool starved)
     {
         bool idle = SndNxt == SndUna;
         if (idle && length > 0)
             RestartAfterIdle(now);
-        int before = _send.Count;
-        _send.Cut(length, SndNxt, fin, now);
+        Flight flight = BorrowFlight();
+        int before = flight.Queue.Count;
+        flight.Queue.Cut(length, SndNxt, fin, now);
         if (!EmitSegment(before, retransmission: false, now, out packet, out starved))
         {
-            _send.Uncut();
+            flight.Queue.Uncut();
+            ReturnFlightIfDone();
             return false;
         }
         SndNxt += length + (fin ? 1 : 0);
         _bytesSent += length;
-        _prrOut += length;
+        flight.PrrOut += length;
         if (idle)
-            _firstUnackedAt = now;
+            flight.FirstUnackedAt = now;
         if (fin)
         {
             _finSent = true;
@@ -154,8 +148,8 @@ public sealed partial class TcpConnection
         }
         if (length > 0)
             Raise(TcpEvents.Sent);
-        _takeAnyWindow = false;
-        _probeWithNewData = false;
+        flight.TakeAnyWindow = false;
+        flight.ProbeWithNewData = false;
         ArmLossTimer(now, restart: idle);
         return true;
     }
@@ -163,7 +157,7 @@ public sealed partial class TcpConnection
     private void RestartAfterIdle(Instant now)
     {
         ForgetPathMtu(now);
-        if (now - _lastHeardAt >= s_pathTrust)
+        if (_heardAt.Age(now) >= s_pathTrust)
             Raise(TcpEvents.PathSuspect);
         TimeSpan idle = now - _lastSentAt;
         TimeSpan rto = _rtt.Rto(_options, 0);
@@ -173,7 +167,7 @@ public sealed partial class TcpConnection
 
     private bool EmitSegment(int index, bool retransmission, Instant now, out TxPacket packet, out bool starved)
     {
-        ref SentSegment segment = ref _send[index];
+        ref SentSegment segment = ref _flight.Queue[index];
         starved = false;
         packet = default;
         Block frame;
@@ -194,7 +188,7 @@ public sealed partial class TcpConnection
         TcpFlags flags = TcpFlags.Ack;
         if (segment.Has(SentFlags.Fin))
             flags |= TcpFlags.Fin;
-        if (segment.Length > 0 && (segment.Length < _sndMss || _send.UnsentBytes == 0))
+        if (segment.Length > 0 && (segment.Length < _sndMss || _flight.Queue.UnsentBytes == 0))
             flags |= TcpFlags.Psh;
         packet = Seal(frame, segment.Seq, segment.Length, flags, retransmission, now);
         if (!ReferenceEquals(frame, segment.Block))
@@ -208,16 +202,16 @@ public sealed partial class TcpConnection
     private void NoteRetransmission(ref SentSegment segment, bool isFirst, Instant now)
     {
         if (segment.Has(SentFlags.Retransmitted))
-            _retransmittedBytes -= segment.SequenceLength;
+            _flight.RetransmittedBytes -= segment.SequenceLength;
         segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
-        _retransmittedBytes += segment.SequenceLength;
-        _prrOut += segment.SequenceLength;
+        _flight.RetransmittedBytes += segment.SequenceLength;
+        _flight.PrrOut += segment.SequenceLength;
         if (_negotiated.Sack)
-            _rack.OnRetransmitted(_send, segment);
+            _flight.Rack.OnRetransmitted(_flight.Queue, segment);
         _retransmits++;
-        _retransmitsToUndo++;
-        _mustRetransmit = false;
-        _probeTail = false;
+        _flight.RetransmitsToUndo++;
+        _flight.MustRetransmit = false;
+        _flight.ProbeTail = false;
         _stack.Counters.Retransmits++;
         ArmLossTimer(now, restart: isFirst);
     }
@@ -238,11 +232,12 @@ public sealed partial class TcpConnection
     private TxPacket Seal(Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission, Instant now)
     {
         SegmentFields fields = NextFields(seq, length, flags, retransmission, now);
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _headers, fields);
+        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, length, _path.Value, Key, fields);
         if (length == 0 || !OwesBareAck)
         {
             _ackNow = _duplicateAcks > 0;
-            _duplicateAcks = Math.Max(0, _duplicateAcks - 1);
+            if (_ackNow)
+                _duplicateAcks--;
         }
         NoteAckSent();
         if (length > 0)
@@ -257,7 +252,7 @@ public sealed partial class TcpConnection
     /// </summary>
     private void AckWithinBatch(Instant now)
     {
-        if (!_stack.Reply(_path, Flow, NextFields(SndNxt, 0, TcpFlags.Ack, retransmission: false, now)))
+        if (!_stack.Reply(_path.Value, Key, NextFields(SndNxt, 0, TcpFlags.Ack, retransmission: false, now)))
             return;
         _ackNow = _duplicateAcks > 0;
         NoteAckSent();
@@ -317,5 +312,5 @@ public sealed partial class TcpConnection
     }
 
     private void SendReset() =>
-        _stack.Reply(_path, Flow, new SegmentFields { Seq = SndNxt, Ack = RcvNxt, Flags = TcpFlags.Rst | TcpFlags.Ack });
+        _stack.Reply(_path.Value, Key, new SegmentFields { Seq = SndNxt, Ack = RcvNxt, Flags = TcpFlags.Rst | TcpFlags.Ack });
 }

@@ -12,32 +12,15 @@ public sealed partial class TcpConnection
     /// <summary>Shorter and the probe would race an ACK that is on its way through a busy host (Linux: two ticks).</summary>
     private static readonly TimeSpan s_minProbeTimeout = TimeSpan.FromMilliseconds(10);
 
-    private Instant _retransmitDeadline = Instant.Never;
-    private Instant _probeDeadline = Instant.Never;
-    private Instant _reorderDeadline = Instant.Never;
-    private Instant _persistDeadline = Instant.Never;
     private Instant _delayedAckDeadline = Instant.Never;
     private Instant _finWait2Deadline = Instant.Never;
-    private Instant _keepAliveDeadline = Instant.Never;
 
-    /// <summary>When the oldest unacknowledged segment, or what has replaced it since, began to wait.</summary>
-    private Instant _firstUnackedAt;
-    private Instant _retransmitBase;
-
-    /// <summary>Back-to-back time-outs.</summary>
-    private int _backoff;
+    /// <summary>Null while no keepalive is asked for.</summary>
+    private KeepAliveTimer? _keepAliveTimer;
 
     /// <summary>How often the RTO has been doubled since the last RTT sample: an ACK alone, which may be for a retransmission, does not bring it back (Karn).</summary>
-    private int _rtoBackoff;
-    private int _persistBackoff;
-    private Instant _persistSince = Instant.Never;
-
-    /// <summary>End of the tail loss probe that has not been answered.</summary>
-    private SeqNumber? _tlpEnd;
-    private bool _tlpIsRetransmission;
-
-    /// <summary>Flight when the probe was sent.</summary>
-    private long _tlpFlightSize;
+    private byte _rtoBackoff;
+    private byte _persistBackoff;
 
     internal void OnDeadline(Instant now)
     {
@@ -47,16 +30,16 @@ public sealed partial class TcpConnection
             _stack.Counters.DelayedAcks++;
             AckNow();
         }
-        if (_reorderDeadline <= now)
+        if (_flight.ReorderDeadline <= now)
             OnReorderTimeout(now);
-        if (_probeDeadline <= now)
+        if (_flight.ProbeDeadline <= now)
             OnProbeTimeout(now);
-        if (_retransmitDeadline <= now)
+        if (_flight.RetransmitDeadline <= now)
             OnRetransmitTimeout(now);
-        if (_persistDeadline <= now)
+        if (_flight.PersistDeadline <= now)
             OnPersistTimeout(now);
-        if (_keepAliveDeadline <= now)
-            OnKeepAliveTimeout(now);
+        if (_keepAliveTimer is { } keepAlive && keepAlive.Deadline <= now)
+            OnKeepAliveTimeout(keepAlive, now);
         if (_finWait2Deadline <= now)
             Finish(TcpEvents.None);
         if (State != TcpState.Closed)
@@ -65,8 +48,9 @@ public sealed partial class TcpConnection
 
     private void ScheduleNext()
     {
-        Instant next = Instant.Min(Instant.Min(Instant.Min(_retransmitDeadline, _probeDeadline), Instant.Min(_reorderDeadline, _persistDeadline)),
-            Instant.Min(Instant.Min(_delayedAckDeadline, _finWait2Deadline), _keepAliveDeadline));
+        Flight flight = _flight;
+        Instant next = Instant.Min(Instant.Min(Instant.Min(flight.RetransmitDeadline, flight.ProbeDeadline), Instant.Min(flight.ReorderDeadline, flight.PersistDeadline)),
+            Instant.Min(Instant.Min(_delayedAckDeadline, _finWait2Deadline), _keepAliveTimer?.Deadline ?? Instant.Never));
         if (next != Instant.Never)
             _stack.Wheel.Schedule(this, next);
     }
@@ -94,47 +78,48 @@ public sealed partial class TcpConnection
     /// <param name="restart">The oldest segment in flight is another one than before: its time starts now (RFC 6298, section 5).</param>
     private void ArmLossTimer(Instant now, bool restart)
     {
+        Flight flight = _flight;
         if (restart)
-            _retransmitBase = now;
+            flight.RetransmitBase = now;
         if (SndNxt == SndUna)
         {
-            _retransmitDeadline = _probeDeadline = _reorderDeadline = Instant.Never;
-            if (_send.UnsentBytes == 0)
+            flight.RetransmitDeadline = flight.ProbeDeadline = flight.ReorderDeadline = Instant.Never;
+            if (flight.Queue.UnsentBytes == 0)
             {
-                _persistDeadline = Instant.Never;
-                _persistSince = Instant.Never;
+                flight.PersistDeadline = Instant.Never;
+                flight.PersistSince = Instant.Never;
             }
-            else if (_persistDeadline == Instant.Never && SndWnd < Math.Min(_send.UnsentBytes, _sndMss))
+            else if (flight.PersistDeadline == Instant.Never && SndWnd < Math.Min(flight.Queue.UnsentBytes, _sndMss))
             {
                 ArmPersist(now);
             }
             return;
         }
-        _persistDeadline = Instant.Never;
-        _persistSince = Instant.Never;
+        flight.PersistDeadline = Instant.Never;
+        flight.PersistSince = Instant.Never;
         TimeSpan rto = _rtt.Rto(_options, _rtoBackoff);
-        Arm(ref _retransmitDeadline, NotAfterUserTimeout(_retransmitBase + rto, _firstUnackedAt, now));
-        if (_reorderDeadline != Instant.Never)
-            Arm(ref _reorderDeadline, _reorderDeadline);
-        bool probes = _negotiated.Sack && _rtt.HasSample && _recovery == Recovery.Open && _sackedBytes == 0 && _tlpEnd is null && _backoff == 0;
+        Arm(ref flight.RetransmitDeadline, NotAfterUserTimeout(flight.RetransmitBase + rto, flight.FirstUnackedAt, now));
+        if (flight.ReorderDeadline != Instant.Never)
+            Arm(ref flight.ReorderDeadline, flight.ReorderDeadline);
+        bool probes = _negotiated.Sack && _rtt.HasSample && flight.Recovery == Recovery.Open && flight.SackedBytes == 0 && flight.TlpEnd is null && flight.Backoff == 0;
         if (!probes)
         {
-            _probeDeadline = Instant.Never;
+            flight.ProbeDeadline = Instant.Never;
             return;
         }
         TimeSpan timeout = 2 * _rtt.Srtt;
-        if (_send.Count == 1)
+        if (flight.Queue.Count == 1)
             timeout += s_worstDelayedAck;
         if (timeout < s_minProbeTimeout)
             timeout = s_minProbeTimeout;
-        Arm(ref _probeDeadline, Instant.Min(now + timeout, _retransmitDeadline));
+        Arm(ref flight.ProbeDeadline, Instant.Min(now + timeout, flight.RetransmitDeadline));
     }
 
     private void ArmPersist(Instant now)
     {
-        if (_persistSince == Instant.Never)
-            _persistSince = now;
-        Arm(ref _persistDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _persistBackoff), _persistSince, now));
+        if (_flight.PersistSince == Instant.Never)
+            _flight.PersistSince = now;
+        Arm(ref _flight.PersistDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _persistBackoff), _flight.PersistSince, now));
     }
 
     private Instant NotAfterUserTimeout(Instant at, Instant since, Instant now)
@@ -145,7 +130,7 @@ public sealed partial class TcpConnection
 
     private void OnReorderTimeout(Instant now)
     {
-        _reorderDeadline = Instant.Never;
+        _flight.ReorderDeadline = Instant.Never;
         DetectLoss(now, advanced: false);
         UpdateCongestion(0, advanced: false, now);
         ArmLossTimer(now, restart: false);
@@ -155,78 +140,78 @@ public sealed partial class TcpConnection
     /// <summary>Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again, so that an ACK tells what is missing.</summary>
     private void OnProbeTimeout(Instant now)
     {
-        _probeDeadline = Instant.Never;
-        if (_send.Count == 0)
+        _flight.ProbeDeadline = Instant.Never;
+        if (_flight.Queue.Count == 0)
             return;
-        if (now - _firstUnackedAt >= UserTimeout)
+        if (now - _flight.FirstUnackedAt >= UserTimeout)
         {
             TimeOut();
             return;
         }
         _stack.Counters.TlpProbes++;
-        _tlpFlightSize = SndNxt - SndUna;
-        bool newData = _send.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
-        _tlpIsRetransmission = !newData;
+        _flight.TlpFlightSize = SndNxt - SndUna;
+        bool newData = _flight.Queue.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
+        _flight.TlpIsRetransmission = !newData;
         if (newData)
         {
-            _probeWithNewData = true;
-            _tlpEnd = SndNxt + NextSegmentLength;
+            _flight.ProbeWithNewData = true;
+            _flight.TlpEnd = SndNxt + NextSegmentLength;
         }
         else
         {
-            _tlpEnd = SndNxt;
-            _firstRetransmitTsVal = TsNow(now);
-            _probeTail = true;
+            _flight.TlpEnd = SndNxt;
+            _flight.FirstRetransmitTsVal = TsNow(now);
+            _flight.ProbeTail = true;
         }
-        _retransmitBase = now;
+        _flight.RetransmitBase = now;
         // When the user timeout is over, that is for the retransmission timer to find, at once.
-        Arm(ref _retransmitDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _rtoBackoff), _firstUnackedAt, now));
+        Arm(ref _flight.RetransmitDeadline, NotAfterUserTimeout(now + _rtt.Rto(_options, _rtoBackoff), _flight.FirstUnackedAt, now));
         RequestEmit();
     }
 
     /// <summary>RFC 6298, section 5.4 to 5.7.</summary>
     private void OnRetransmitTimeout(Instant now)
     {
-        _retransmitDeadline = Instant.Never;
+        _flight.RetransmitDeadline = Instant.Never;
         if (State is TcpState.SynSent or TcpState.SynReceived)
         {
             OnSynTimeout(now);
             return;
         }
-        if (_send.Count == 0)
+        if (_flight.Queue.Count == 0)
             return;
-        if (now - _firstUnackedAt >= UserTimeout)
+        if (now - _flight.FirstUnackedAt >= UserTimeout)
         {
             TimeOut();
             return;
         }
         _stack.Counters.RtoFires++;
-        if (_backoff > 0)
+        if (_flight.Backoff > 0)
             Raise(TcpEvents.PathSuspect);
-        bool first = _recovery != Recovery.Timeout;
+        bool first = _flight.Recovery != Recovery.Timeout;
         if (first)
         {
-            _mayUndo = true;
-            _retransmitsToUndo = 0;
-            _firstRetransmitTsVal = TsNow(now);
+            _flight.MayUndo = true;
+            _flight.RetransmitsToUndo = 0;
+            _flight.FirstRetransmitTsVal = TsNow(now);
         }
         // The second time the same segment times out the window is small already.
-        if (_backoff == 0)
+        if (_flight.Backoff == 0)
             _congestion.OnRto(SndNxt - SndUna, now);
         else
             _congestion.SetCwnd(_sndMss);
-        _recovery = Recovery.Timeout;
-        _recoveryPoint = SndNxt;
-        _tlpEnd = null;
-        _dupAcks = 0;
+        _flight.Recovery = Recovery.Timeout;
+        _flight.RecoveryPoint = SndNxt;
+        _flight.TlpEnd = null;
+        _flight.DupAcks = 0;
         CheckBlackHole();
-        _probeWithNewData = false;
+        _flight.ProbeWithNewData = false;
         MarkAllLost(now);
-        _noneLostBefore = SndUna;
-        _probeTail = false;
-        _mustRetransmit = true;
-        _backoff = Math.Min(_backoff + 1, 16);
-        _rtoBackoff = Math.Min(_rtoBackoff + 1, 16);
+        _flight.NoneLostBefore = SndUna;
+        _flight.ProbeTail = false;
+        _flight.MustRetransmit = true;
+        _flight.Backoff = Math.Min(_flight.Backoff + 1, 16);
+        _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, 16);
         ArmLossTimer(now, restart: true);
         RequestEmit();
     }
@@ -234,17 +219,17 @@ public sealed partial class TcpConnection
     private void MarkAllLost(Instant now)
     {
         // A peer that has not acknowledged its first SACKed segment by now has dropped it (RFC 2018, section 8).
-        bool reneged = _send[0].Has(SentFlags.Sacked);
-        _lostBytes = 0;
-        _retransmittedBytes = 0;
+        bool reneged = _flight.Queue[0].Has(SentFlags.Sacked);
+        _flight.LostBytes = 0;
+        _flight.RetransmittedBytes = 0;
         if (reneged)
         {
-            _sackedBytes = 0;
-            _sackedSegments = 0;
+            _flight.SackedBytes = 0;
+            _flight.SackedSegments = 0;
         }
-        for (int i = 0; i < _send.Count; i++)
+        for (int i = 0; i < _flight.Queue.Count; i++)
         {
-            ref SentSegment segment = ref _send[i];
+            ref SentSegment segment = ref _flight.Queue[i];
             if (reneged && segment.Has(SentFlags.Sacked))
             {
                 segment.Flags = (segment.Flags & ~SentFlags.Sacked) | SentFlags.EverRetransmitted;
@@ -254,60 +239,78 @@ public sealed partial class TcpConnection
             if (segment.Has(SentFlags.Sacked))
                 continue;
             segment.Flags |= SentFlags.Lost;
-            _lostBytes += segment.SequenceLength;
+            _flight.LostBytes += segment.SequenceLength;
         }
-        _rack.Reconsider(_send, SndUna);
+        _flight.Rack.Reconsider(_flight.Queue, SndUna);
     }
 
     private void OnPersistTimeout(Instant now)
     {
-        _persistDeadline = Instant.Never;
-        if (now - _persistSince >= UserTimeout)
+        _flight.PersistDeadline = Instant.Never;
+        if (now - _flight.PersistSince >= UserTimeout)
         {
             TimeOut();
             return;
         }
         _probeWindow = SndWnd == 0;
-        _takeAnyWindow = !_probeWindow;
-        _persistBackoff = Math.Min(_persistBackoff + 1, 16);
+        _flight.TakeAnyWindow = !_probeWindow;
+        _persistBackoff = (byte)Math.Min(_persistBackoff + 1, 16);
         ArmPersist(now);
         RequestEmit();
     }
 
     private void StartKeepAlive(Instant now)
     {
-        if (_keepAlive is { } idle)
-            Arm(ref _keepAliveDeadline, now + idle);
-        else
-            _keepAliveDeadline = Instant.Never;
-    }
-
-    private void OnKeepAliveTimeout(Instant now)
-    {
-        _keepAliveDeadline = Instant.Never;
-        if (_keepAlive is not { } idle)
-            return;
-        if (now - _lastHeardAt >= idle)
+        if (KeepAlive is not { } idle)
         {
-            if (_keepAliveProbes == KeepAliveProbes)
-            {
-                TimeOut();
-                return;
-            }
-            _keepAliveProbes++;
-            _probeWindow = true;
-            RequestEmit();
-            Arm(ref _keepAliveDeadline, now + s_keepAliveInterval);
+            _keepAliveTimer = null;
             return;
         }
-        _keepAliveProbes = 0;
-        Arm(ref _keepAliveDeadline, _lastHeardAt + idle);
+        _keepAliveTimer ??= new KeepAliveTimer { HeardAt = now };
+        Arm(ref _keepAliveTimer.Deadline, now + idle);
+    }
+
+    private void OnKeepAliveTimeout(KeepAliveTimer timer, Instant now)
+    {
+        if (KeepAlive is not { } idle)
+            return;
+        timer.Deadline = Instant.Never;
+        if (now - timer.HeardAt < idle)
+        {
+            timer.Probes = 0;
+            Arm(ref timer.Deadline, timer.HeardAt + idle);
+            return;
+        }
+        if (timer.Probes == KeepAliveProbes)
+        {
+            TimeOut();
+            return;
+        }
+        timer.Probes++;
+        _probeWindow = true;
+        RequestEmit();
+        Arm(ref timer.Deadline, now + s_keepAliveInterval);
     }
 
     /// <summary>Unanswered keepalive probes that are put up with, and the time between them (Linux's defaults).</summary>
     private const int KeepAliveProbes = 9;
     private static readonly TimeSpan s_keepAliveInterval = TimeSpan.FromSeconds(75);
-    private int _keepAliveProbes;
+
+    /// <summary>What only a connection with keepalive needs.</summary>
+    private sealed class KeepAliveTimer
+    {
+        internal Instant Deadline = Instant.Never;
+        internal Instant HeardAt;
+
+        /// <summary>Probes since then.</summary>
+        internal int Probes;
+
+        internal void Heard(Instant now)
+        {
+            HeardAt = now;
+            Probes = 0;
+        }
+    }
 
     private void TimeOut()
     {

@@ -13,46 +13,39 @@ namespace Xdp.TcpLite;
 public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
-    private readonly TcpStackOptions _options;
-    private readonly SendQueue _send;
-    private readonly ReassemblyQueue _reassembly = new();
+
+    /// <summary>The stack's, or a copy of them where the host has other wishes for this connection.</summary>
+    private TcpStackOptions _options;
+    private Flight _flight = Flight.None;
+    private ReassemblyQueue _reassembly = ReassemblyQueue.None;
     private readonly ICongestionControl _congestion;
     private NegotiatedOptions _negotiated;
-    private LinkPath _path;
-    private HeaderTemplate _headers;
+    private SharedPath _path;
     private TcpEvents _events;
     private bool _cork;
-    private TimeSpan? _keepAlive;
 
-    // Links of the stack's lists; a connection is at most once on each.
-    internal TcpConnection? NextReady;
-    internal TcpConnection? NextToEmit;
+    // A connection is at most once on each of the stack's lists.
     internal bool IsReady;
     internal bool IsToEmit;
-    internal Listener? Listener;
 
-    internal TcpConnection(TcpStack stack, in FlowKey flow, in LinkPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
+    internal TcpConnection(TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
         : base(flow)
     {
         _stack = stack;
-        _send = new SendQueue(stack.Rings);
         _options = stack.Options;
         _negotiated = negotiated;
         NoDelay = _options.NoDelay;
-        UserTimeout = _options.UserTimeout;
-        _keepAlive = _options.KeepAlive;
         _congestion = new Cubic();
-        SetPath(path);
+        _path = path;
         UpdateMss();
         _congestion.Start(_sndMss);
-        Iss = iss;
         SndUna = iss;
         SndNxt = iss;
-        _cwndUseEnd = iss;
         _rcvBuffer = Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax);
-        _rcvMss = Math.Min(_sndMss, 536);
-        _lastHeardAt = now;
+        _rcvMss = Math.Min(_sndMss, (ushort)536);
+        _challengedAt = TcpStack.TimestampClock(now) - InvalidInterval;
         _windowGrowthFrom = now;
+        _heardAt = new CoarseInstant(now);
     }
 
     public TcpState State { get; private set; }
@@ -60,8 +53,8 @@ public sealed partial class TcpConnection : FlowEntry
     /// <summary>Where segments are sent: where the last one that was accepted came from, or what was set since.</summary>
     public LinkPath Path
     {
-        get => _path;
-        set => SetPath(value);
+        get => _path.Value;
+        set => _path = _stack.Paths.Share(value);
     }
 
     /// <summary>The host's own object for this connection. The stack does not look at it.</summary>
@@ -83,15 +76,24 @@ public sealed partial class TcpConnection : FlowEntry
     }
 
     /// <summary>How long an unacknowledged segment, or a window that stays shut, is put up with (RFC 5482, the local side).</summary>
-    public TimeSpan UserTimeout { get; set; }
+    public TimeSpan UserTimeout
+    {
+        get => _options.UserTimeout;
+        set
+        {
+            if (value != UserTimeout)
+                _options = _options with { UserTimeout = value };
+        }
+    }
 
     /// <summary>Idle time before the first keepalive probe; null sends none.</summary>
     public TimeSpan? KeepAlive
     {
-        get => _keepAlive;
+        get => _options.KeepAlive;
         set
         {
-            _keepAlive = value;
+            if (value != KeepAlive)
+                _options = _options with { KeepAlive = value };
             if (State is not (TcpState.Closed or TcpState.SynSent))
                 StartKeepAlive(_stack.Now);
         }
@@ -125,8 +127,8 @@ public sealed partial class TcpConnection : FlowEntry
     {
         if (_discardReceived)
             return;
-        _unreleased -= bytes;
-        _releasedSinceGrowth += bytes;
+        _unreleased -= (int)bytes;
+        _releasedSinceGrowth = (int)Math.Min(_releasedSinceGrowth + bytes, int.MaxValue);
         if (CanReceive && WorthAnnouncing())
             AckNow();
     }
@@ -144,15 +146,16 @@ public sealed partial class TcpConnection : FlowEntry
             data.ReturnAll();
             return;
         }
-        _send.Append(ref data, _stack.Frames, EffectiveMss);
+        BorrowFlight().Queue.Append(ref data, _stack.Frames, EffectiveMss);
+        ReturnFlightIfDone();
         RequestEmit();
     }
 
     /// <summary>Written bytes that were never sent.</summary>
-    public long UnsentBytes => _send.UnsentBytes;
+    public long UnsentBytes => _flight.Queue.UnsentBytes;
 
     /// <summary>Written bytes that are not acknowledged, sent or not.</summary>
-    public long UnacknowledgedBytes => _send.Bytes;
+    public long UnacknowledgedBytes => _flight.Queue.Bytes;
 
     /// <summary>Payload bytes that a full segment carries now, options deducted.</summary>
     public int EffectiveMss => _sndMss;
@@ -178,7 +181,7 @@ public sealed partial class TcpConnection : FlowEntry
         _discardReceived = true;
         _unreleased = 0;
         _received.ReturnAll();
-        _reassembly.Clear(_stack.Frames);
+        ClearReassembly();
         if (State == TcpState.FinWait2)
             ArmFinWait2(_stack.Now);
     }
@@ -215,16 +218,16 @@ public sealed partial class TcpConnection : FlowEntry
         MinRtt = _rtt.MinRtt,
         Rto = _rtt.Rto(_options, _rtoBackoff),
         Unacked = SndNxt - SndUna,
-        Sacked = _sackedBytes,
-        Lost = _lostBytes,
-        Unsent = _send.UnsentBytes,
+        Sacked = _flight.SackedBytes,
+        Lost = _flight.LostBytes,
+        Unsent = _flight.Queue.UnsentBytes,
         TotalRetransmits = _retransmits,
         SpuriousRetransmits = _spuriousRetransmits,
-        Backoff = _backoff,
-        ReorderingSeen = _rack.ReorderingSeen,
+        Backoff = _flight.Backoff,
+        ReorderingSeen = _reordering.Seen,
         RcvSpace = _rcvBuffer,
         BytesSent = _bytesSent,
-        BytesAcked = _bytesAcked,
+        BytesAcked = BytesAcked,
         BytesReceived = _bytesReceived,
         SegmentsIn = _segmentsIn,
         SegmentsOut = _segmentsOut,
@@ -244,14 +247,43 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void RequestEmit() => _stack.MarkToEmit(this);
 
+    private bool HasFlight => !ReferenceEquals(_flight, Flight.None);
+
+    /// <summary>The flight, which there is from here on.</summary>
+    private Flight BorrowFlight()
+    {
+        if (HasFlight)
+            return _flight;
+        Flight flight = _stack.Flights.Borrow();
+        flight.NoneLostBefore = flight.CwndUseEnd = SndUna;
+        return _flight = flight;
+    }
+
+    private void ReturnFlight()
+    {
+        if (!HasFlight)
+            return;
+        Flight flight = _flight;
+        _flight = Flight.None;
+        flight.Clear();
+        _stack.Flights.Return(flight);
+    }
+
+    /// <summary>Nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>
+    private void ReturnFlightIfDone()
+    {
+        if (SndNxt == SndUna && _flight.Queue.UnsentBytes == 0 && _flight.TlpEnd is null)
+            ReturnFlight();
+    }
+
     /// <summary>The connection is over: everything it holds goes home, and the stack forgets it.</summary>
     private void Finish(TcpEvents why)
     {
         if (State == TcpState.Closed)
             return;
         State = TcpState.Closed;
-        _send.Clear();
-        _reassembly.Clear(_stack.Frames);
+        ReturnFlight();
+        ClearReassembly();
         if ((why & TcpEvents.Reset) != 0 || _discardReceived)
             _received.ReturnAll();
         _stack.Forget(this);
@@ -260,7 +292,7 @@ public sealed partial class TcpConnection : FlowEntry
 
     private void EnterTimeWait(Instant now)
     {
-        var timeWait = new TimeWait(Flow)
+        var timeWait = new TimeWait(Key)
         {
             Path = _path,
             SndNxt = SndNxt,
@@ -273,12 +305,6 @@ public sealed partial class TcpConnection : FlowEntry
         bool owesAck = _ackNow;
         Finish(TcpEvents.None);
         _stack.AddTimeWait(timeWait, owesAck, now);
-    }
-
-    private void SetPath(in LinkPath path)
-    {
-        _path = path;
-        _headers = HeaderTemplate.Create(path, Flow);
     }
 
     private const int TimestampOptionLength = 12;

@@ -2,7 +2,7 @@ namespace Xdp.TcpLite;
 
 /// <summary>What happened to a connection since its events were last taken.</summary>
 [Flags]
-public enum TcpEvents
+public enum TcpEvents : ushort
 {
     None = 0,
 

@@ -15,6 +15,6 @@ public abstract class TimerEntry
     internal TimerEntry? Previous { get; set; }
     internal TimerEntry? Next { get; set; }
 
-    /// <summary>The tick at which the wheel will look at the entry: its deadline's or an earlier one.</summary>
-    internal long LookTick { get; set; }
+    /// <summary>The lower half of the tick at which the wheel will look at the entry: its deadline's or an earlier one.</summary>
+    internal uint LookTick { get; set; }
 }

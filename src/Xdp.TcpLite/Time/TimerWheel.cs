@@ -3,7 +3,7 @@ using System.Numerics;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// A hierarchical timer wheel (Varghese and Lauck, 1987): ticks of 1 ms, four levels of 256 slots, 49 days. Scheduling, cancelling and putting off are
+/// A hierarchical timer wheel (Varghese and Lauck, 1987): ticks of 1 ms, four levels of 256 slots, 24 days. Scheduling, cancelling and putting off are
 /// O(1), and putting off moves nothing: an entry that is met before its deadline is filed again. An entry fires at its deadline or
 /// less than a tick later, never before. Called by the stack's turn.
 /// </summary>
@@ -14,7 +14,9 @@ internal sealed class TimerWheel
     private const int Slots = 1 << SlotBits;
     private const int WordsPerLevel = Slots / 64;
     private const long TicksPerTick = TimeSpan.TicksPerMillisecond;
-    private const long Horizon = 1L << (Levels * SlotBits);
+
+    /// <summary>Half of what the levels cover, so that the distance of two ticks fits an int. What lies beyond is filed again on the way.</summary>
+    private const long Horizon = 1L << (Levels * SlotBits - 1);
 
     private readonly Instant _origin;
 
@@ -62,7 +64,7 @@ internal sealed class TimerWheel
         entry.WheelDeadline = at;
         if (entry.IsScheduled)
         {
-            if (DueTick(at) >= entry.LookTick)
+            if (DueTick(at) >= _tick + (int)(entry.LookTick - (uint)_tick))
                 return;
             Unlink(entry);
         }
@@ -122,7 +124,7 @@ internal sealed class TimerWheel
         long delta = due - _tick;
         if (delta <= 0)
         {
-            entry.LookTick = _tick;
+            entry.LookTick = (uint)_tick;
             Append(_met, entry);
             return;
         }
@@ -134,8 +136,9 @@ internal sealed class TimerWheel
         int level = BitOperations.Log2((ulong)delta) / SlotBits;
         long position = due >> (level * SlotBits);
         int slot = (int)(position & (Slots - 1));
-        entry.LookTick = position << (level * SlotBits);
-        _nextTick = Math.Min(_nextTick, entry.LookTick);
+        long look = position << (level * SlotBits);
+        entry.LookTick = (uint)look;
+        _nextTick = Math.Min(_nextTick, look);
         _occupied[level * WordsPerLevel + slot / 64] |= 1UL << slot;
         Append(_slots[level * Slots + slot], entry);
     }

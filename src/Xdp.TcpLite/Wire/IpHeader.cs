@@ -11,6 +11,13 @@ internal struct IpHeader
     /// <summary>IPv6 extension headers before TCP; more is no honest packet.</summary>
     private const int MaxExtensionHeaders = 8;
 
+    internal const ushort EtherTypeIPv4 = 0x0800;
+    internal const ushort EtherTypeIPv6 = 0x86dd;
+
+    /// <summary>Bytes of an IPv4 header without options.</summary>
+    internal const int IPv4Length = 20;
+    internal const int IPv6Length = 40;
+
     private const ushort EtherTypeVlan = 0x8100;
     private const ushort EtherTypeServiceVlan = 0x88a8;
     private const ulong MulticastMac = 1UL << 40;
@@ -76,8 +83,8 @@ internal struct IpHeader
         header.Path = new LinkPath(local, remote, tagCount, outerTag, innerTag);
         DropReason reason = etherType switch
         {
-            HeaderTemplate.EtherTypeIPv4 => ParseIPv4(frame, offset, ref header),
-            HeaderTemplate.EtherTypeIPv6 => ParseIPv6(frame, offset, ref header),
+            EtherTypeIPv4 => ParseIPv4(frame, offset, ref header),
+            EtherTypeIPv6 => ParseIPv6(frame, offset, ref header),
             _ => DropReason.NotIp,
         };
         if (reason != DropReason.None)
@@ -114,10 +121,10 @@ internal struct IpHeader
     private static DropReason ParseIPv4(ReadOnlySpan<byte> frame, int offset, ref IpHeader header)
     {
         ReadOnlySpan<byte> ip = frame[offset..];
-        if (ip.Length < HeaderTemplate.IPv4Length)
+        if (ip.Length < IPv4Length)
             return DropReason.TooShort;
         int headerLength = (ip[0] & 0xf) * 4;
-        if (ip[0] >> 4 != 4 || headerLength < HeaderTemplate.IPv4Length)
+        if (ip[0] >> 4 != 4 || headerLength < IPv4Length)
             return DropReason.BadIpHeader;
         if (ip.Length < headerLength)
             return DropReason.TooShort;
@@ -140,12 +147,12 @@ internal struct IpHeader
     private static DropReason ParseIPv6(ReadOnlySpan<byte> frame, int offset, ref IpHeader header)
     {
         ReadOnlySpan<byte> ip = frame[offset..];
-        if (ip.Length < HeaderTemplate.IPv6Length)
+        if (ip.Length < IPv6Length)
             return DropReason.TooShort;
         if (ip[0] >> 4 != 6)
             return DropReason.BadIpHeader;
         int payloadLength = BinaryPrimitives.ReadUInt16BigEndian(ip[4..]);
-        if (payloadLength == 0 || payloadLength > ip.Length - HeaderTemplate.IPv6Length)
+        if (payloadLength == 0 || payloadLength > ip.Length - IPv6Length)
             return DropReason.BadIpLength;
         header.Source = IpAddr.FromIPv6(ip[8..]);
         header.Destination = IpAddr.FromIPv6(ip[24..]);
@@ -158,9 +165,9 @@ internal struct IpHeader
         header.Ecn = (byte)(ip[1] >> 4 & 3);
         header.Ttl = ip[7];
 
-        ReadOnlySpan<byte> rest = ip.Slice(HeaderTemplate.IPv6Length, payloadLength);
+        ReadOnlySpan<byte> rest = ip.Slice(IPv6Length, payloadLength);
         DropReason reason = SkipExtensionHeaders(ref rest, ip[6], ref header);
-        header.PayloadStart = offset + HeaderTemplate.IPv6Length + payloadLength - rest.Length;
+        header.PayloadStart = offset + IPv6Length + payloadLength - rest.Length;
         header.PayloadLength = rest.Length;
         return reason;
     }

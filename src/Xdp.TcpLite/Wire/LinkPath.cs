@@ -24,6 +24,9 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
     /// <summary>Bytes of one tag.</summary>
     internal const int TagLength = 4;
 
+    /// <summary>Bytes of an Ethernet header with all the tags it may have.</summary>
+    internal const int MaxHeaderLength = EthernetLength + 2 * TagLength;
+
     private const int NoHeader = -1;
 
     /// <summary>No Ethernet header at all: packets begin with IP (<see cref="LinkType.Ip"/>).</summary>
@@ -39,8 +42,9 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
     {
         if (TagCount == NoHeader)
             return;
-        WriteMac(destination, RemoteMac);
-        WriteMac(destination[6..], LocalMac);
+        // Each MAC is the upper part of a word, whose rest is written over by what follows.
+        BinaryPrimitives.WriteUInt64BigEndian(destination, RemoteMac << 16);
+        BinaryPrimitives.WriteUInt64BigEndian(destination[6..], LocalMac << 16);
         int offset = 12;
         if (TagCount > 0)
         {
@@ -57,10 +61,4 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
 
     internal static ulong ReadMac(ReadOnlySpan<byte> source) =>
         (ulong)BinaryPrimitives.ReadUInt16BigEndian(source) << 32 | BinaryPrimitives.ReadUInt32BigEndian(source[2..]);
-
-    private static void WriteMac(Span<byte> destination, ulong mac)
-    {
-        BinaryPrimitives.WriteUInt16BigEndian(destination, (ushort)(mac >> 32));
-        BinaryPrimitives.WriteUInt32BigEndian(destination[2..], (uint)mac);
-    }
 }

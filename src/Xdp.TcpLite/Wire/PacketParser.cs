@@ -182,15 +182,15 @@ internal static class PacketParser
     private static DropReason ParseQuote(ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int mtu, out IcmpTooBig tooBig)
     {
         tooBig = default;
-        if (quote.Length < (isIPv4 ? HeaderTemplate.IPv4Length : HeaderTemplate.IPv6Length) + 8)
+        if (quote.Length < (isIPv4 ? IpHeader.IPv4Length : IpHeader.IPv6Length) + 8)
             return DropReason.BadIcmp;
-        int headerLength = HeaderTemplate.IPv6Length;
+        int headerLength = IpHeader.IPv6Length;
         IpAddr source, destination;
         if (isIPv4)
         {
             headerLength = (quote[0] & 0xf) * 4;
             bool isFragment = (BinaryPrimitives.ReadUInt16BigEndian(quote[6..]) & 0x1fff) != 0;
-            if (quote[0] >> 4 != 4 || headerLength < HeaderTemplate.IPv4Length || quote.Length < headerLength + 8 || isFragment || quote[9] != Checksum.ProtocolTcp)
+            if (quote[0] >> 4 != 4 || headerLength < IpHeader.IPv4Length || quote.Length < headerLength + 8 || isFragment || quote[9] != Checksum.ProtocolTcp)
                 return DropReason.BadIcmp;
             source = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[12..]));
             destination = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[16..]));

@@ -40,7 +40,12 @@ internal static class SegmentWriter
     internal const int MaxOptionsLength = 40;
 
     /// <summary>Bytes of headers before a payload, at most: Ethernet with two tags, IPv6, TCP with all its options.</summary>
-    internal const int MaxHeaderLength = HeaderTemplate.MaxLength + TcpHeaderLength + MaxOptionsLength;
+    internal const int MaxHeaderLength = LinkPath.MaxHeaderLength + IpHeader.IPv6Length + TcpHeaderLength + MaxOptionsLength;
+
+    /// <summary>Hops a segment may take: Linux's default.</summary>
+    private const byte Ttl = 64;
+
+    private const ushort DontFragment = 0x4000;
 
     private const byte KindNop = 1;
     private const byte KindMss = 2;
@@ -55,21 +60,22 @@ internal static class SegmentWriter
     /// stand already. Returns where the packet starts; it ends with the payload. There must be <see cref="MaxHeaderLength"/> bytes
     /// of room, or as many as the segment needs.
     /// </summary>
-    public static int Write(Span<byte> frame, int payloadStart, int payloadLength, in HeaderTemplate template, in SegmentFields fields)
+    public static int Write(Span<byte> frame, int payloadStart, int payloadLength, in LinkPath path, in FlowKey flow, in SegmentFields fields)
     {
+        bool isIPv4 = flow.Local.IsIPv4;
         int tcpLength = TcpHeaderLength + OptionsLength(fields);
-        int start = payloadStart - tcpLength - template.Length;
-        Span<byte> packet = frame.Slice(start, template.Length + tcpLength + payloadLength);
-        template.CopyTo(packet);
-
-        Span<byte> tcp = packet[template.Length..];
-        if (template.IsIPv6)
-            FinishIPv6(packet[template.LinkLength..], tcp.Length, fields);
+        int tcpStart = payloadStart - tcpLength;
+        int ipStart = tcpStart - (isIPv4 ? IpHeader.IPv4Length : IpHeader.IPv6Length);
+        int start = ipStart - path.HeaderLength;
+        Span<byte> tcp = frame.Slice(tcpStart, tcpLength + payloadLength);
+        path.Write(frame[start..], isIPv4 ? IpHeader.EtherTypeIPv4 : IpHeader.EtherTypeIPv6);
+        if (isIPv4)
+            WriteIPv4(frame[ipStart..], IpHeader.IPv4Length + tcp.Length, flow, fields);
         else
-            FinishIPv4(packet[template.LinkLength..], HeaderTemplate.IPv4Length + tcp.Length, template.IPv4Sum, fields);
+            WriteIPv6(frame[ipStart..], tcp.Length, flow, fields);
 
-        BinaryPrimitives.WriteUInt16BigEndian(tcp, template.LocalPort);
-        BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], template.RemotePort);
+        BinaryPrimitives.WriteUInt16BigEndian(tcp, flow.LocalPort);
+        BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], flow.RemotePort);
         BinaryPrimitives.WriteUInt32BigEndian(tcp[4..], fields.Seq.Value);
         BinaryPrimitives.WriteUInt32BigEndian(tcp[8..], fields.Ack.Value);
         tcp[12] = (byte)(tcpLength << 2);
@@ -77,7 +83,7 @@ internal static class SegmentWriter
         BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], fields.Window);
         BinaryPrimitives.WriteUInt32BigEndian(tcp[16..], 0); // checksum, urgent pointer
         WriteOptions(tcp[TcpHeaderLength..tcpLength], fields);
-        ulong sum = Checksum.Sum(tcp, template.PseudoSum + (ulong)(uint)tcp.Length);
+        ulong sum = Checksum.Sum(tcp, Checksum.PseudoHeader(flow.Local, flow.Remote, Checksum.ProtocolTcp, tcp.Length));
         BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], (ushort)~Checksum.Fold(sum));
         return start;
     }
@@ -146,18 +152,22 @@ internal static class SegmentWriter
         }
     }
 
-    private static void FinishIPv4(Span<byte> ip, int totalLength, uint constantSum, in SegmentFields fields)
+    private static void WriteIPv4(Span<byte> ip, int totalLength, in FlowKey flow, in SegmentFields fields)
     {
-        ip[1] = fields.Ecn;
-        BinaryPrimitives.WriteUInt16BigEndian(ip[2..], (ushort)totalLength);
-        BinaryPrimitives.WriteUInt16BigEndian(ip[4..], fields.IpId);
-        uint sum = constantSum + fields.Ecn + (uint)totalLength + fields.IpId;
-        BinaryPrimitives.WriteUInt16BigEndian(ip[10..], (ushort)~Checksum.Fold(sum));
+        // The header as 64-bit words, but for the checksum, which is computed from them.
+        ulong first = 0x45UL << 56 | (ulong)fields.Ecn << 48 | (ulong)totalLength << 32 | (uint)fields.IpId << 16 | DontFragment;
+        ulong second = (ulong)Ttl << 56 | (ulong)Checksum.ProtocolTcp << 48 | flow.Local.IPv4;
+        uint third = flow.Remote.IPv4;
+        ushort checksum = (ushort)~Checksum.Fold((first >> 32) + (uint)first + (second >> 32) + (uint)second + third);
+        BinaryPrimitives.WriteUInt64BigEndian(ip, first);
+        BinaryPrimitives.WriteUInt64BigEndian(ip[8..], second | (ulong)checksum << 32);
+        BinaryPrimitives.WriteUInt32BigEndian(ip[16..], third);
     }
 
-    private static void FinishIPv6(Span<byte> ip, int payloadLength, in SegmentFields fields)
+    private static void WriteIPv6(Span<byte> ip, int payloadLength, in FlowKey flow, in SegmentFields fields)
     {
-        ip[1] = (byte)(fields.Ecn << 4);
-        BinaryPrimitives.WriteUInt16BigEndian(ip[4..], (ushort)payloadLength);
+        BinaryPrimitives.WriteUInt64BigEndian(ip, 6UL << 60 | (ulong)fields.Ecn << 52 | (uint)payloadLength << 16 | Checksum.ProtocolTcp << 8 | Ttl);
+        flow.Local.WriteIPv6(ip[8..]);
+        flow.Remote.WriteIPv6(ip[24..]);
     }
 }

@@ -290,7 +290,7 @@ internal sealed class ConversationFuzzer
             TsEcr = (uint)_random.Next(),
         };
         int payload = _random.Next(3) == 0 ? _random.Next(1000) : 0;
-        int start = SegmentWriter.Write(_frame, 300, payload, HeaderTemplate.Create(path, flow), fields);
+        int start = SegmentWriter.Write(_frame, 300, payload, path, flow, fields);
         (toServer ? _server : _client).Deliver(_frame.AsSpan(start, 300 + payload - start), _now);
     }
 

@@ -29,7 +29,6 @@ internal sealed class FrameFuzzer
     private sealed class Target
     {
         internal FlowKey Flow;
-        internal HeaderTemplate Headers;
         internal TcpConnection? Connection;
         internal SeqNumber Iss;
         internal SeqNumber RcvNxt;
@@ -111,11 +110,9 @@ internal sealed class FrameFuzzer
         if (_nextPort == 60000)
             _nextPort = 20000;
         target.RcvNxt = target.Iss;
-        target.Headers = HeaderTemplate.Create(new LinkPath(s_path.RemoteMac, s_path.LocalMac), Turned(target.Flow));
         if (_random.Next(6) == 0)
         {
             target.Flow = target.Flow with { LocalPort = 81 };
-            target.Headers = HeaderTemplate.Create(new LinkPath(s_path.RemoteMac, s_path.LocalMac), Turned(target.Flow));
             target.Connection = _host.Stack.Connect(target.Flow, s_path, _now);
         }
         return target;
@@ -156,7 +153,7 @@ internal sealed class FrameFuzzer
             payload = BuildInConnection(target, connection, ref fields);
         }
         _random.NextBytes(_frame.AsSpan(300, Math.Min(payload, 8)));
-        int start = SegmentWriter.Write(_frame, 300, payload, target.Headers, fields);
+        int start = SegmentWriter.Write(_frame, 300, payload, new LinkPath(s_path.RemoteMac, s_path.LocalMac), Turned(target.Flow), fields);
         int length = 300 + payload - start;
         _frame.AsSpan(start, length).CopyTo(_frame);
         return length;
@@ -219,9 +216,9 @@ internal sealed class FrameFuzzer
         Span<byte> frame = _frame.AsSpan(0, 42 + quoteLength);
         frame.Clear();
         var quoted = new SegmentFields { Seq = connection.SndUna + (_random.Next(4) == 0 ? Offset() : (int)(_random.NextDouble() * (connection.SndNxt - connection.SndUna))) };
-        int start = SegmentWriter.Write(_frame, 300, 0, HeaderTemplate.Create(s_path, connection.Flow), quoted);
+        int start = SegmentWriter.Write(_frame, 300, 0, s_path, connection.Flow, quoted);
         _frame.AsSpan(start + 14, quoteLength).CopyTo(frame[42..]);
-        (s_path with { LocalMac = s_path.RemoteMac, RemoteMac = s_path.LocalMac }).Write(frame, HeaderTemplate.EtherTypeIPv4);
+        (s_path with { LocalMac = s_path.RemoteMac, RemoteMac = s_path.LocalMac }).Write(frame, IpHeader.EtherTypeIPv4);
         Span<byte> ip = frame[14..34];
         ((ReadOnlySpan<byte>)[0x45, 0, 0, 28 + quoteLength, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 77, 10, 0, 0, 2]).CopyTo(ip);
         SegmentBuilder.Put(ip[10..], (ushort)~Checksum.Fold(Checksum.Sum(ip)));

@@ -48,11 +48,11 @@ public class PathTests
     {
         _peer.Write(10);
         _peer.AckUpTo(Assert.Single(_peer.Take()).Seq + 10);
-        _rig.Advance(TimeSpan.FromSeconds(29));
+        _rig.Advance(TimeSpan.FromSeconds(28));
         _peer.Write(10);
         _peer.AckUpTo(Assert.Single(_peer.Take()).Seq + 10);
         Assert.False(IsSuspect);
-        _rig.Advance(TimeSpan.FromSeconds(31));
+        _rig.Advance(TimeSpan.FromSeconds(32));
         _peer.Write(10);
         Assert.True(IsSuspect);
     }
@@ -60,7 +60,7 @@ public class PathTests
     [Fact]
     public void AnswerAfterLongSilence_FollowsTheRequest()
     {
-        _rig.Advance(TimeSpan.FromSeconds(31));
+        _rig.Advance(TimeSpan.FromSeconds(32));
         _peer.Data(0, 100);
         _peer.Read();
         _peer.Write(10);

@@ -142,7 +142,7 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
     private static WeakReference Record(Rig rig, Peer peer) => new(Flows(rig.Stack).Find(peer.Flow));
 
     [System.Runtime.CompilerServices.UnsafeAccessor(System.Runtime.CompilerServices.UnsafeAccessorKind.Field, Name = "_flows")]
-    private static extern ref FlowTable<FlowEntry> Flows(TcpStack stack);
+    private static extern ref FlowTable Flows(TcpStack stack);
 
     private static void Enter(Rig rig, Peer peer)
     {

@@ -268,29 +268,18 @@ internal sealed class Peer
 /// <summary>What must hold of every connection and pool after every step, whatever came in.</summary>
 internal static class Invariants
 {
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_send")]
-    private static extern ref SendQueue Queue(TcpConnection connection);
-
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_sackedBytes")]
-    private static extern ref long SackedBytes(TcpConnection connection);
-
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_sackedSegments")]
-    private static extern ref int SackedSegments(TcpConnection connection);
-
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_lostBytes")]
-    private static extern ref long LostBytes(TcpConnection connection);
-
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_retransmittedBytes")]
-    private static extern ref long RetransmittedBytes(TcpConnection connection);
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_flight")]
+    private static extern ref Flight FlightOf(TcpConnection connection);
 
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_reassembly")]
-    internal static extern ref ReassemblyQueue Reassembly(TcpConnection connection);
+    private static extern ref ReassemblyQueue Reassembly(TcpConnection connection);
 
     /// <summary>Segments between SND.UNA and SND.NXT.</summary>
-    internal static int SegmentsInFlight(TcpConnection connection) => Queue(connection).Count;
+    internal static int SegmentsInFlight(TcpConnection connection) => FlightOf(connection).Queue.Count;
 
     internal static void Check(TcpConnection connection)
     {
+        CheckBorrowed(connection);
         if (connection.State == TcpState.Closed)
             return;
         TcpConnectionInfo info = connection.GetInfo(default);
@@ -299,12 +288,34 @@ internal static class Invariants
         Hold(connection.ReadableBytes >= 0 && connection.UnsentBytes >= 0, connection, "a count is negative");
     }
 
+    /// <summary>Who has nothing in flight, or no gap, holds nothing for it; and what all those refer to instead stays as it was made.</summary>
+    private static void CheckBorrowed(TcpConnection connection)
+    {
+        Flight flight = FlightOf(connection);
+        bool idle = connection.State == TcpState.Closed || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight.TlpEnd is null);
+        Hold(idle == ReferenceEquals(flight, Flight.None), connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
+        Hold(IsUntouched(Flight.None), connection, "what is nobody's flight was written to");
+        ReassemblyQueue reassembly = Reassembly(connection);
+        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, ReassemblyQueue.None), connection, "an empty reassembly queue is held");
+    }
+
+    private static bool IsUntouched(Flight none) =>
+        none.Queue is { Count: 0, Bytes: 0, UnsentBytes: 0 }
+        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
+        && (none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
+        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.NoneLostBefore == default
+        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
+        && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
+        && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
+        && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
+
     /// <summary>The scoreboard's sums against the scoreboard: costs a walk.</summary>
     internal static void CheckScoreboard(TcpConnection connection)
     {
         if (connection.State is TcpState.Closed or TcpState.SynSent or TcpState.SynReceived)
             return;
-        SendQueue queue = Queue(connection);
+        Flight flight = FlightOf(connection);
+        SendQueue queue = flight.Queue;
         long sacked = 0, lost = 0, retransmitted = 0;
         int sackedSegments = 0;
         SeqNumber next = connection.SndUna;
@@ -324,9 +335,9 @@ internal static class Invariants
                 retransmitted += segment.SequenceLength;
         }
         Hold(next == connection.SndNxt, connection, "the scoreboard does not end at SND.NXT");
-        Hold(sacked == SackedBytes(connection) && sackedSegments == SackedSegments(connection), connection, $"{SackedBytes(connection)} bytes SACKed by count, {sacked} by flags");
-        Hold(lost == LostBytes(connection), connection, $"{LostBytes(connection)} bytes lost by count, {lost} by flags");
-        Hold(retransmitted == RetransmittedBytes(connection), connection, $"{RetransmittedBytes(connection)} bytes retransmitted by count, {retransmitted} by flags");
+        Hold(sacked == flight.SackedBytes && sackedSegments == flight.SackedSegments, connection, $"{flight.SackedBytes} bytes SACKed by count, {sacked} by flags");
+        Hold(lost == flight.LostBytes, connection, $"{flight.LostBytes} bytes lost by count, {lost} by flags");
+        Hold(retransmitted == flight.RetransmittedBytes, connection, $"{flight.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
     }
 
     internal static void CheckFrames(FramePool frames)

@@ -8,6 +8,8 @@ public class FlowTableTests
         ? SegmentBuilder.FlowV6 with { RemotePort = (ushort)i, Remote = new IpAddr(0x20010db8_00000000, (ulong)i) }
         : SegmentBuilder.FlowV4 with { RemotePort = (ushort)i, Remote = IpAddr.FromIPv4(0x0a000000u + (uint)(i >> 16)) };
 
+    private sealed class Entry(in FlowKey flow) : FlowEntry(flow);
+
     [Theory]
     [InlineData(1, 20)]
     [InlineData(2, 400)]
@@ -15,16 +17,16 @@ public class FlowTableTests
     public void Table_RandomOperations_BehavesAsADictionary(int seed, int keys)
     {
         var random = new Random(seed);
-        var table = new FlowTable<string>(s_secret, capacity: 0);
-        var model = new Dictionary<FlowKey, string>();
+        var table = new FlowTable(s_secret, capacity: 0);
+        var model = new Dictionary<FlowKey, FlowEntry>();
         for (int i = 0; i < 60_000; i++)
         {
             FlowKey flow = Flow(random.Next(keys));
-            string value = $"{i}";
+            var entry = new Entry(flow);
             switch (random.Next(5))
             {
                 case 0 or 1:
-                    Assert.Equal(model.TryAdd(flow, value), table.TryAdd(flow, value));
+                    Assert.Equal(model.TryAdd(flow, entry), table.TryAdd(entry));
                     break;
                 case 2 or 3:
                     Assert.Equal(model.Remove(flow), table.Remove(flow));
@@ -40,12 +42,12 @@ public class FlowTableTests
         AssertSame(model, table, keys);
     }
 
-    private static void AssertSame(Dictionary<FlowKey, string> model, FlowTable<string> table, int keys)
+    private static void AssertSame(Dictionary<FlowKey, FlowEntry> model, FlowTable table, int keys)
     {
-        var seen = new List<string>();
-        foreach (string value in table)
-            seen.Add(value);
-        Assert.Equal(model.Values.Order(), seen.Order());
+        var seen = new HashSet<FlowEntry>();
+        foreach (FlowEntry entry in table)
+            Assert.True(seen.Add(entry));
+        Assert.True(seen.SetEquals(model.Values));
         for (int i = 0; i < keys; i++)
             Assert.Equal(model.GetValueOrDefault(Flow(i)), table.Find(Flow(i)));
     }
@@ -55,9 +57,9 @@ public class FlowTableTests
     {
         for (int count = 0; count < 100; count++)
         {
-            var table = new FlowTable<object>(s_secret, capacity: 0);
+            var table = new FlowTable(s_secret, capacity: 0);
             for (int i = 0; i < count; i++)
-                Assert.True(table.TryAdd(Flow(i), new object()));
+                Assert.True(table.TryAdd(new Entry(Flow(i))));
             for (int i = count - 1; i >= 0; i--)
             {
                 Assert.True(table.Remove(Flow(i)));
@@ -72,26 +74,27 @@ public class FlowTableTests
     [Fact]
     public void Find_KeyThatDiffersInOneField_IsNotFound()
     {
-        var table = new FlowTable<object>(s_secret);
+        var table = new FlowTable(s_secret);
         FlowKey flow = SegmentBuilder.FlowV6;
-        Assert.True(table.TryAdd(flow, this));
+        var entry = new Entry(flow);
+        Assert.True(table.TryAdd(entry));
         Assert.Null(table.Find(flow with { LocalPort = 1 }));
         Assert.Null(table.Find(flow with { RemotePort = 1 }));
         Assert.Null(table.Find(flow with { Local = flow.Local with { High = 1 } }));
         Assert.Null(table.Find(flow with { Local = flow.Local with { Low = 9 } }));
         Assert.Null(table.Find(flow with { Remote = flow.Remote with { High = 1 } }));
         Assert.Null(table.Find(flow with { Remote = flow.Remote with { Low = 9 } }));
-        Assert.False(table.TryAdd(flow, new object()));
-        Assert.Same(this, table.Find(flow));
+        Assert.False(table.TryAdd(new Entry(flow)));
+        Assert.Same(entry, table.Find(flow));
     }
 
     [Fact]
     public void Find_DoesNotAllocate()
     {
-        var table = new FlowTable<object>(s_secret);
+        var table = new FlowTable(s_secret);
         for (int i = 0; i < 100; i++)
-            table.TryAdd(Flow(i), this);
-        object? found = null;
+            table.TryAdd(new Entry(Flow(i)));
+        FlowEntry? found = null;
         for (int round = 0; round < 2; round++)
         {
             long before = GC.GetAllocatedBytesForCurrentThread();

@@ -26,7 +26,6 @@ public class RttEstimatorTests
         Assert.Equal(Ms(100), rtt.Srtt);
         Assert.Equal(Ms(50), rtt.RttVar);
         Assert.Equal(Ms(100), rtt.MinRtt);
-        Assert.Equal(Ms(100), rtt.LastRtt);
         Assert.Equal(Ms(300), rtt.Rto(s_options, 0));
         Assert.Equal(Ms(600), rtt.Rto(s_options, 1));
     }

@@ -12,7 +12,7 @@ public class IcmpTests
     {
         FlowKey flow = isIPv6 ? SegmentBuilder.FlowV6 : SegmentBuilder.FlowV4;
         var buffer = new byte[2048];
-        int start = SegmentWriter.Write(buffer, 256, 100, HeaderTemplate.Create(SegmentBuilder.Path, flow), new SegmentFields { Seq = new SeqNumber(0xcafe0001) });
+        int start = SegmentWriter.Write(buffer, 256, 100, SegmentBuilder.Path, flow, new SegmentFields { Seq = new SeqNumber(0xcafe0001) });
         byte[] quote = buffer[(start + 14)..(start + 14 + quoted)];
         if (quoted > 20)
             quote[isIPv6 ? 6 : 9] = quotedProtocol;

@@ -33,10 +33,9 @@ internal sealed record SegmentBuilder
         var buffer = new byte[256 + Payload.Length + Padding];
         Payload.CopyTo(buffer, 256);
         buffer.AsSpan(256 + Payload.Length).Fill(0xEE);
-        HeaderTemplate template = HeaderTemplate.Create(
-            Link with { LocalMac = Link.RemoteMac, RemoteMac = Link.LocalMac },
-            new FlowKey(Flow.Remote, Flow.Local, Flow.RemotePort, Flow.LocalPort));
-        int start = SegmentWriter.Write(buffer, 256, Payload.Length, template, Fields);
+        LinkPath path = Link with { LocalMac = Link.RemoteMac, RemoteMac = Link.LocalMac };
+        var flow = new FlowKey(Flow.Remote, Flow.Local, Flow.RemotePort, Flow.LocalPort);
+        int start = SegmentWriter.Write(buffer, 256, Payload.Length, path, flow, Fields);
         return buffer[start..];
     }
 

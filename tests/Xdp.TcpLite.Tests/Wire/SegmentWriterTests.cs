@@ -2,12 +2,10 @@ namespace Xdp.TcpLite.Tests;
 
 public class SegmentWriterTests
 {
-    private static readonly HeaderTemplate s_template = HeaderTemplate.Create(SegmentBuilder.Path, SegmentBuilder.FlowV4);
-
     private static byte[] Options(in SegmentFields fields)
     {
         var buffer = new byte[256];
-        int start = SegmentWriter.Write(buffer, 200, 0, s_template, fields);
+        int start = SegmentWriter.Write(buffer, 200, 0, SegmentBuilder.Path, SegmentBuilder.FlowV4, fields);
         byte[] options = buffer[(start + 54)..200];
         Assert.Equal(options.Length, SegmentWriter.OptionsLength(fields));
         Assert.Equal((20 + options.Length) / 4, buffer[start + 46] >> 4);
@@ -71,9 +69,8 @@ public class SegmentWriterTests
     {
         byte[] frame = new SegmentBuilder { Link = SegmentBuilder.Path with { TagCount = 1, OuterTag = LinkPath.Tag(0x8100, 7) } }.Build();
         PacketParserTests.Parse(frame, out Packet packet);
-        HeaderTemplate template = HeaderTemplate.Create(packet.Path, packet.Flow);
         var buffer = new byte[SegmentWriter.MaxHeaderLength];
-        int start = SegmentWriter.Write(buffer, buffer.Length, 0, template, new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst });
+        int start = SegmentWriter.Write(buffer, buffer.Length, 0, packet.Path, packet.Flow, new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst });
         byte[] answer = buffer[start..];
         Assert.Equal(frame[..6], answer[6..12]);
         Assert.Equal(frame[6..12], answer[..6]);
@@ -87,9 +84,9 @@ public class SegmentWriterTests
     public void Write_LargestHeaders_FitTheHeadroom()
     {
         Assert.Equal(122, SegmentWriter.MaxHeaderLength);
-        HeaderTemplate template = HeaderTemplate.Create(SegmentBuilder.Path with { TagCount = 2, OuterTag = 0x88a80001, InnerTag = 0x81000002 }, SegmentBuilder.FlowV6);
+        LinkPath path = SegmentBuilder.Path with { TagCount = 2, OuterTag = 0x88a80001, InnerTag = 0x81000002 };
         var buffer = new byte[122];
-        Assert.Equal(0, SegmentWriter.Write(buffer, 122, 0, template, new SegmentFields { HasTimestamps = true, Sack = Blocks(3) }));
+        Assert.Equal(0, SegmentWriter.Write(buffer, 122, 0, path, SegmentBuilder.FlowV6, new SegmentFields { HasTimestamps = true, Sack = Blocks(3) }));
     }
 
     [Fact]
@@ -164,7 +161,7 @@ public class SegmentWriterTests
             long before = GC.GetAllocatedBytesForCurrentThread();
             for (int i = 0; i < 100; i++)
             {
-                int start = SegmentWriter.Write(buffer, 256, i, s_template, fields);
+                int start = SegmentWriter.Write(buffer, 256, i, SegmentBuilder.Path, SegmentBuilder.FlowV4, fields);
                 PacketParser.Parse(buffer.AsSpan(start, 256 + i - start), acceptPartialChecksum: i % 2 == 0, out _);
             }
             allocated = GC.GetAllocatedBytesForCurrentThread() - before;

@@ -15,94 +15,90 @@ internal sealed class Cubic : LossBasedControl
     /// <summary>Reno's additive increase at this β, for the same mean window (RFC 9438, section 4.3).</summary>
     private const double RenoAlpha = 3 * (1 - Beta) / (1 + Beta);
 
-    private Epoch _epoch;
-    private Epoch _savedEpoch;
-
-    /// <summary>The last ACK, limited or not.</summary>
-    private Instant _lastAck;
-
-    /// <summary>What growth is less than a byte.</summary>
-    private double _fraction;
+    /// <summary>Made when slow start is over, which on most connections it never is.</summary>
+    private Avoidance? _avoidance;
 
     private protected override void Avoid(long ackedBytes, TimeSpan srtt, Instant now)
     {
-        if (!_epoch.IsRunning)
-            StartEpoch(now);
+        _avoidance ??= new Avoidance { LastAck = now };
+        ref Epoch epoch = ref _avoidance.Epoch;
+        if (!epoch.IsRunning)
+            epoch.Begin(Cwnd, Mss, now);
 
-        double cwnd = Cwnd + _fraction;
-        double elapsed = (now - _epoch.Start).TotalSeconds;
+        double cwnd = Cwnd + _avoidance.Fraction;
+        double elapsed = (now - epoch.Start).TotalSeconds;
 
         // Past its former window Reno grows by a whole segment again.
-        double alpha = _epoch.RenoWindow < _epoch.PriorCwnd ? RenoAlpha : 1;
-        _epoch.RenoWindow += alpha * Mss * ackedBytes / cwnd;
+        double alpha = epoch.RenoWindow < epoch.PriorCwnd ? RenoAlpha : 1;
+        epoch.RenoWindow += alpha * Mss * ackedBytes / cwnd;
 
-        if (WindowAt(elapsed) < _epoch.RenoWindow)
+        if (epoch.WindowAt(elapsed, Mss) < epoch.RenoWindow)
         {
-            cwnd = Math.Max(cwnd, _epoch.RenoWindow);
+            cwnd = Math.Max(cwnd, epoch.RenoWindow);
         }
         else
         {
-            double target = Math.Clamp(WindowAt(elapsed + srtt.TotalSeconds), cwnd, 1.5 * cwnd);
+            double target = Math.Clamp(epoch.WindowAt(elapsed + srtt.TotalSeconds, Mss), cwnd, 1.5 * cwnd);
             cwnd += (target - cwnd) * Math.Min(ackedBytes / cwnd, 1);
         }
         Cwnd = (long)cwnd;
-        _fraction = cwnd - Cwnd;
+        _avoidance.Fraction = Math.Min(cwnd - Cwnd, 1);
     }
 
     private protected override long Reduce(long flightSize, bool isTimeout)
     {
+        _avoidance ??= new Avoidance();
+        ref Epoch epoch = ref _avoidance.Epoch;
         if (isTimeout)
-            _epoch.WMax = 0; // the next epoch starts at its own window, with K = 0 (section 4.8)
-        else if (Cwnd < _epoch.WMax)
-            _epoch.WMax = Cwnd * (1 + Beta) / 2; // fast convergence: make room for the flow that has come
+            epoch.WMax = 0; // the next epoch starts at its own window, with K = 0 (section 4.8)
+        else if (Cwnd < epoch.WMax)
+            epoch.WMax = Cwnd * (1 + Beta) / 2; // fast convergence: make room for the flow that has come
         else
-            _epoch.WMax = Cwnd;
-        _epoch.PriorCwnd = Cwnd;
-        _epoch.IsRunning = false;
-        _fraction = 0;
+            epoch.WMax = Cwnd;
+        epoch.PriorCwnd = Cwnd;
+        epoch.IsRunning = false;
+        _avoidance.Fraction = 0;
         return (long)(flightSize * Beta);
     }
 
-    private protected override void SaveState() => _savedEpoch = _epoch;
+    private protected override void SaveState()
+    {
+        _avoidance ??= new Avoidance();
+        _avoidance.SavedEpoch = _avoidance.Epoch;
+    }
 
-    private protected override void RestoreState() => _epoch = _savedEpoch;
+    private protected override void RestoreState() => _avoidance!.Epoch = _avoidance.SavedEpoch;
 
     /// <summary>Time in which the window was not used does not count: it would let it leap afterwards (section 5.8).</summary>
     private protected override void ObserveAck(Instant now, bool cwndLimited)
     {
-        if (!cwndLimited && _epoch.IsRunning)
-            _epoch.Start += now - Instant.Max(_lastAck, _epoch.Start);
-        _lastAck = now;
+        if (_avoidance is not { } avoidance)
+            return;
+        if (!cwndLimited && avoidance.Epoch.IsRunning)
+            avoidance.Epoch.Start += now - Instant.Max(avoidance.LastAck, avoidance.Epoch.Start);
+        avoidance.LastAck = now;
     }
 
     private protected override void ObserveIdle(TimeSpan idle, Instant now)
     {
-        if (_epoch.IsRunning)
-            _epoch.Start = Instant.Min(_epoch.Start + idle, now);
-        _lastAck = now;
+        if (_avoidance is not { } avoidance)
+            return;
+        if (avoidance.Epoch.IsRunning)
+            avoidance.Epoch.Start = Instant.Min(avoidance.Epoch.Start + idle, now);
+        avoidance.LastAck = now;
     }
 
-    private void StartEpoch(Instant now)
+    /// <summary>What congestion avoidance remembers.</summary>
+    private sealed class Avoidance
     {
-        _epoch.IsRunning = true;
-        _epoch.Start = now;
-        _epoch.RenoWindow = Cwnd;
-        if (Cwnd < _epoch.WMax)
-        {
-            _epoch.K = Math.Cbrt((_epoch.WMax - Cwnd) / Mss / C);
-        }
-        else
-        {
-            _epoch.K = 0;
-            _epoch.WMax = Cwnd;
-        }
-    }
+        internal Epoch Epoch;
+        internal Epoch SavedEpoch;
 
-    /// <summary>W_cubic(t), in bytes.</summary>
-    private double WindowAt(double seconds)
-    {
-        double t = seconds - _epoch.K;
-        return C * t * t * t * Mss + _epoch.WMax;
+        /// <summary>The last ACK, limited or not.</summary>
+        internal Instant LastAck;
+
+        /// <summary>What growth is less than a byte.</summary>
+        internal double Fraction;
     }
 
     private struct Epoch
@@ -123,5 +119,28 @@ internal sealed class Cubic : LossBasedControl
 
         /// <summary>The window before the last reduction, in bytes.</summary>
         public long PriorCwnd;
+
+        internal void Begin(long cwnd, int mss, Instant now)
+        {
+            IsRunning = true;
+            Start = now;
+            RenoWindow = cwnd;
+            if (cwnd < WMax)
+            {
+                K = Math.Cbrt((WMax - cwnd) / mss / C);
+            }
+            else
+            {
+                K = 0;
+                WMax = cwnd;
+            }
+        }
+
+        /// <summary>W_cubic(t), in bytes.</summary>
+        internal readonly double WindowAt(double seconds, int mss)
+        {
+            double t = seconds - K;
+            return C * t * t * t * mss + WMax;
+        }
     }
 }

@@ -1,32 +1,49 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What NewReno and CUBIC share: slow start, loss episodes and their undoing, restart after idle time (RFC 5681, RFC 6928).</summary>
+/// <summary>
+/// What NewReno and CUBIC share: slow start, loss episodes and their undoing, restart after idle time (RFC 5681, RFC 6928). Each connection has one, and most
+/// never leave slow start: what is needed after that does not lie here.
+/// </summary>
 internal abstract class LossBasedControl : ICongestionControl
 {
     /// <summary>A threshold that no window reaches.</summary>
-    internal const long Unlimited = long.MaxValue / 4;
+    internal const long Unlimited = int.MaxValue;
 
+    /// <summary>No window of TCP's is larger (RFC 7323, section 2.3).</summary>
+    private const int MaxCwnd = 1 << 30;
+
+    private int _cwnd;
+    private int _ssthresh = (int)Unlimited;
+    private int _priorCwnd;
+    private int _priorSsthresh;
+    private ushort _mss = 536;
     private bool _inEpisode;
     private bool _timedOut;
-    private long _priorCwnd;
-    private long _priorSsthresh;
 
-    public long Cwnd { get; private protected set; }
+    public long Cwnd
+    {
+        get => _cwnd;
+        private protected set => _cwnd = (int)Math.Min(value, MaxCwnd);
+    }
 
-    public long Ssthresh { get; private protected set; } = Unlimited;
+    public long Ssthresh
+    {
+        get => _ssthresh;
+        private set => _ssthresh = (int)Math.Min(value, Unlimited);
+    }
 
-    private protected int Mss { get; private set; } = 536;
+    private protected int Mss => _mss;
 
     public void Start(int mss)
     {
-        Mss = mss;
+        _mss = (ushort)mss;
         Cwnd = InitialWindow;
         Ssthresh = Unlimited;
     }
 
     public void OnMssChanged(int mss)
     {
-        Mss = mss;
+        _mss = (ushort)mss;
         Cwnd = Math.Max(Cwnd, mss);
         Ssthresh = Math.Max(Ssthresh, 2L * mss);
     }
@@ -104,8 +121,8 @@ internal abstract class LossBasedControl : ICongestionControl
     private void Begin(long flightSize, bool isTimeout)
     {
         _inEpisode = true;
-        _priorCwnd = Cwnd;
-        _priorSsthresh = Ssthresh;
+        _priorCwnd = _cwnd;
+        _priorSsthresh = _ssthresh;
         SaveState();
         Ssthresh = Math.Max(Reduce(flightSize, isTimeout), 2L * Mss);
     }

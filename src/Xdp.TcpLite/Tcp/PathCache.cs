@@ -1,0 +1,30 @@
+namespace Xdp.TcpLite;
+
+/// <summary>A way to a peer, for all connections that take it.</summary>
+internal sealed class SharedPath(in LinkPath path)
+{
+    internal readonly LinkPath Value = path;
+}
+
+/// <summary>
+/// One object for each way to a peer: the connections of a server that stands behind a router share one. Remembers the last few; what has been forgotten
+/// meanwhile is made anew, which costs memory and nothing else.
+/// </summary>
+internal sealed class PathCache
+{
+    private const int SlotBits = 8;
+
+    private readonly SharedPath?[] _slots = new SharedPath?[1 << SlotBits];
+
+    internal SharedPath Share(in LinkPath path)
+    {
+        ref SharedPath? slot = ref _slots[SlotOf(path)];
+        if (slot is null || slot.Value != path)
+            slot = new SharedPath(path);
+        return slot;
+    }
+
+    /// <summary>Fibonacci hashing of what differs from peer to peer.</summary>
+    private static int SlotOf(in LinkPath path) =>
+        (int)((path.RemoteMac ^ (ulong)path.OuterTag << 48 ^ (ulong)path.InnerTag << 32) * 0x9e37_79b9_7f4a_7c15 >> (64 - SlotBits));
+}

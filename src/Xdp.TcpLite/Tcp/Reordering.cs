@@ -1,0 +1,44 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What is known of reordering on the path, and the patience that follows from it: RACK.reo_wnd (RFC 8985, section 6.2, step 4).</summary>
+internal struct Reordering
+{
+    private const int DupThresh = 3;
+
+    /// <summary>Recoveries for which a widened window is kept after the last D-SACK.</summary>
+    private const byte ReoWndPersist = 16;
+
+    private const byte MostReoWndMult = 16;
+
+    private byte _reoWndMult;
+    private byte _reoWndPersist;
+
+    /// <summary>RACK.reordering_seen.</summary>
+    internal bool Seen;
+
+    /// <summary>A D-SACK says that a retransmission was needless: more patience, one quarter of the RTT at a time.</summary>
+    internal void OnDuplicateReported()
+    {
+        if (_reoWndMult < MostReoWndMult)
+            _reoWndMult++;
+        _reoWndPersist = ReoWndPersist;
+    }
+
+    internal void OnRecoveryExit()
+    {
+        if (_reoWndPersist > 0 && --_reoWndPersist == 0)
+            _reoWndMult = 0;
+    }
+
+    /// <param name="minRtt">Smallest RTT seen of late.</param>
+    /// <param name="srtt">Smoothed RTT, the upper bound.</param>
+    /// <param name="recovering">In recovery: reordering is given no time unless it has been seen.</param>
+    /// <param name="sackedSegments">Segments that are SACKed now.</param>
+    internal readonly TimeSpan Window(TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments)
+    {
+        if (!Seen && (recovering || sackedSegments >= DupThresh))
+            return TimeSpan.Zero;
+        TimeSpan window = (_reoWndMult + 1) * (minRtt / 4);
+        return window < srtt ? window : srtt;
+    }
+}

@@ -1,0 +1,65 @@
+using System.Reflection;
+
+namespace Xdp.TcpLite.Tests;
+
+public class FlightTests
+{
+    private const BindingFlags Fields = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic;
+
+    [Fact]
+    public void Clear_EveryFieldUsed_IsAsNew()
+    {
+        var flight = new Flight();
+        foreach (FieldInfo field in typeof(Flight).GetFields(Fields))
+        {
+            if (!field.IsInitOnly)
+                field.SetValue(flight, Used(field.FieldType));
+        }
+        flight.Clear();
+        AssertSame(new Flight(), flight);
+    }
+
+    private static object Used(Type type)
+    {
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        if (type == typeof(bool))
+            return true;
+        if (type.IsEnum)
+            return Enum.ToObject(type, 1);
+        if (type.IsPrimitive)
+            return Convert.ChangeType(7, type, null);
+        object value = Activator.CreateInstance(type)!;
+        if (type.IsValueType)
+        {
+            foreach (FieldInfo field in type.GetFields(Fields))
+                field.SetValue(value, Used(field.FieldType));
+        }
+        return value;
+    }
+
+    private static void AssertSame(object expected, object actual)
+    {
+        foreach (FieldInfo field in expected.GetType().GetFields(Fields))
+        {
+            object? value = field.GetValue(actual);
+            if (value is Queue<(SeqNumber, Instant)> spare)
+                Assert.Empty(spare);
+            else if (value is RackTlp or SendQueue)
+                AssertSame(field.GetValue(expected)!, value);
+            else
+                Assert.True(Equals(field.GetValue(expected), value), field.Name);
+        }
+    }
+
+    [Fact]
+    public void Borrow_AfterReturn_GivesTheSameAgain()
+    {
+        var pool = new LendingPool<Flight>(1);
+        Flight first = pool.Borrow(), second = pool.Borrow();
+        Assert.NotSame(first, second);
+        pool.Return(first);
+        pool.Return(second); // one too many
+        Assert.Same(first, pool.Borrow());
+        Assert.NotSame(second, pool.Borrow());
+    }
+}
