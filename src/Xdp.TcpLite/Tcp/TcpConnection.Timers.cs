@@ -201,6 +201,8 @@ public sealed partial class TcpConnection
             return;
         }
         _stack.Counters.RtoFires++;
+        if (_backoff > 0)
+            Raise(TcpEvents.PathSuspect);
         bool first = _recovery != Recovery.Timeout;
         if (first)
         {

@@ -57,6 +57,13 @@ public sealed partial class TcpConnection : FlowEntry
 
     public TcpState State { get; private set; }
 
+    /// <summary>Where segments are sent: where the last one that was accepted came from, or what was set since.</summary>
+    public LinkPath Path
+    {
+        get => _path;
+        set => SetPath(value);
+    }
+
     /// <summary>The host's own object for this connection. The stack does not look at it.</summary>
     public object? Owner { get; set; }
 

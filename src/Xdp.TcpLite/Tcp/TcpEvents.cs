@@ -29,4 +29,10 @@ public enum TcpEvents
 
     /// <summary>The stack has forgotten the connection (TIME-WAIT may go on without it). The last event.</summary>
     Closed = 128,
+
+    /// <summary>
+    /// The peer has been silent for long: the way to it may have changed, as when a router fails over. Who knows the neighbours sets
+    /// <see cref="TcpConnection.Path"/>; otherwise it follows the segments that arrive.
+    /// </summary>
+    PathSuspect = 256,
 }
