@@ -61,6 +61,41 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
         });
     }
 
+    /// <summary>As a router fails over: the way to the client changes, which is announced to the kernel, while only the server has something to say.</summary>
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task ServerSentEvents_NeighbourIsReplaced_FlowOn(bool ipv6)
+    {
+        const string Device = "cli0", Other = "02:00:5e:10:00:01";
+        Lab.Require();
+        string mac = (await lab.Client.RunAsync("cat", $"/sys/class/net/{Device}/address")).Succeeded().Trim();
+        string announce = ipv6 ? $"net/ipv6/conf/{Device}/ndisc_notify" : $"net/ipv4/conf/{Device}/arp_notify";
+        lab.Client.Set(announce, "1");
+        try
+        {
+            await OnXdpAsync(lab, async server =>
+            {
+                using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPointFor(ipv6 ? Lab.ServerIp6 : Lab.ServerIp4));
+                (await http.FactsAsync()).AssertOnXdp();
+                await http.WriteAsync(RawHttp.Get("/sse?interval=2000"));
+                await http.ReadHeadAsync();
+                Assert.False((await http.ReadSomeAsync()).IsEmpty);
+                // Its acknowledgement may be delayed, and would tell of the new way.
+                await Task.Delay(300);
+                (await lab.Client.RunAsync("ip", "link", "set", "dev", Device, "address", Other)).Succeeded();
+                await Eventually.TrueAsync(
+                    async () => (await server.CountersAsync()).Sum("kestrel.xdp.connections.redirected") > 0, () => "The connection was not redirected.");
+                Assert.False((await http.ReadSomeAsync()).IsEmpty);
+            });
+        }
+        finally
+        {
+            (await lab.Client.RunAsync("ip", "link", "set", "dev", Device, "address", mac)).Succeeded();
+            lab.Client.Set(announce, "0");
+        }
+    }
+
     /// <summary>The client goes in the middle of a stream that would never end; the server must notice.</summary>
     [SkippableFact]
     public async Task ServerSentEvents_ClientLeaves_ConnectionIsGone()

@@ -28,9 +28,7 @@ internal static class IdleClient
         {
             if (line == "close")
             {
-                foreach (var socket in sockets)
-                    socket.Dispose();
-                sockets.Clear();
+                Close(sockets);
                 Console.WriteLine("closed");
                 continue;
             }
@@ -71,5 +69,31 @@ internal static class IdleClient
         }
 
         return 0;
+    }
+
+    // By FIN both ways. A socket that is closed with the rest of a response unread sends RST, which nobody repeats when it is lost in the
+    // crowd: the server would have the connection for ever.
+    private static void Close(List<Socket> sockets)
+    {
+        byte[] buffer = new byte[4096];
+        foreach (var socket in sockets)
+            socket.Shutdown(SocketShutdown.Send);
+        foreach (var socket in sockets)
+        {
+            try
+            {
+                while (socket.Receive(buffer) > 0)
+                {
+                }
+            }
+            catch (SocketException)
+            {
+                // What the server has left open is counted there.
+            }
+
+            socket.Dispose();
+        }
+
+        sockets.Clear();
     }
 }

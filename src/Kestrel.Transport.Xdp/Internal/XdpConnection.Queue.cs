@@ -1,3 +1,4 @@
+using System.Net.NetworkInformation;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
 using Xdp.TcpLite;
@@ -44,6 +45,20 @@ internal sealed partial class XdpConnection
 
     /// <summary>The peer has acknowledged everything, the FIN included, or the connection has ended.</summary>
     internal bool Delivered { get; set; }
+
+    /// <summary>The engine has been asked for the way to the peer.</summary>
+    internal bool PathIsSuspect { get; set; }
+
+    /// <summary>False when segments went there already. Tagged paths stay as they are.</summary>
+    internal bool SetNeighbour(PhysicalAddress neighbour)
+    {
+        LinkPath path = _tcp!.Path;
+        ulong mac = neighbour.GetAddressBytes().Aggregate(0ul, (bytes, next) => bytes << 8 | next);
+        if (path.TagCount != 0 || path.RemoteMac == mac)
+            return false;
+        _tcp.Path = path with { RemoteMac = mac };
+        return true;
+    }
 
     /// <summary>Takes what the application side has asked for; its next request posts the connection again.</summary>
     public ConnectionWork TakeWork()

@@ -39,6 +39,7 @@ public sealed partial class TcpConnection
     private bool _peerFin;
     private bool _discardReceived;
     private CoarseInstant _tsRecentAt;
+    private CoarseInstant _heardAt;
 
     /// <summary>The last answer to what may be a blind attack, in milliseconds of <see cref="TcpStack.TimestampClock"/>.</summary>
     private uint _challengedAt;
@@ -78,6 +79,7 @@ public sealed partial class TcpConnection
             return ReceiveSimultaneousSynAck(packet, now);
         if (!CheckTimestamp(packet, now) || !CheckSequence(packet, now) || !CheckReset(packet, now) || !CheckSyn(packet, now) || !CheckAck(packet, now))
             return false;
+        _heardAt = new CoarseInstant(now);
         _keepAliveTimer?.Heard(now);
         if (packet.Path != _path.Value)
             _path = _stack.Paths.Share(packet.Path);

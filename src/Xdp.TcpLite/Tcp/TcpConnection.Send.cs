@@ -26,6 +26,9 @@ public sealed partial class TcpConnection
     /// </summary>
     internal const int MaxSegmentsInFlight = 8192;
 
+    /// <summary>A neighbour that was heard of this lately is still there (Linux's base_reachable_time).</summary>
+    private static readonly TimeSpan s_pathTrust = TimeSpan.FromSeconds(30);
+
     private uint TsNow(Instant now) => TcpStack.TimestampClock(now) + _negotiated.TsOffset;
 
     /// <summary>Writes the next segment, if there is one to send now. Asked again until it says no.</summary>
@@ -154,6 +157,8 @@ public sealed partial class TcpConnection
     private void RestartAfterIdle(Instant now)
     {
         ForgetPathMtu(now);
+        if (_heardAt.Age(now) >= s_pathTrust)
+            Raise(TcpEvents.PathSuspect);
         TimeSpan idle = now - _lastSentAt;
         TimeSpan rto = _rtt.Rto(_options, 0);
         if (_bytesSent > 0 && idle > rto)

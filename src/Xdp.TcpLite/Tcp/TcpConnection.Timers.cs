@@ -186,6 +186,8 @@ public sealed partial class TcpConnection
             return;
         }
         _stack.Counters.RtoFires++;
+        if (_flight.Backoff > 0)
+            Raise(TcpEvents.PathSuspect);
         bool first = _flight.Recovery != Recovery.Timeout;
         if (first)
         {

@@ -45,9 +45,17 @@ public sealed partial class TcpConnection : FlowEntry
         _rcvMss = Math.Min(_sndMss, (ushort)536);
         _challengedAt = TcpStack.TimestampClock(now) - InvalidInterval;
         _windowGrowthFrom = now;
+        _heardAt = new CoarseInstant(now);
     }
 
     public TcpState State { get; private set; }
+
+    /// <summary>Where segments are sent: where the last one that was accepted came from, or what was set since.</summary>
+    public LinkPath Path
+    {
+        get => _path.Value;
+        set => _path = _stack.Paths.Share(value);
+    }
 
     /// <summary>The host's own object for this connection. The stack does not look at it.</summary>
     public object? Owner { get; set; }

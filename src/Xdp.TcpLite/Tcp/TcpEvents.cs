@@ -2,7 +2,7 @@ namespace Xdp.TcpLite;
 
 /// <summary>What happened to a connection since its events were last taken.</summary>
 [Flags]
-public enum TcpEvents : byte
+public enum TcpEvents : ushort
 {
     None = 0,
 
@@ -29,4 +29,10 @@ public enum TcpEvents : byte
 
     /// <summary>The stack has forgotten the connection (TIME-WAIT may go on without it). The last event.</summary>
     Closed = 128,
+
+    /// <summary>
+    /// The peer has been silent for long: the way to it may have changed, as when a router fails over. Who knows the neighbours sets
+    /// <see cref="TcpConnection.Path"/>; otherwise it follows the segments that arrive.
+    /// </summary>
+    PathSuspect = 256,
 }

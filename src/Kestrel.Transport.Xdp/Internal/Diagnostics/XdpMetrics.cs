@@ -96,6 +96,8 @@ internal sealed class XdpMetrics : IDisposable
         });
         Counter("kestrel.xdp.tcp.time_wait_reuses", "{connection}", "Connections opened by a SYN that found its predecessor in TIME-WAIT (RFC 6191).",
             static (q, add) => add(q.Tcp.TimeWaitReused, null, null));
+        Counter("kestrel.xdp.connections.redirected", "{connection}", "Connections whose peer was silent until the kernel knew another neighbour towards it.",
+            static (q, add) => add(q.Counters.Redirected, null, null));
         Counter("kestrel.xdp.turns.stalled", "{turn}", "Turns that ran for more than half a second.", static (q, add) => add(q.Counters.StalledTurns, null, null));
         Gauge("kestrel.xdp.connections", "{connection}", "Connections in the queue's TCP stack, by state.", static (q, add) =>
         {

@@ -130,6 +130,8 @@ internal sealed partial class XdpEngine : IQueueOwner
             TakeDown("it was closed");
             _watcher?.Dispose();
             _watcher = null;
+            _neighbours?.Dispose();
+            _neighbours = null;
         }
         _changed.Dispose();
     }
@@ -181,6 +183,7 @@ internal sealed partial class XdpEngine : IQueueOwner
         PromoteQuietEndpoints();
         WatchTurns();
         LimitSyns();
+        ResolvePaths();
     }
 
     // On the watcher's thread, which must not wait.

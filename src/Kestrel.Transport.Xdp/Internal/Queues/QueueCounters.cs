@@ -4,5 +4,5 @@ namespace Kestrel.Transport.Xdp.Internal;
 internal sealed class QueueCounters
 {
     internal long Turns, PosterTurns, PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures, Wakes;
-    internal long Accepted, Moved, MovedDropped, Refused, StalledTurns, Failures;
+    internal long Accepted, Moved, MovedDropped, Refused, StalledTurns, Failures, Redirected;
 }

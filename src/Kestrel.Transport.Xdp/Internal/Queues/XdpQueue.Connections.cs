@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Net.NetworkInformation;
 using Microsoft.AspNetCore.Connections;
 using Xdp.TcpLite;
 
@@ -50,6 +51,22 @@ internal sealed partial class XdpQueue
             return;
         connection.Delivered = true;
         connection.Binding.ConnectionDelivered();
+    }
+
+    private void SuspectPath(XdpConnection connection)
+    {
+        if (connection.PathIsSuspect)
+            return;
+        connection.PathIsSuspect = true;
+        _owner.PathSuspected(this, connection);
+    }
+
+    /// <summary>Sends a suspect connection's segments to a neighbour from now on; null leaves them where they go. In <see cref="Run"/>.</summary>
+    internal void Redirect(XdpConnection connection, PhysicalAddress? neighbour)
+    {
+        connection.PathIsSuspect = false;
+        if (neighbour is not null && connection.SetNeighbour(neighbour))
+            Counters.Redirected++;
     }
 
     /// <summary>

@@ -195,6 +195,8 @@ internal sealed partial class XdpQueue
                 continue;
             connection.OnEvents(events);
             _undelivered.Add(connection);
+            if ((events & TcpEvents.PathSuspect) != 0)
+                SuspectPath(connection);
             if ((events & TcpEvents.Closed) != 0)
                 Ended(connection);
             else if ((events & TcpEvents.AllAcknowledged) != 0 && ready.State == TcpState.FinWait2)

@@ -148,6 +148,9 @@ internal interface IQueueOwner
     /// <summary>How many queues the circle has.</summary>
     int QueueCount { get; }
 
+    /// <summary>The connection's peer has been silent for long: answered by <see cref="XdpQueue.Redirect"/>. Called in the queue's turn: do not block, do not call back.</summary>
+    void PathSuspected(XdpQueue queue, XdpConnection connection);
+
     /// <summary>The queue has closed itself. Called in its turn: do not block, do not call back.</summary>
     void Failed(XdpQueue queue, string reason);
 }
