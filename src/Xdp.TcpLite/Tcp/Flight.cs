@@ -13,11 +13,11 @@ internal enum Recovery : byte
 }
 
 /// <summary>
-/// What a connection knows only while it has something to send or to have acknowledged: the bytes and the scoreboard, loss detection, recovery, and the
-/// deadlines that wait for the peer. Borrowed from <see cref="TcpStack.Flights"/> with the first byte and returned with the last acknowledgement: what outlives
+/// What a connection knows only while it has something to send or to have acknowledged: the bytes and the scoreboard, which are the <see cref="SendQueue"/>, loss
+/// detection, recovery, and the deadlines that wait for the peer. Borrowed from <see cref="TcpStack.Flights"/> with the first byte and returned with the last acknowledgement: what outlives
 /// that is the connection's own.
 /// </summary>
-internal sealed class Flight
+internal sealed class Flight : SendQueue
 {
     /// <summary>Flights that a stack keeps for the next who need one: as many connections may wait at the same time for what they answer next.</summary>
     internal const int MostSpare = 4096;
@@ -25,7 +25,6 @@ internal sealed class Flight
     /// <summary>The flight of who has none: as new, and never written to, so that it can be read without asking.</summary>
     internal static readonly Flight None = new();
 
-    internal readonly SendQueue Queue = new();
     internal RackTlp Rack;
 
     // ---- the scoreboard's sums
@@ -100,12 +99,13 @@ internal sealed class Flight
     /// <summary>The persist timer has fired: a window that is open, though it is a crumb, is used.</summary>
     internal bool TakeAnyWindow;
 
+    /// <summary>Our SYN, or the SYN-ACK of a simultaneous open, is to be sent.</summary>
     internal bool SynToSend;
 
     /// <summary>Returns every block; the flight is as new.</summary>
     internal void Clear()
     {
-        Queue.Clear();
+        ReturnAll();
         Rack.Clear();
         SackedBytes = LostBytes = RetransmittedBytes = CwndUsed = 0;
         SackedSegments = DupAcks = 0;

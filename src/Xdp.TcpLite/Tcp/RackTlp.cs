@@ -6,6 +6,9 @@ namespace Xdp.TcpLite;
 /// </summary>
 internal struct RackTlp
 {
+    /// <summary>Entries for which there is room in a list that is kept, while nothing is in flight, for the next.</summary>
+    private const int LargestSpareList = 64;
+
     // RACK.xmit_ts, RACK.end_seq, RACK.rtt
     private Instant _xmitAt;
     private SeqNumber _endSeq;
@@ -24,15 +27,13 @@ internal struct RackTlp
     /// <summary>Nothing is in flight.</summary>
     internal void Clear()
     {
-        Queue<(SeqNumber End, Instant SentAt)>? spare = _retransmitted is { Capacity: <= LargestSpareQueue } ? _retransmitted : null;
+        Queue<(SeqNumber End, Instant SentAt)>? spare = _retransmitted is { Capacity: <= LargestSpareList } ? _retransmitted : null;
         this = default;
         if (spare is null)
             return;
         spare.Clear();
         _retransmitted = spare;
     }
-
-    private const int LargestSpareQueue = 64;
 
     /// <summary>A delivered segment may be the latest sent, and tells about reordering (steps 2 and 3 of section 6.2).</summary>
     internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest, ref Reordering reordering)

@@ -57,7 +57,7 @@ internal struct SentSegment
 /// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments that
 /// were cut from them, as a ring in sequence order. Owns the blocks.
 /// </summary>
-internal sealed class SendQueue
+internal abstract class SendQueue
 {
     /// <summary>Bytes of a write that are copied behind the tail rather than queued in a block of their own: a copy costs less than a segment.</summary>
     private const int CoalesceLimit = 512;
@@ -277,7 +277,7 @@ internal sealed class SendQueue
     }
 
     /// <summary>Returns every block; nothing is left to send or to acknowledge.</summary>
-    internal void Clear()
+    private protected void ReturnAll()
     {
         _blocks.ReturnAll();
         _nextBlock = null;

@@ -57,11 +57,11 @@ public sealed partial class TcpConnection
             UpdateCongestion(delivered, advanced, now);
             ArmLossTimer(now, restart: advanced);
         }
-        else if (windowChanged && _flight.Queue.UnsentBytes > 0)
+        else if (windowChanged && _flight.UnsentBytes > 0)
         {
             ArmLossTimer(now, restart: true);
         }
-        if (_flight.Queue.UnsentBytes > 0 || _flight.LostBytes > _flight.RetransmittedBytes || _finQueued)
+        if (_flight.UnsentBytes > 0 || _flight.LostBytes > _flight.RetransmittedBytes || _finQueued)
             RequestEmit();
         ReturnFlightIfDone();
     }
@@ -88,9 +88,9 @@ public sealed partial class TcpConnection
         long delivered = 0;
         TimeSpan? rtt = null;
         Flight flight = _flight;
-        while (flight.Queue.Count > 0 && SndUna < packet.Ack)
+        while (flight.Count > 0 && SndUna < packet.Ack)
         {
-            ref SentSegment segment = ref flight.Queue[0];
+            ref SentSegment segment = ref flight[0];
             int length = segment.SequenceLength;
             int acked = Math.Min(length, packet.Ack - SndUna);
             bool whole = acked == length;
@@ -107,7 +107,7 @@ public sealed partial class TcpConnection
             Uncount(segment, acked, whole);
             if (whole && segment.Has(SentFlags.Fin))
                 _finAcked = true;
-            flight.Queue.Acknowledge(acked);
+            flight.Acknowledge(acked);
             SndUna += acked;
         }
         flight.NoneLostBefore = SeqNumber.Max(flight.NoneLostBefore, SndUna);
@@ -128,7 +128,7 @@ public sealed partial class TcpConnection
             _rtt.Sample(sample, now);
             _rtoBackoff = 0;
         }
-        if (flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0)
+        if (flight.Count == 0 && flight.UnsentBytes == 0)
             Raise(TcpEvents.AllAcknowledged);
         if (_finAcked)
             OnFinAcknowledged(packet, now);
@@ -197,20 +197,20 @@ public sealed partial class TcpConnection
     private long MarkSacked(SeqNumber left, SeqNumber right, in Packet packet, Instant now)
     {
         long delivered = 0;
-        int last = _flight.Queue.IndexOf(right) - 1;
-        if (last >= 0 && _flight.Queue[last].EndSeq > right)
+        int last = _flight.IndexOf(right) - 1;
+        if (last >= 0 && _flight[last].EndSeq > right)
             last--;
         if (last < 0)
             return 0;
-        SeqNumber end = _flight.Queue[last].EndSeq;
-        for (int i = _flight.Queue.IndexOf(left); i <= last;)
+        SeqNumber end = _flight[last].EndSeq;
+        for (int i = _flight.IndexOf(left); i <= last;)
         {
-            ref SentSegment segment = ref _flight.Queue[i];
+            ref SentSegment segment = ref _flight[i];
             if (segment.Has(SentFlags.Sacked))
             {
                 SeqNumber run = segment.SackedTo;
                 segment.SackedTo = SeqNumber.Max(run, end);
-                i = run > segment.EndSeq ? _flight.Queue.IndexOf(run) : i + 1;
+                i = run > segment.EndSeq ? _flight.IndexOf(run) : i + 1;
                 continue;
             }
             int length = segment.SequenceLength;
@@ -272,10 +272,10 @@ public sealed partial class TcpConnection
     private void Undo()
     {
         _flight.MayUndo = false;
-        for (int i = 0; i < _flight.Queue.Count; i++)
-            _flight.Queue[i].Flags &= ~SentFlags.Lost;
+        for (int i = 0; i < _flight.Count; i++)
+            _flight[i].Flags &= ~SentFlags.Lost;
         _flight.LostBytes = 0;
-        _flight.Rack.Reconsider(_flight.Queue, SndUna);
+        _flight.Rack.Reconsider(_flight, SndUna);
         _congestion.Undo();
         _flight.Recovery = Recovery.Open;
         _reordering.OnRecoveryExit();
@@ -293,7 +293,7 @@ public sealed partial class TcpConnection
             return;
         SeqNumber firstLost = _flight.NoneLostBefore;
         TimeSpan reorderingWindow = _reordering.Window(_rtt.MinRtt, _rtt.Srtt, _flight.Recovery != Recovery.Open, _flight.SackedSegments);
-        TimeSpan? wait = _flight.Rack.DetectLoss(_flight.Queue, now, reorderingWindow, ref _flight.LostBytes, ref _flight.RetransmittedBytes, ref firstLost);
+        TimeSpan? wait = _flight.Rack.DetectLoss(_flight, now, reorderingWindow, ref _flight.LostBytes, ref _flight.RetransmittedBytes, ref firstLost);
         _flight.NoneLostBefore = firstLost;
         if (wait is { } span)
             _flight.ReorderDeadline = now + span;
@@ -302,12 +302,12 @@ public sealed partial class TcpConnection
     /// <summary>NewReno (RFC 6582): the third duplicate, and each partial acknowledgement after it, says that the first segment is lost.</summary>
     private void DetectLossWithoutSack(bool advanced)
     {
-        if (_flight.Queue.Count == 0)
+        if (_flight.Count == 0)
             return;
         bool partial = advanced && _flight.Recovery == Recovery.Fast && SndUna < _flight.RecoveryPoint;
         if (!partial && !(_flight.Recovery == Recovery.Open && _flight.DupAcks >= DupThresh))
             return;
-        ref SentSegment head = ref _flight.Queue[0];
+        ref SentSegment head = ref _flight[0];
         if (head.Has(SentFlags.Retransmitted) && !partial)
             return;
         _flight.MustRetransmit |= partial;

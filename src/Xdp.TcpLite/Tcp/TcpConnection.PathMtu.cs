@@ -65,9 +65,9 @@ public sealed partial class TcpConnection
     {
         UpdateMss();
         _congestion.OnMssChanged(_sndMss);
-        for (int i = 0; i < _flight.Queue.Count; i++)
+        for (int i = 0; i < _flight.Count; i++)
         {
-            ref SentSegment segment = ref _flight.Queue[i];
+            ref SentSegment segment = ref _flight[i];
             if (segment.Length <= _sndMss || segment.Has(SentFlags.Sacked))
                 continue;
             if (segment.Has(SentFlags.Retransmitted))
@@ -79,14 +79,14 @@ public sealed partial class TcpConnection
         _flight.NoneLostBefore = SndUna;
         if (_flight.LostBytes > 0 && _flight.Recovery == Recovery.Open)
             RepairWithoutCongestion();
-        if (_flight.Queue.Count > 0)
+        if (_flight.Count > 0)
             ArmLossTimer(now, restart: true);
         RequestEmit();
     }
 
     private void CheckBlackHole()
     {
-        if (_flight.Backoff < BlackHoleTimeouts || _flight.Queue[0].Length <= BlackHoleMinMss || _flight.Queue[0].Length < Math.Min(_sndMss, BlackHoleMss))
+        if (_flight.Backoff < BlackHoleTimeouts || _flight[0].Length <= BlackHoleMinMss || _flight[0].Length < Math.Min(_sndMss, BlackHoleMss))
             return;
         int mss = _sndMss > BlackHoleMss ? BlackHoleMss : Math.Max(_sndMss / 2, BlackHoleMinMss);
         _pathMtu = (ushort)Math.Min(_pathMtu, mss + TcpIpHeaderLength + (_negotiated.Timestamps ? TimestampOptionLength : 0));

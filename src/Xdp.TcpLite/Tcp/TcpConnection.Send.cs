@@ -53,7 +53,7 @@ public sealed partial class TcpConnection
         if (_ackNow)
             return EmitBare(SndNxt, now, out packet, out starved);
         // Written into a window that was shut already: no acknowledgement will come to arm the persist timer.
-        if (SndNxt == SndUna && _flight.Queue.UnsentBytes > 0 && _flight.PersistDeadline == Instant.Never)
+        if (SndNxt == SndUna && _flight.UnsentBytes > 0 && _flight.PersistDeadline == Instant.Never)
             ArmLossTimer(now, restart: false);
         return false;
     }
@@ -62,19 +62,19 @@ public sealed partial class TcpConnection
     private int? NextRetransmission()
     {
         if (_flight.ProbeTail)
-            return _flight.Queue.Count - 1;
+            return _flight.Count - 1;
         if (_flight.LostBytes == 0)
             return null;
-        for (int i = _flight.Queue.IndexOf(_flight.NoneLostBefore); i < _flight.Queue.Count; i++)
+        for (int i = _flight.IndexOf(_flight.NoneLostBefore); i < _flight.Count; i++)
         {
-            ref SentSegment segment = ref _flight.Queue[i];
+            ref SentSegment segment = ref _flight[i];
             if ((segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted | SentFlags.Sacked)) != SentFlags.Lost)
                 continue;
             _flight.NoneLostBefore = segment.Seq;
             if (!_flight.MustRetransmit && InFlight + segment.SequenceLength > _congestion.Cwnd)
                 return null;
             if (segment.Length > _sndMss)
-                _flight.Queue.Split(i, _sndMss);
+                _flight.Split(i, _sndMss);
             return i;
         }
         _flight.NoneLostBefore = SndNxt;
@@ -89,9 +89,9 @@ public sealed partial class TcpConnection
     {
         fin = false;
         Flight flight = _flight;
-        if (_finSent || flight.Queue.Count >= MaxSegmentsInFlight)
+        if (_finSent || flight.Count >= MaxSegmentsInFlight)
             return 0;
-        long unsent = flight.Queue.UnsentBytes;
+        long unsent = flight.UnsentBytes;
         if (unsent == 0)
         {
             if (HasFlight)
@@ -120,7 +120,7 @@ public sealed partial class TcpConnection
     }
 
     /// <summary>Nagle and cork wait for full segments, which frames alone need not make.</summary>
-    private int NextSegmentLength => _flight.Queue.NextLength(_sndMss, gather: _cork || !NoDelay);
+    private int NextSegmentLength => _flight.NextLength(_sndMss, gather: _cork || !NoDelay);
 
     private bool EmitNew(int length, bool fin, Instant now, out TxPacket packet, out bool starved)
     {
@@ -128,11 +128,11 @@ public sealed partial class TcpConnection
         if (idle && length > 0)
             RestartAfterIdle(now);
         Flight flight = BorrowFlight();
-        int before = flight.Queue.Count;
-        flight.Queue.Cut(length, SndNxt, fin, now);
+        int before = flight.Count;
+        flight.Cut(length, SndNxt, fin, now);
         if (!EmitSegment(before, retransmission: false, now, out packet, out starved))
         {
-            flight.Queue.Uncut();
+            flight.Uncut();
             ReturnFlightIfDone();
             return false;
         }
@@ -167,7 +167,7 @@ public sealed partial class TcpConnection
 
     private bool EmitSegment(int index, bool retransmission, Instant now, out TxPacket packet, out bool starved)
     {
-        ref SentSegment segment = ref _flight.Queue[index];
+        ref SentSegment segment = ref _flight[index];
         starved = false;
         packet = default;
         Block frame;
@@ -188,7 +188,7 @@ public sealed partial class TcpConnection
         TcpFlags flags = TcpFlags.Ack;
         if (segment.Has(SentFlags.Fin))
             flags |= TcpFlags.Fin;
-        if (segment.Length > 0 && (segment.Length < _sndMss || _flight.Queue.UnsentBytes == 0))
+        if (segment.Length > 0 && (segment.Length < _sndMss || _flight.UnsentBytes == 0))
             flags |= TcpFlags.Psh;
         packet = Seal(frame, segment.Seq, segment.Length, flags, retransmission, now);
         if (!ReferenceEquals(frame, segment.Block))
@@ -207,7 +207,7 @@ public sealed partial class TcpConnection
         _flight.RetransmittedBytes += segment.SequenceLength;
         _flight.PrrOut += segment.SequenceLength;
         if (_negotiated.Sack)
-            _flight.Rack.OnRetransmitted(_flight.Queue, segment);
+            _flight.Rack.OnRetransmitted(_flight, segment);
         _retransmits++;
         _flight.RetransmitsToUndo++;
         _flight.MustRetransmit = false;

@@ -84,12 +84,12 @@ public sealed partial class TcpConnection
         if (SndNxt == SndUna)
         {
             flight.RetransmitDeadline = flight.ProbeDeadline = flight.ReorderDeadline = Instant.Never;
-            if (flight.Queue.UnsentBytes == 0)
+            if (flight.UnsentBytes == 0)
             {
                 flight.PersistDeadline = Instant.Never;
                 flight.PersistSince = Instant.Never;
             }
-            else if (flight.PersistDeadline == Instant.Never && SndWnd < Math.Min(flight.Queue.UnsentBytes, _sndMss))
+            else if (flight.PersistDeadline == Instant.Never && SndWnd < Math.Min(flight.UnsentBytes, _sndMss))
             {
                 ArmPersist(now);
             }
@@ -108,7 +108,7 @@ public sealed partial class TcpConnection
             return;
         }
         TimeSpan timeout = 2 * _rtt.Srtt;
-        if (flight.Queue.Count == 1)
+        if (flight.Count == 1)
             timeout += s_worstDelayedAck;
         if (timeout < s_minProbeTimeout)
             timeout = s_minProbeTimeout;
@@ -141,7 +141,7 @@ public sealed partial class TcpConnection
     private void OnProbeTimeout(Instant now)
     {
         _flight.ProbeDeadline = Instant.Never;
-        if (_flight.Queue.Count == 0)
+        if (_flight.Count == 0)
             return;
         if (now - _flight.FirstUnackedAt >= UserTimeout)
         {
@@ -150,7 +150,7 @@ public sealed partial class TcpConnection
         }
         _stack.Counters.TlpProbes++;
         _flight.TlpFlightSize = SndNxt - SndUna;
-        bool newData = _flight.Queue.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
+        bool newData = _flight.UnsentBytes > 0 && SndNxt - SndUna + NextSegmentLength <= SndWnd;
         _flight.TlpIsRetransmission = !newData;
         if (newData)
         {
@@ -178,7 +178,7 @@ public sealed partial class TcpConnection
             OnSynTimeout(now);
             return;
         }
-        if (_flight.Queue.Count == 0)
+        if (_flight.Count == 0)
             return;
         if (now - _flight.FirstUnackedAt >= UserTimeout)
         {
@@ -219,7 +219,7 @@ public sealed partial class TcpConnection
     private void MarkAllLost(Instant now)
     {
         // A peer that has not acknowledged its first SACKed segment by now has dropped it (RFC 2018, section 8).
-        bool reneged = _flight.Queue[0].Has(SentFlags.Sacked);
+        bool reneged = _flight[0].Has(SentFlags.Sacked);
         _flight.LostBytes = 0;
         _flight.RetransmittedBytes = 0;
         if (reneged)
@@ -227,9 +227,9 @@ public sealed partial class TcpConnection
             _flight.SackedBytes = 0;
             _flight.SackedSegments = 0;
         }
-        for (int i = 0; i < _flight.Queue.Count; i++)
+        for (int i = 0; i < _flight.Count; i++)
         {
-            ref SentSegment segment = ref _flight.Queue[i];
+            ref SentSegment segment = ref _flight[i];
             if (reneged && segment.Has(SentFlags.Sacked))
             {
                 segment.Flags = (segment.Flags & ~SentFlags.Sacked) | SentFlags.EverRetransmitted;
@@ -241,7 +241,7 @@ public sealed partial class TcpConnection
             segment.Flags |= SentFlags.Lost;
             _flight.LostBytes += segment.SequenceLength;
         }
-        _flight.Rack.Reconsider(_flight.Queue, SndUna);
+        _flight.Rack.Reconsider(_flight, SndUna);
     }
 
     private void OnPersistTimeout(Instant now)

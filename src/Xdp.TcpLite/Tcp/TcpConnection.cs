@@ -146,16 +146,16 @@ public sealed partial class TcpConnection : FlowEntry
             data.ReturnAll();
             return;
         }
-        BorrowFlight().Queue.Append(ref data, _stack.Frames, EffectiveMss);
+        BorrowFlight().Append(ref data, _stack.Frames, EffectiveMss);
         ReturnFlightIfDone();
         RequestEmit();
     }
 
     /// <summary>Written bytes that were never sent.</summary>
-    public long UnsentBytes => _flight.Queue.UnsentBytes;
+    public long UnsentBytes => _flight.UnsentBytes;
 
     /// <summary>Written bytes that are not acknowledged, sent or not.</summary>
-    public long UnacknowledgedBytes => _flight.Queue.Bytes;
+    public long UnacknowledgedBytes => _flight.Bytes;
 
     /// <summary>Payload bytes that a full segment carries now, options deducted.</summary>
     public int EffectiveMss => _sndMss;
@@ -220,7 +220,7 @@ public sealed partial class TcpConnection : FlowEntry
         Unacked = SndNxt - SndUna,
         Sacked = _flight.SackedBytes,
         Lost = _flight.LostBytes,
-        Unsent = _flight.Queue.UnsentBytes,
+        Unsent = _flight.UnsentBytes,
         TotalRetransmits = _retransmits,
         SpuriousRetransmits = _spuriousRetransmits,
         Backoff = _flight.Backoff,
@@ -272,7 +272,7 @@ public sealed partial class TcpConnection : FlowEntry
     /// <summary>Nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>
     private void ReturnFlightIfDone()
     {
-        if (SndNxt == SndUna && _flight.Queue.UnsentBytes == 0 && _flight.TlpEnd is null)
+        if (SndNxt == SndUna && _flight.UnsentBytes == 0 && _flight.TlpEnd is null)
             ReturnFlight();
     }
 

@@ -275,7 +275,7 @@ internal static class Invariants
     private static extern ref ReassemblyQueue Reassembly(TcpConnection connection);
 
     /// <summary>Segments between SND.UNA and SND.NXT.</summary>
-    internal static int SegmentsInFlight(TcpConnection connection) => FlightOf(connection).Queue.Count;
+    internal static int SegmentsInFlight(TcpConnection connection) => FlightOf(connection).Count;
 
     internal static void Check(TcpConnection connection)
     {
@@ -300,11 +300,12 @@ internal static class Invariants
     }
 
     private static bool IsUntouched(Flight none) =>
-        none.Queue is { Count: 0, Bytes: 0, UnsentBytes: 0 }
+        none is { Count: 0, Bytes: 0, UnsentBytes: 0 }
         && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
-        && (none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
-        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.NoneLostBefore == default
-        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
+        && (none.SackedSegments | none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
+        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.TlpFlightSize == 0 && none.RecoverFlightSize == 0
+        && (none.NoneLostBefore.Value | none.CwndUseEnd.Value | none.RecoveryPoint.Value | none.FirstRetransmitTsVal) == 0
+        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.TlpIsRetransmission | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
         && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
         && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
         && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
@@ -315,13 +316,12 @@ internal static class Invariants
         if (connection.State is TcpState.Closed or TcpState.SynSent or TcpState.SynReceived)
             return;
         Flight flight = FlightOf(connection);
-        SendQueue queue = flight.Queue;
         long sacked = 0, lost = 0, retransmitted = 0;
         int sackedSegments = 0;
         SeqNumber next = connection.SndUna;
-        for (int i = 0; i < queue.Count; i++)
+        for (int i = 0; i < flight.Count; i++)
         {
-            ref SentSegment segment = ref queue[i];
+            ref SentSegment segment = ref flight[i];
             Hold(segment.Seq == next, connection, "the scoreboard has a gap");
             next = segment.EndSeq;
             if (segment.Has(SentFlags.Sacked))
