@@ -215,7 +215,7 @@ internal static class GoodputCommand
                 : ["-H", "Expect:", "-X", "POST", "-T", payload, $"{App.Url}/upload"];
             using (var file = new FileStream(payload, FileMode.Open))
                 file.SetLength(bytes);
-            string curl = $"curl -sS -o /dev/null --max-time 120 -w '%{{http_code}} %{{time_connect}} %{{time_total}} %{{size_download}} %{{size_upload}}' {string.Join(' ', request.Select(word => $"'{word}'"))}";
+            string curl = $"curl -sS -o /dev/null --max-time 600 -w '%{{http_code}} %{{time_connect}} %{{time_total}} %{{size_download}} %{{size_upload}}' {string.Join(' ', request.Select(word => $"'{word}'"))}";
             string[] answer = (await lab.Output(lab.Command("client", "sh", "-c", curl), cancellation)).Split(' ');
             long moved = long.Parse(answer[cell.Download ? 3 : 4], CultureInfo.InvariantCulture);
             if (answer[0] != "200" || moved != bytes)
