@@ -1,7 +1,7 @@
-using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using TcpTrials.Flood;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -80,41 +80,13 @@ public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : Syst
     /// <summary>SYNs from addresses that nobody has, in the client's namespace.</summary>
     private static int Send(IPEndPoint target, int count)
     {
-        const int IpLength = 20, TcpLength = 20;
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Raw, ProtocolType.Raw);
-        byte[] packet = new byte[IpLength + TcpLength];
+        byte[] packet = new byte[SynPacket.Length];
         for (int i = 0; i < count; i++)
         {
-            Span<byte> ip = packet.AsSpan(0, IpLength), tcp = packet.AsSpan(IpLength);
-            packet.AsSpan().Clear();
-            ip[0] = 0x45;
-            ip[8] = 64;
-            ip[9] = (byte)ProtocolType.Tcp;
-            BinaryPrimitives.WriteUInt32BigEndian(ip[12..], 0xc6120000 | (uint)Random.Shared.Next(1, 1 << 17)); // 198.18.0.0/15
-            target.Address.TryWriteBytes(ip[16..], out _);
-            BinaryPrimitives.WriteUInt16BigEndian(tcp, (ushort)Random.Shared.Next(1024, 65536));
-            BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], (ushort)target.Port);
-            BinaryPrimitives.WriteInt32BigEndian(tcp[4..], Random.Shared.Next());
-            tcp[12] = TcpLength / 4 << 4;
-            tcp[13] = 2; // SYN
-            BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], 65535);
-            BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], (ushort)~Fold(Sum(tcp) + Sum(ip[12..]) + (uint)ProtocolType.Tcp + TcpLength));
+            SynPacket.Write(packet, target, Random.Shared);
             socket.SendTo(packet, new IPEndPoint(target.Address, 0));
         }
         return count;
-    }
-
-    private static uint Sum(ReadOnlySpan<byte> bytes)
-    {
-        uint sum = 0;
-        for (; bytes.Length > 1; bytes = bytes[2..])
-            sum += BinaryPrimitives.ReadUInt16BigEndian(bytes);
-        return sum;
-    }
-
-    private static uint Fold(uint sum)
-    {
-        sum = (sum & 0xffff) + (sum >> 16);
-        return (sum & 0xffff) + (sum >> 16);
     }
 }

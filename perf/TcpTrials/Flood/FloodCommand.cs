@@ -61,7 +61,7 @@ internal static class FloodCommand
     {
         var settings = new Dictionary<string, string>();
         if (isControl)
-            settings["Kestrel__Xdp__DeniedSources__0"] = SynGenerator.Sources;
+            settings["Kestrel__Xdp__DeniedSources__0"] = SynPacket.Sources;
         await using var app = await App.Start(lab, root, "xdp", settings, cancellation);
         await using var client = LabProcess.Start(lab.Command("client", Trial.Self(["paced-client", "--target", $"{lab.ServerAddress}:8080", .. load])));
         await client.Line("ready", s_patience, cancellation);

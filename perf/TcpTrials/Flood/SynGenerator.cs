@@ -11,16 +11,9 @@ namespace TcpTrials.Flood;
 /// <summary>SYNs from addresses that nobody has, each from another address and port, at a given rate, until it is ended.</summary>
 internal static class SynGenerator
 {
-    /// <summary>Where the flood seems to come from: the range for benchmarks (RFC 2544).</summary>
-    public const string Sources = "198.18.0.0/15";
-
-    private const uint FirstSource = 0xc6120000;
-    private const uint SourceMask = 0x0001ffff;
     private const int Batch = 64;
     private const int EthernetLength = 14;
-    private const int IpLength = 20;
-    private const int TcpLength = 24;
-    private const int FrameLength = EthernetLength + IpLength + TcpLength;
+    private const int FrameLength = EthernetLength + SynPacket.Length;
 
     public static Command Create()
     {
@@ -34,16 +27,15 @@ internal static class SynGenerator
         command.SetAction((parsed, cancellation) => Task.Run(
             () => Run(
                 parsed.GetRequiredValue(device),
-                IPAddress.Parse(parsed.GetRequiredValue(target)),
+                new IPEndPoint(IPAddress.Parse(parsed.GetRequiredValue(target)), parsed.GetValue(port)),
                 PhysicalAddress.Parse(parsed.GetRequiredValue(mac).Replace(':', '-').ToUpperInvariant()),
-                (ushort)parsed.GetValue(port),
                 parsed.GetValue(rate),
                 cancellation),
             CancellationToken.None));
         return command;
     }
 
-    private static int Run(string device, IPAddress target, PhysicalAddress mac, ushort port, int rate, CancellationToken cancellation)
+    private static int Run(string device, IPEndPoint target, PhysicalAddress mac, int rate, CancellationToken cancellation)
     {
         int socket = Open(device);
         byte[] frames = GC.AllocateArray<byte>(Batch * FrameLength, pinned: true);
@@ -61,7 +53,7 @@ internal static class SynGenerator
             }
 
             for (int i = 0; i < Batch; i++)
-                Write(frames.AsSpan(i * FrameLength, FrameLength), target, mac, port, random);
+                Write(frames.AsSpan(i * FrameLength, FrameLength), target, mac, random);
             int count = Native.sendmmsg(socket, messages, Batch, 0);
             sent += Math.Max(count, 0);
             // A machine that cannot keep up is not to be flooded all the harder afterwards.
@@ -103,44 +95,11 @@ internal static class SynGenerator
         return memory;
     }
 
-    private static void Write(Span<byte> frame, IPAddress target, PhysicalAddress mac, ushort port, Random random)
+    private static void Write(Span<byte> frame, IPEndPoint target, PhysicalAddress mac, Random random)
     {
-        frame.Clear();
         mac.GetAddressBytes().CopyTo(frame);
         frame[6] = 2;
         BinaryPrimitives.WriteUInt16BigEndian(frame[12..], 0x0800);
-        var ip = frame.Slice(EthernetLength, IpLength);
-        ip[0] = 0x45;
-        BinaryPrimitives.WriteUInt16BigEndian(ip[2..], IpLength + TcpLength);
-        ip[8] = 64;
-        ip[9] = 6;
-        BinaryPrimitives.WriteUInt32BigEndian(ip[12..], FirstSource | ((uint)random.Next() & SourceMask));
-        target.TryWriteBytes(ip[16..], out _);
-        BinaryPrimitives.WriteUInt16BigEndian(ip[10..], Fold(Sum(ip)));
-        var tcp = frame[(EthernetLength + IpLength)..];
-        BinaryPrimitives.WriteUInt16BigEndian(tcp, (ushort)random.Next(1024, 65536));
-        BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], port);
-        BinaryPrimitives.WriteInt32BigEndian(tcp[4..], random.Next());
-        tcp[12] = TcpLength / 4 << 4;
-        tcp[13] = 2; // SYN
-        BinaryPrimitives.WriteUInt16BigEndian(tcp[14..], 65535);
-        tcp[20] = 2; // MSS
-        tcp[21] = 4;
-        BinaryPrimitives.WriteUInt16BigEndian(tcp[22..], 1460);
-        BinaryPrimitives.WriteUInt16BigEndian(tcp[16..], Fold(Sum(tcp) + Sum(ip[12..20]) + 6 + TcpLength));
-    }
-
-    private static uint Sum(ReadOnlySpan<byte> bytes)
-    {
-        uint sum = 0;
-        for (; bytes.Length > 1; bytes = bytes[2..])
-            sum += BinaryPrimitives.ReadUInt16BigEndian(bytes);
-        return sum;
-    }
-
-    private static ushort Fold(uint sum)
-    {
-        sum = (sum & 0xffff) + (sum >> 16);
-        return (ushort)~((sum & 0xffff) + (sum >> 16));
+        SynPacket.Write(frame[EthernetLength..], target, random);
     }
 }
