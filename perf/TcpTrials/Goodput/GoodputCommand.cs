@@ -91,9 +91,10 @@ internal static class GoodputCommand
     {
         await using var ours = await Path.Open("xdp", root, cancellation);
         await using var kernels = await Path.Open("sockets", root, cancellation);
+        Path[] both = [ours, kernels];
         // Tiered compilation goes on in the background: what a transfer of some seconds uses has been through it then.
         foreach (bool download in (bool[])[true, false, true, false])
-            foreach (var path in (Path[])[ours, kernels])
+            foreach (var path in both)
                 await path.Transfer(new Cell(PathLoss.All[0], TimeSpan.Zero, download), WarmupBytes, cancellation);
         AnsiConsole.MarkupLineInterpolated($"{cells.Length} cells × {rounds} rounds, ours and the kernel's in turn; CUBIC on both sides, offloads off");
 
@@ -105,7 +106,7 @@ internal static class GoodputCommand
         var all = new List<double>();
         foreach (var group in cells.GroupBy(cell => (cell.Delay, cell.Loss)))
         {
-            foreach (var path in (Path[])[ours, kernels])
+            foreach (var path in both)
                 await path.Become(group.Key.Delay, group.Key.Loss, cancellation);
             foreach (var cell in group)
             {
@@ -114,7 +115,7 @@ internal static class GoodputCommand
                 var pairs = new List<(double Ours, double Kernels)>();
                 for (int round = 0; round < rounds; round++)
                 {
-                    foreach (var path in (Path[])[ours, kernels])
+                    foreach (var path in both)
                         await path.Seed(round + 1, cancellation);
                     double first = await (round % 2 == 0 ? ours : kernels).Transfer(cell, size, cancellation);
                     double second = await (round % 2 == 0 ? kernels : ours).Transfer(cell, size, cancellation);

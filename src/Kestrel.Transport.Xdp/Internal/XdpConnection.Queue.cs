@@ -53,7 +53,7 @@ internal sealed partial class XdpConnection
     internal bool SetNeighbour(PhysicalAddress neighbour)
     {
         LinkPath path = _tcp!.Path;
-        ulong mac = neighbour.GetAddressBytes().Aggregate(0ul, (bytes, next) => bytes << 8 | next);
+        ulong mac = LinkPath.ReadMac(neighbour.GetAddressBytes());
         if (path.TagCount != 0 || path.RemoteMac == mac)
             return false;
         _tcp.Path = path with { RemoteMac = mac };

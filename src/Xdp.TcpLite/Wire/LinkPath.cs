@@ -59,6 +59,7 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
         BinaryPrimitives.WriteUInt16BigEndian(destination[offset..], etherType);
     }
 
-    internal static ulong ReadMac(ReadOnlySpan<byte> source) =>
+    /// <summary>The MAC address in the first six bytes.</summary>
+    public static ulong ReadMac(ReadOnlySpan<byte> source) =>
         (ulong)BinaryPrimitives.ReadUInt16BigEndian(source) << 32 | BinaryPrimitives.ReadUInt32BigEndian(source[2..]);
 }

@@ -36,7 +36,7 @@ internal sealed partial class XdpEngine
     private bool OpenQueues()
     {
         NetworkInterfaceInfo device = _device!;
-        int[] numbers = [.. _settings.Options.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, Steering.SteeringProgram.MaxQueues))];
+        int[] numbers = [.. Settings.Options.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, Steering.SteeringProgram.MaxQueues))];
         var queues = new List<XdpQueue>(_queues);
         int[] missing = [.. numbers.Where(n => queues.All(q => q.Settings.QueueId != n))];
         var refusals = new Dictionary<int, string>();
@@ -78,7 +78,7 @@ internal sealed partial class XdpEngine
 
     private XdpQueue OpenQueue(NetworkInterfaceInfo device, int number, int sharers)
     {
-        XdpTransportOptions options = _settings.Options;
+        XdpTransportOptions options = Settings.Options;
         if (number >= device.RxQueues)
             throw new ArgumentException($"{InterfaceName} has {device.RxQueues} receive queues, numbered from 0");
         int wanted = options.FramesPerQueue ?? 2 * options.ReceiveRingSize;
@@ -104,20 +104,20 @@ internal sealed partial class XdpEngine
         Mtu = device.Mtu,
         AcceptPartialChecksum = device.IsLoopback || device.Kind is "veth" or "tun",
         FrameCount = frames,
-        ReceiveRingSize = _settings.Options.ReceiveRingSize,
-        TransmitRingSize = _settings.Options.TransmitRingSize,
-        BindMode = _settings.Options.BindMode switch
+        ReceiveRingSize = Settings.Options.ReceiveRingSize,
+        TransmitRingSize = Settings.Options.TransmitRingSize,
+        BindMode = Settings.Options.BindMode switch
         {
             BindMode.ZeroCopy => global::Xdp.Sockets.BindMode.ZeroCopy,
             BindMode.Copy => global::Xdp.Sockets.BindMode.Copy,
             _ => global::Xdp.Sockets.BindMode.Auto,
         },
-        BusySpin = _settings.Options.BusySpin,
-        Inline = _settings.Inline,
-        Backlog = _settings.Backlog,
-        NoDelay = _settings.NoDelay,
-        ReceiveBufferMax = _settings.Options.ReceiveBufferMax,
-        SendBufferMax = _settings.Options.SendBufferMax,
+        BusySpin = Settings.Options.BusySpin,
+        Inline = Settings.Inline,
+        Backlog = Settings.Backlog,
+        NoDelay = Settings.NoDelay,
+        ReceiveBufferMax = Settings.Options.ReceiveBufferMax,
+        SendBufferMax = Settings.Options.SendBufferMax,
         Secret = _registry.Secret,
     };
 

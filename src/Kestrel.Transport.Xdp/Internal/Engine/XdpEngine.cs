@@ -38,7 +38,6 @@ internal sealed partial class XdpEngine : IQueueOwner
     private static readonly TimeSpan SynPressureLasts = TimeSpan.FromSeconds(2);
 
     private readonly EngineRegistry _registry;
-    private readonly TransportSettings _settings;
     private readonly ILogger _logger;
     private readonly Lock _gate = new();
     private readonly AutoResetEvent _changed = new(false);
@@ -56,7 +55,7 @@ internal sealed partial class XdpEngine : IQueueOwner
         EngineRegistry registry, (ulong Namespace, string Interface) key, FlowDirectory<XdpConnection> flows, TransportSettings settings, ILogger logger)
     {
         _registry = registry;
-        _settings = settings;
+        Settings = settings;
         _logger = logger;
         Key = key;
         Flows = flows;
@@ -68,7 +67,7 @@ internal sealed partial class XdpEngine : IQueueOwner
 
     internal string InterfaceName => Key.Interface;
 
-    internal TransportSettings Settings => _settings;
+    internal TransportSettings Settings { get; }
 
     public FlowDirectory<XdpConnection> Flows { get; }
 
@@ -82,7 +81,7 @@ internal sealed partial class XdpEngine : IQueueOwner
         + (_queues.Length == 1 ? "1 queue" : $"{_queues.Length} queues");
 
     private string CopyMode => _queues.All(q => q.IsZeroCopy) ? "zero-copy"
-        : _settings.Options.BindMode == BindMode.Copy ? "copy as asked for"
+        : Settings.Options.BindMode == BindMode.Copy ? "copy as asked for"
         : AttachMode == XdpAttachMode.Generic ? "copy"
         : "copy as the driver has no zero-copy";
 
@@ -237,9 +236,9 @@ internal sealed partial class XdpEngine : IQueueOwner
                 return Refuse($"the interface {InterfaceName} is down");
             program = SteeringProgram.Load();
             program.SetMacs([_device.Mac]);
-            program.SetAllowedSources([.. _settings.Options.AllowedSources]);
-            program.SetDeniedSources([.. _settings.Options.DeniedSources]);
-            (AttachMode, _) = program.Attach(_device.Index, ToSockets(_settings.Options.AttachMode), busyRetry);
+            program.SetAllowedSources([.. Settings.Options.AllowedSources]);
+            program.SetDeniedSources([.. Settings.Options.DeniedSources]);
+            (AttachMode, _) = program.Attach(_device.Index, ToSockets(Settings.Options.AttachMode), busyRetry);
             _program = program;
             Failure = null;
             return true;
