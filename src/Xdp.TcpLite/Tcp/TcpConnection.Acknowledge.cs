@@ -165,7 +165,7 @@ public sealed partial class TcpConnection
                 EnterTimeWait(now);
                 break;
             case TcpState.LastAck:
-                Finish(TcpEvents.None);
+                Finish(TcpEvents.None, inOrder: true);
                 break;
         }
     }

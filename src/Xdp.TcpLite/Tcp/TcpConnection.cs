@@ -186,11 +186,17 @@ public sealed partial class TcpConnection : FlowEntry
             ArmFinWait2(_stack.Now);
     }
 
-    /// <summary>Ends the connection with a RST and drops what was not sent. Idempotent.</summary>
+    /// <summary>
+    /// Ends the connection with a RST. What was not sent is dropped, and so is what was received and not taken. Idempotent.
+    /// </summary>
     public void Abort()
     {
         if (State == TcpState.Closed)
+        {
+            // It ended in good order before, and what was received has waited for the application, which does not want it.
+            _received.ReturnAll();
             return;
+        }
         if (State != TcpState.SynSent)
             SendReset();
         Finish(TcpEvents.None);
@@ -277,14 +283,19 @@ public sealed partial class TcpConnection : FlowEntry
     }
 
     /// <summary>The connection is over: everything it holds goes home, and the stack forgets it.</summary>
-    private void Finish(TcpEvents why)
+    /// <param name="why">What ended it, if it was not the application.</param>
+    /// <param name="inOrder">
+    /// Both sides have closed. What was received is complete, and stays for the application to take; at any other end nobody
+    /// would.
+    /// </param>
+    private void Finish(TcpEvents why, bool inOrder = false)
     {
         if (State == TcpState.Closed)
             return;
         State = TcpState.Closed;
         ReturnFlight();
         ClearReassembly();
-        if ((why & TcpEvents.Reset) != 0 || _discardReceived)
+        if (!inOrder)
             _received.ReturnAll();
         _stack.Forget(this);
         Raise(why | TcpEvents.Closed);
@@ -303,7 +314,7 @@ public sealed partial class TcpConnection : FlowEntry
             TsRecent = _negotiated.TsRecent,
         };
         bool owesAck = _ackNow;
-        Finish(TcpEvents.None);
+        Finish(TcpEvents.None, inOrder: true);
         _stack.AddTimeWait(timeWait, owesAck, now);
     }
 

@@ -18,16 +18,21 @@ public enum TcpEvents : ushort
     /// <summary>The peer's FIN has arrived in order: nothing follows what is readable now.</summary>
     PeerClosed = 8,
 
-    /// <summary>The peer has reset the connection.</summary>
+    /// <summary>The peer has reset the connection. What was received and not taken is gone.</summary>
     Reset = 16,
 
-    /// <summary>Retransmission, keepalive, persist or the user timeout gave up.</summary>
+    /// <summary>
+    /// Retransmission, keepalive, persist or the user timeout gave up. What was received and not taken is gone.
+    /// </summary>
     TimedOut = 32,
 
     /// <summary>All that was written has been acknowledged, the FIN too if there was one.</summary>
     AllAcknowledged = 64,
 
-    /// <summary>The stack has forgotten the connection (TIME-WAIT may go on without it). The last event.</summary>
+    /// <summary>
+    /// The stack has forgotten the connection (TIME-WAIT may go on without it). The last event. Where both sides have closed, what was
+    /// received stays to be taken.
+    /// </summary>
     Closed = 128,
 
     /// <summary>

@@ -247,6 +247,8 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
 
     internal double FramesAtHome => Sum("kestrel.xdp.frames", "kestrel.xdp.state=free") + Sum("kestrel.xdp.frames", "kestrel.xdp.state=fill");
 
+    internal double HeapBlocks => Sum("kestrel.xdp.heap.blocks");
+
     internal double Connections => Sum("kestrel.xdp.connections", "kestrel.xdp.state=open") + Sum("kestrel.xdp.connections", "kestrel.xdp.state=half_open");
 
     internal double Accepted => Sum("kestrel.xdp.connections.accepted");

@@ -35,12 +35,12 @@ internal sealed class ProofOfPath
         Assert.True(kernel.ResetsSent == _kernel.ResetsSent, $"The kernel's TCP sent {kernel.ResetsSent - _kernel.ResetsSent} resets.");
     }
 
-    /// <summary>With all connections closed: every frame Free or Fill, as many as there were, and no connection in the tables.</summary>
+    /// <summary>With all connections closed: every frame Free or Fill, as many as there were, no heap block out, and no connection in the tables.</summary>
     internal Task AssertQuietAsync() => Eventually.NullAsync(async () =>
     {
         Counters now = await _server.CountersAsync();
-        return now.Connections == 0 && now.FramesAtHome == now.Frames && now.Frames == FramesBefore
+        return now.Connections == 0 && now.FramesAtHome == now.Frames && now.Frames == FramesBefore && now.HeapBlocks == 0
             ? null
-            : $"{now.Connections} connections are left, and {now.FramesAtHome} of {now.Frames} (once {FramesBefore}) frames are at home.\n{now}";
+            : $"{now.Connections} connections are left, {now.HeapBlocks} heap blocks are out, and {now.FramesAtHome} of {now.Frames} (once {FramesBefore}) frames are at home.\n{now}";
     });
 }

@@ -119,7 +119,7 @@ internal sealed class ConversationFuzzer
         end.Closed = true;
         end.ToWrite = 0;
         if (_random.Next(3) == 0)
-            end.Connection.Abort();
+            Endings.Abort(end.Connection);
         else
             end.Connection.Close();
     }
@@ -175,19 +175,12 @@ internal sealed class ConversationFuzzer
                 _far = new End(accepted) { ToWrite = _hostile ? Size() : 0 };
                 continue;
             }
-            accepted.Abort();
-            accepted.TakeReceived(long.MaxValue).ReturnAll();
+            Endings.Abort(accepted);
         }
         while (_client.Stack.TryTakeReady(out TcpConnection connection))
-            Forget(connection);
+            Endings.TakeEvents(connection);
         while (_server.Stack.TryTakeReady(out TcpConnection connection))
-            Forget(connection);
-    }
-
-    private static void Forget(TcpConnection connection)
-    {
-        if ((connection.TakeEvents() & TcpEvents.Closed) != 0)
-            connection.TakeReceived(long.MaxValue).ReturnAll();
+            Endings.TakeEvents(connection);
     }
 
     private void Act(End end)
@@ -229,7 +222,7 @@ internal sealed class ConversationFuzzer
                     connection.Close();
                     break;
                 default:
-                    connection.Abort();
+                    Endings.Abort(connection);
                     break;
             }
         }

@@ -265,7 +265,7 @@ internal sealed class FrameFuzzer
                 connection.Cork = _random.Next(2) == 0;
                 break;
             case 39 when _random.Next(4) == 0:
-                connection.Abort();
+                Endings.Abort(connection);
                 break;
         }
     }
@@ -357,18 +357,14 @@ internal sealed class FrameFuzzer
             Target? target = Array.Find(_targets, t => t is { Connection: null } && t.Flow == accepted.Flow);
             if (target is null)
             {
-                accepted.Abort();
-                accepted.TakeReceived(long.MaxValue).ReturnAll();
+                Endings.Abort(accepted);
                 continue;
             }
             target.Connection = accepted;
             target.RcvNxt = accepted.RcvNxt;
         }
         while (_host.Stack.TryTakeReady(out TcpConnection connection))
-        {
-            if ((connection.TakeEvents() & TcpEvents.Closed) != 0)
-                connection.TakeReceived(long.MaxValue).ReturnAll();
-        }
+            Endings.TakeEvents(connection);
     }
 
     /// <summary>Everything ends, and everything comes home.</summary>
@@ -378,8 +374,8 @@ internal sealed class FrameFuzzer
         _canary.Close(ref _now);
         foreach (Target? target in _targets)
         {
-            target?.Connection?.Abort();
-            target?.Connection?.TakeReceived(long.MaxValue).ReturnAll();
+            if (target?.Connection is { } connection)
+                Endings.Abort(connection);
         }
         TakeEvents();
         _host.CompletionLag = 0;

@@ -107,3 +107,26 @@ internal sealed class FuzzHost
             Invariants.CheckFrames(Frames);
     }
 }
+
+/// <summary>
+/// The ends of connections, for a host that takes what is left only where it may be wanted. At every other end it is the stack
+/// that gives it back, or <see cref="FuzzHost.CheckEmpty"/> finds it missing.
+/// </summary>
+internal static class Endings
+{
+    internal static void Abort(TcpConnection connection)
+    {
+        connection.Abort();
+        if (connection.ReadableBytes != 0)
+            throw new InvariantException($"{connection.ReadableBytes} bytes are left to be read of a connection that was aborted");
+    }
+
+    internal static void TakeEvents(TcpConnection connection)
+    {
+        TcpEvents events = connection.TakeEvents();
+        if ((events & (TcpEvents.Reset | TcpEvents.TimedOut)) != 0 && connection.ReadableBytes != 0)
+            throw new InvariantException($"{connection.ReadableBytes} bytes are left to be read of a connection that has ended with {events}");
+        if ((events & TcpEvents.Closed) != 0)
+            connection.TakeReceived(long.MaxValue).ReturnAll();
+    }
+}

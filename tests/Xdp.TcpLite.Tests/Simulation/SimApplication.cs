@@ -37,6 +37,8 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
             PeerClosed = true;
         if ((events & TcpEvents.Closed) != 0)
             Closed = true;
+        if ((events & (TcpEvents.Reset | TcpEvents.TimedOut)) != 0 && Connection.ReadableBytes > 0)
+            throw new InvalidDataException($"{host.Name}: {Connection.ReadableBytes} bytes are left to be read after {events}");
         Read();
         Write();
     }

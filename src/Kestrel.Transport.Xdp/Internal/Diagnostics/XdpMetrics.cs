@@ -117,6 +117,8 @@ internal sealed class XdpMetrics : IDisposable
             add(q.FillPending, "kestrel.xdp.ring", "fill");
             add(q.TransmitPending, "kestrel.xdp.ring", "tx");
         });
+        _meter.CreateObservableUpDownCounter("kestrel.xdp.heap.blocks", static () => EngineRegistry.Process.Blocks.InUse, "{block}",
+            "Heap blocks of the process that hold payload, of 4 KiB each.");
         _meter.CreateObservableCounter("kestrel.xdp.steering", Steering, "{packet}", "Packets that the XDP program judged, by verdict.");
         _meter.CreateObservableCounter("kestrel.xdp.companion.accepted", () => Interlocked.Read(ref _companionAccepts), "{connection}", "Connections accepted by companion sockets.");
     }
