@@ -59,9 +59,6 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
 
         /// <summary>The <see cref="ConnectionWork"/> that is wanted.</summary>
         public int Bits;
-
-        /// <summary>The queue's mark for a connection that was given something and whose application has not waited since.</summary>
-        public int Awaited;
     }
 
     public XdpConnection(ConnectionHost host, TcpConnection tcp, XdpConnectionSettings settings)
@@ -129,7 +126,6 @@ internal sealed partial class XdpConnection : ConnectionContext, IDuplexPipe, IT
     {
         _input.Complete();
         _output.Complete();
-        Host.ApplicationWaits(this);
         if (!Has(Ends.Awaited))
         {
             // Published before the bits are looked at again, and read after they are written: one side sees the other.

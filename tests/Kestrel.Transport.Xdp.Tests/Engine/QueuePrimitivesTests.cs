@@ -175,67 +175,6 @@ public class QueuePrimitivesTests
         Assert.True(sleeps > 0);
     }
 
-    [Fact]
-    public void Gatherer_LastAnswer_IsTold()
-    {
-        var gatherer = new AnswerGatherer();
-        int[] marks = new int[3];
-        foreach (ref int mark in marks.AsSpan())
-            gatherer.Expect(ref mark);
-        gatherer.Expect(ref marks[0]);
-        Assert.Equal(3, gatherer.Outstanding);
-        Assert.True(gatherer.Wants());
-
-        Assert.False(gatherer.Forget(ref marks[2]));
-        Assert.False(gatherer.Answered(ref marks[0]));
-        Assert.False(gatherer.IsAwaited(ref marks[0]));
-        Assert.False(gatherer.Answered(ref marks[0]));
-        Assert.True(gatherer.IsAwaited(ref marks[1]));
-        Assert.True(gatherer.Answered(ref marks[1]));
-        Assert.Equal(0, gatherer.Outstanding);
-    }
-
-    [Fact]
-    public void Gatherer_GivenUp_NoLongerAwaited()
-    {
-        var gatherer = new AnswerGatherer();
-        int slow = 0, next = 0;
-        gatherer.Expect(ref slow);
-        gatherer.GiveUp();
-        Assert.Equal(0, gatherer.Outstanding);
-        Assert.False(gatherer.IsAwaited(ref slow));
-        gatherer.Expect(ref next);
-        Assert.False(gatherer.Answered(ref slow));
-        Assert.Equal(1, gatherer.Outstanding);
-        Assert.True(gatherer.Answered(ref next));
-    }
-
-    [Fact]
-    public void Gatherer_SlowApplication_PausesLongerAndLonger()
-    {
-        var gatherer = new AnswerGatherer();
-        int[] pauses = new int[3];
-        int first = 0, second = 0;
-        for (int i = 0; i < pauses.Length; i++)
-        {
-            gatherer.Expect(ref first);
-            gatherer.Expect(ref second);
-            while (!gatherer.Wants())
-                pauses[i]++;
-            gatherer.Ended(answered: false);
-        }
-        Assert.Equal([0, 16, 32], pauses);
-    }
-
-    [Fact]
-    public void Gatherer_OneConnection_DoesNotGather()
-    {
-        var gatherer = new AnswerGatherer();
-        int mark = 0;
-        gatherer.Expect(ref mark);
-        Assert.False(gatherer.Wants());
-    }
-
     // Their links are all that the list touches.
     private static XdpConnection[] Connections(int count) =>
         [.. Enumerable.Range(0, count).Select(_ => (XdpConnection)RuntimeHelpers.GetUninitializedObject(typeof(XdpConnection)))];

@@ -40,7 +40,8 @@ internal sealed class XdpMetrics : IDisposable
         });
         Counter("kestrel.xdp.turns", "{turn}", "Turns of the queue, by who ran them.", static (q, add) =>
         {
-            add(q.Counters.Turns - q.Counters.PosterTurns, "kestrel.xdp.runner", "worker");
+            add(q.Counters.Turns - q.Counters.PoolTurns - q.Counters.PosterTurns, "kestrel.xdp.runner", "worker");
+            add(q.Counters.PoolTurns, "kestrel.xdp.runner", "pool");
             add(q.Counters.PosterTurns, "kestrel.xdp.runner", "application");
         });
         Counter("kestrel.xdp.kicks", "{call}", "Calls to the kernel to send.", static (q, add) =>
@@ -50,14 +51,11 @@ internal sealed class XdpMetrics : IDisposable
         });
         Counter("kestrel.xdp.wakeups", "{wakeup}", "Ends of the worker's sleeps, and signals that were written to end one.", static (q, add) =>
         {
-            add(q.Counters.Wakes, "kestrel.xdp.kind", "sleep");
+            add(q.Wakes, "kestrel.xdp.kind", "sleep");
             add(q.Signals, "kestrel.xdp.kind", "signal");
         });
-        Counter("kestrel.xdp.gathers", "{sleep}", "Sleeps through the answers of a batch, by whether they all came in time.", static (q, add) =>
-        {
-            add(q.Gathered, "kestrel.xdp.result", "complete");
-            add(q.GatheringGivenUp, "kestrel.xdp.result", "incomplete");
-        });
+        Counter("kestrel.xdp.turns.overdue", "{turn}", "Turns that the thread pool came to too late, so that the worker ran them.",
+            static (q, add) => add(q.PoolOverdue, null, null));
         Counter("kestrel.xdp.segments.moved", "{segment}", "Segments that arrived at another queue than their connection's.", static (q, add) =>
         {
             add(q.Counters.Moved, "kestrel.xdp.result", "passed_on");

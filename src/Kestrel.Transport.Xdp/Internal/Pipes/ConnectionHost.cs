@@ -24,14 +24,6 @@ internal abstract class ConnectionHost
     /// <summary>An application has returned UMEM frames to the pool: wakes the queue only if FILL is starved. Any thread.</summary>
     public abstract void FramesReturned();
 
-    /// <summary>
-    /// The connection's application waits: for input, or for room for output. Nothing more comes from it before the queue has acted, so what it has
-    /// flushed is worth sending now. Not under a lock. Any thread.
-    /// </summary>
-    public virtual void ApplicationWaits(XdpConnection connection)
-    {
-    }
-
     /// <summary>The present, on the clock that the queue's stack is driven by. Called inside a turn.</summary>
     public virtual Instant Now => new(Stopwatch.GetElapsedTime(0).Ticks);
 }

@@ -64,7 +64,6 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
-        short version;
         lock (_connection.Gate)
         {
             ThrowIfCompleted();
@@ -75,10 +74,8 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             if (_reading == Reading.Active)
                 throw ConcurrentReads();
             _reading = Reading.Tentative;
-            version = _read.Begin(cancellationToken, s_onReadCancelled, this);
+            return new ValueTask<ReadResult>(this, _read.Begin(cancellationToken, s_onReadCancelled, this));
         }
-        _connection.Host.ApplicationWaits(_connection);
-        return new ValueTask<ReadResult>(this, version);
     }
 
     public override bool TryRead(out ReadResult result)

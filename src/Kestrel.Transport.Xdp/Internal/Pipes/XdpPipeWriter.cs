@@ -101,8 +101,6 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         TellReturned();
         if (flushed)
             _connection.Signal(ConnectionWork.Output);
-        if (!result.IsCompleted)
-            _connection.Host.ApplicationWaits(_connection);
         return result;
     }
 

@@ -7,11 +7,14 @@ internal enum WorkerState
     /// <summary>Looks at everything again before it sleeps: what was published before needs no signal.</summary>
     Awake,
 
-    /// <summary>Sleeps briefly for a known number of answers: whoever gives the last one runs the turn.</summary>
-    Gathering,
-
     /// <summary>Sleeps until packets, a deadline or a signal.</summary>
     Sleeping,
+
+    /// <summary>Sleeps likewise, and not for long: applications were just given something, and may answer soon.</summary>
+    Dozing,
+
+    /// <summary>Sleeps, and not for long, without looking at packets: a <see cref="PoolTurn"/> is on its way and receives them.</summary>
+    Resting,
 }
 
 /// <summary>
@@ -23,13 +26,14 @@ internal sealed class WakeGate : IDisposable
 {
     private int _state;
     private int _signalled;
+    private long _signals;
 
     internal EventFd Event { get; } = new();
 
     internal WorkerState State => (WorkerState)Volatile.Read(ref _state);
 
     /// <summary>Signals that were written, one system call each.</summary>
-    internal long Signals;
+    internal long Signals => Interlocked.Read(ref _signals);
 
     internal void Announce(WorkerState state)
     {
@@ -44,18 +48,18 @@ internal sealed class WakeGate : IDisposable
         Volatile.Write(ref _state, (int)WorkerState.Awake);
         if (!eventSeen && Volatile.Read(ref _signalled) == 0)
             return;
-        // The event first: a signaller that finds the flag still set writes nothing, and what it published is found by the look that follows. One that
-        // is held up between flag and event writes when the worker is past; that ends the next sleep at once, and is drained then.
+        // The event first: a signaller that finds the flag still set writes nothing, and what it published is found by the look that follows. One
+        // that is held up between flag and event writes when the worker is past; that ends the next sleep at once, and is drained then.
         Event.Drain();
         Interlocked.Exchange(ref _signalled, 0);
     }
 
-    /// <summary>Wakes the worker, or keeps it from falling asleep. Any thread.</summary>
+    /// <summary>Wakes the worker, or keeps it from falling asleep. Any thread; does nothing after <see cref="Dispose"/>.</summary>
     internal void Signal()
     {
         if (Interlocked.Exchange(ref _signalled, 1) != 0)
             return;
-        Interlocked.Increment(ref Signals);
+        Interlocked.Increment(ref _signals);
         Event.Signal();
     }
 

@@ -89,20 +89,13 @@ internal sealed partial class XdpQueue
             copy.Append(segment.Span.Slice(start, length));
             Counters.Moved++;
             target._moved.Enqueue((copy, visited + 1));
-            target.WakeForMoved();
+            target._worker.Wake();
         }
         else
         {
             Counters.MovedDropped++;
         }
         segment.Return();
-    }
-
-    private void WakeForMoved()
-    {
-        Interlocked.MemoryBarrier();
-        if (_gate.State != WorkerState.Awake)
-            _gate.Signal();
     }
 
     private void ReceiveMoved()

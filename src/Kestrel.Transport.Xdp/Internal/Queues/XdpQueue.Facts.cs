@@ -6,11 +6,11 @@ namespace Kestrel.Transport.Xdp.Internal;
 // What metrics and tests read, from any thread, while turns go on: near enough, exact when the queue is quiet.
 internal sealed partial class XdpQueue
 {
-    internal long Signals => Interlocked.Read(ref _gate.Signals);
+    internal long Signals => _worker.Signals;
 
-    internal long Gathered => _gatherer.Gathered;
+    internal long Wakes => _worker.Wakes;
 
-    internal long GatheringGivenUp => _gatherer.GivenUp;
+    internal long PoolOverdue => _worker.PoolOverdue;
 
     internal (int Open, int HalfOpen, int TimeWait) StackCounts => _closed ? default : (_stack.ConnectionCount, _stack.HalfOpenCount, _stack.TimeWaitCount);
 

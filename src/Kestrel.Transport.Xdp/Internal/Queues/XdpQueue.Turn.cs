@@ -12,6 +12,10 @@ internal sealed partial class XdpQueue
     // Segments written between two looks at the TX ring.
     private const int EmitBatch = 64;
 
+    // The kernel had no room for a packet; nothing tells when it has.
+    private static readonly TimeSpan KickAgainAfter = TimeSpan.FromMicroseconds(200);
+    private static readonly TimeSpan KickAgainAfterLinkDown = TimeSpan.FromMilliseconds(20);
+
     // Rounds of emit and kick in a turn when the TX ring is full in between.
     private const int EmitRounds = 8;
 
@@ -26,35 +30,42 @@ internal sealed partial class XdpQueue
     private bool _linkDown;
     private bool _fillStarved;
 
-    private enum TurnKind
-    {
-        /// <summary>By the worker: everything, application code inline if so configured.</summary>
-        Worker,
-
-        /// <summary>By an application's thread that has given the last answer of a batch: everything, application code scheduled.</summary>
-        Full,
-
-        /// <summary>By an application's thread: what was asked for, and what follows to be sent.</summary>
-        Transmit,
-    }
-
     /// <summary>Runs a turn. The caller has the token.</summary>
-    private void Turn(TurnKind kind)
+    TurnReport ITurns.Run(TurnKind kind)
     {
+        _delivered = 0;
         if (_closed)
         {
             ApplyAfterClose();
-            return;
+            return default;
         }
+        Turn(kind);
+        if (_closed)
+            return default;
+        return new TurnReport
+        {
+            Now = _now,
+            DueAt = DueAt(),
+            Delivered = _delivered,
+            RxWaiting = _xsk.Rx.Available > 0,
+            MustKickAgain = _kickAgain,
+            HasConnections = _stack.ConnectionCount > 0,
+        };
+    }
+
+    private void Turn(TurnKind kind)
+    {
         _now = Clock.Now;
         Volatile.Write(ref _turnStarted, _now.Ticks);
         Counters.Turns++;
-        if (kind != TurnKind.Worker)
+        if (kind == TurnKind.Pool)
+            Counters.PoolTurns++;
+        else if (kind == TurnKind.Poster)
             Counters.PosterTurns++;
         try
         {
             ReapCompletions();
-            if (kind != TurnKind.Transmit)
+            if (kind != TurnKind.Poster)
             {
                 uint waiting = _xsk.Rx.Available;
                 RefillFill();
@@ -63,7 +74,6 @@ internal sealed partial class XdpQueue
                 RunTimers(waiting);
             }
             ApplyDirty();
-            _delivered = 0;
             TakeReady();
             Deliver(kind);
             ApplyDirty();
@@ -84,6 +94,17 @@ internal sealed partial class XdpQueue
         {
             Volatile.Write(ref _turnStarted, 0);
         }
+    }
+
+    // When the queue wants the next turn, if nothing happens before.
+    private Instant DueAt()
+    {
+        if ((_emitPending && !_kickAgain) || _undelivered.Count > 0)
+            return _now;
+        Instant due = _stack.NextDeadline;
+        if (_kickAgain || _stack.WantsToEmit)
+            due = Instant.Min(due, _now + (_linkDown ? KickAgainAfterLinkDown : KickAgainAfter));
+        return due;
     }
 
     private void ReapCompletions()
@@ -210,16 +231,10 @@ internal sealed partial class XdpQueue
     {
         if (_undelivered.Count == 0 || (Settings.Inline && kind != TurnKind.Worker))
             return;
-        bool awaited = !Settings.Inline && kind != TurnKind.Transmit;
         foreach (XdpConnection connection in _undelivered)
         {
-            // Before, since the application may be done with it before Deliver returns.
-            if (awaited)
-                _gatherer.Expect(ref connection.Work.Awaited);
             if (connection.Deliver())
                 _delivered++;
-            else
-                _gatherer.Forget(ref connection.Work.Awaited);
         }
         _undelivered.Clear();
         if (Settings.Inline)

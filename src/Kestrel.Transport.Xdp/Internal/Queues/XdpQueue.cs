@@ -7,26 +7,22 @@ namespace Kestrel.Transport.Xdp.Internal;
 /// <summary>
 /// One NIC queue: its AF_XDP socket, its frames, its TCP stack and the connections in it, and a thread that runs turns.
 /// <para>
-/// Everything but what is marked "any thread" belongs to the turn, and the turn to whoever holds <see cref="_token"/>: the worker as a rule, an
-/// application's thread that has something to send while the worker sleeps, and the engine's control path through <see cref="Run"/>. Within a turn: COMPLETION →
+/// Everything but what is marked "any thread" belongs to the turn, and the turn to whoever the <see cref="QueueWorker"/> lets run it:
+/// the worker, a thread of the pool, an application's thread that has something to send, and the engine's control path through <see cref="Run"/>. Within a turn: COMPLETION →
 /// RX snapshot → FILL → receive → timers → apply what applications asked for → deliver → apply again → emit → FILL → one kick.
 /// </para>
 /// </summary>
-internal sealed partial class XdpQueue : ConnectionHost
+internal sealed partial class XdpQueue : ConnectionHost, ITurns
 {
     private readonly IQueueOwner _owner;
     private readonly ILogger _logger;
-    private readonly TurnToken _token = new();
-    private readonly WakeGate _gate = new();
-    private readonly AnswerGatherer _gatherer = new();
-    private readonly Thread _thread;
+    private readonly QueueWorker _worker;
     private readonly Umem _umem;
     private readonly Xsk _xsk;
     private readonly FramePool _frames;
     private readonly TcpStack _stack;
     private DirtyList _dirty;
     private volatile bool _closed;
-    private volatile bool _stopping;
 
     /// <summary>Opens the socket; nothing arrives before its place in the program's map is filled, and nothing is handled before <see cref="Start"/>.</summary>
     /// <exception cref="XdpException">The kernel refused; says why.</exception>
@@ -49,10 +45,9 @@ internal sealed partial class XdpQueue : ConnectionHost
         catch
         {
             xsk?.Dispose();
-            _gate.Dispose();
             throw;
         }
-        _thread = new Thread(Work) { IsBackground = true, Name = $"xdp {settings.InterfaceName}/{settings.QueueId}" };
+        _worker = new QueueWorker(this, $"xdp {settings.InterfaceName}/{settings.QueueId}", settings.BusySpin, settings.Inline);
     }
 
     internal QueueSettings Settings { get; }
@@ -63,7 +58,7 @@ internal sealed partial class XdpQueue : ConnectionHost
 
     public override BlockPool Blocks { get; }
 
-    public override bool InTurn => _token.IsMine;
+    public override bool InTurn => _worker.InTurn;
 
     /// <summary>In a turn: read at its start, and again after inline application code.</summary>
     public override Instant Now => _now;
@@ -86,43 +81,48 @@ internal sealed partial class XdpQueue : ConnectionHost
 
     internal long SynPressureUntil { get; set; }
 
-    internal void Start() => _thread.Start();
+    internal void Start() => _worker.Start();
 
     /// <summary>Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from within a turn.</summary>
-    internal void Run(Action<TcpStack> action)
+    internal void Run(Action<TcpStack> action) => _worker.Run(() =>
     {
-        _token.Enter();
-        try
-        {
-            if (!_closed)
-                action(_stack);
-        }
-        finally
-        {
-            _token.Exit();
-        }
-        _gate.Signal();
-    }
+        if (!_closed)
+            action(_stack);
+    });
 
     /// <summary>Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a turn.</summary>
     internal void Stop()
     {
-        _stopping = true;
-        _gate.Signal();
-        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted) is false && Thread.CurrentThread != _thread)
-            _thread.Join();
-        _token.Enter();
-        try
+        _worker.Stop();
+        _worker.Run(() =>
         {
             Close();
             _xsk.Dispose();
-        }
-        finally
-        {
-            _token.Exit();
-        }
-        _gate.Dispose();
+        });
+        _worker.Dispose();
     }
+
+    /// <summary>Any thread. The connection's work word went from zero to something.</summary>
+    public override void Post(XdpConnection connection)
+    {
+        _dirty.Push(connection);
+        _worker.Posted();
+    }
+
+    /// <summary>Any thread. The application gave frames back.</summary>
+    public override void FramesReturned()
+    {
+        if (Volatile.Read(ref _fillStarved))
+            _worker.Wake();
+    }
+
+    bool ITurns.IsClosed => _closed;
+
+    bool ITurns.IsDirty => !_dirty.IsEmpty;
+
+    bool ITurns.HasOtherWork => !_moved.IsEmpty || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
+
+    WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout) => _xsk.Wait(wake, timeout);
 
     // In a turn, which need not be the worker's: the worker may be asleep on the socket and the event. Both are closed once it has ended.
     private void Close()
