@@ -10,17 +10,18 @@ internal static class Checkout
     /// <summary>HelloWeb on its own checkout's transport, which <c>perf/compare</c> has built.</summary>
     public static string App(string root) => Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll");
 
-    /// <summary>Builds HelloWeb of <paramref name="root"/> on the transport of <paramref name="transportRoot"/>.</summary>
-    /// <remarks>Nothing is written to <paramref name="transportRoot"/>; each has a directory below this program's <c>bin</c>.</remarks>
+    /// <summary>Builds HelloWeb of one checkout on the transport of another.</summary>
+    /// <remarks>Nothing is written to the other: all goes below this program's <c>bin</c>.</remarks>
     /// <returns>The app's path.</returns>
-    /// <exception cref="MeasurementException">It does not build: the two are too far apart, for instance.</exception>
+    /// <exception cref="MeasurementException">It does not build; the app may use what that transport lacks.</exception>
     public static async Task<string> Build(string root, string transportRoot, CancellationToken cancellation)
     {
         string artifacts = Path.Combine(root, "perf/TransportComparison/bin/baseline", transportRoot.Trim('/'));
         var start = new ProcessStartInfo("dotnet",
         [
-            "build", Path.Combine(root, "samples/HelloWeb"), "--configuration", "Release", "--artifacts-path", artifacts, $"-p:TransportRoot={transportRoot}/",
-            "--nologo", "--verbosity", "quiet", "--disable-build-servers", "-p:UseSharedCompilation=false", "-nodeReuse:false",
+            "build", Path.Combine(root, "samples/HelloWeb"), $"-p:TransportRoot={transportRoot}/", "--artifacts-path", artifacts,
+            "--configuration", "Release", "--nologo", "--verbosity", "quiet",
+            "--disable-build-servers", "-p:UseSharedCompilation=false", "-nodeReuse:false",
         ])
         { RedirectStandardOutput = true };
         using var build = Process.Start(start)!;

@@ -5,6 +5,16 @@ namespace TransportComparison;
 /// <summary>The client's end: load generators and single requests, on its core.</summary>
 internal sealed class Client(Lab lab, Plan plan)
 {
+    // With a connection for each request the client runs out of ports within seconds when it is the one that closes first: each
+    // stays in TIME-WAIT for a minute. What is measured then is how long connect() looks for a free one.
+    private const string PlentyOfPorts = """
+        echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
+        echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse
+        """;
+
+    /// <summary>Makes the client's namespace ready.</summary>
+    public Task Prepare(CancellationToken cancellation) => Output(["sh", "-ec", PlentyOfPorts], cancellation);
+
     public string Tool(Scenario scenario) => Generator(scenario).Name;
 
     /// <exception cref="MeasurementException">More requests failed than the scenario lets pass.</exception>
@@ -21,7 +31,12 @@ internal sealed class Client(Lab lab, Plan plan)
     /// <summary>The answer to one request, on a connection of its own, by the protocol that is measured.</summary>
     public Task<string> Get(Server server, string path, CancellationToken cancellation)
     {
-        string[] protocol = server.Endpoint switch { Endpoint.Https => ["--insecure"], Endpoint.H2c => ["--http2-prior-knowledge"], _ => [] };
+        string[] protocol = server.Endpoint switch
+        {
+            Endpoint.Https => ["--insecure"],
+            Endpoint.H2c => ["--http2-prior-knowledge"],
+            _ => [],
+        };
         return Output(["curl", "-sS", "--fail", "--max-time", "10", .. protocol, server.Url(path)], cancellation);
     }
 
@@ -32,8 +47,11 @@ internal sealed class Client(Lab lab, Plan plan)
         _ => new Wrk(scenario, Path.Combine(plan.Root, "perf/pipelined.lua")),
     };
 
-    private Task<string> Output(string[] command, CancellationToken cancellation) =>
-        lab.Output(plan.ClientCpu is { } cpu ? lab.Command("client", cpu, command) : lab.Command("client", command), cancellation);
+    private Task<string> Output(string[] command, CancellationToken cancellation)
+    {
+        var start = plan.ClientCpu is { } cpu ? lab.Command("client", cpu, command) : lab.Command("client", command);
+        return lab.Output(start, cancellation);
+    }
 
     private static Load Parse(ILoadGenerator generator, string report)
     {

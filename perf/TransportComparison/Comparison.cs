@@ -9,14 +9,15 @@ internal sealed class Comparison
 {
     private const int CandidatePort = 8080, BaselinePort = 8081;
 
-    // One segment in the kernel's TCP for so many requests is let pass on an XDP side (a stray reset, say). Were a single one of 64
-    // connections on the companion socket, it would be one for every 64.
+    // One segment in the kernel's TCP for so many requests is let pass on an XDP side (a stray reset, say). Were a
+    // single one of 64 connections on the companion socket, it would be one for every 64.
     private const int RequestsPerStraySegment = 1000;
 
-    // Two cores that are both busy measuring make a load of 2; what runs beside it before the start takes from the result.
+    // Two cores that are both busy measuring make a load of 2. What runs beside it before the start takes from the
+    // result.
     private const double QuietLoad = 0.5;
 
-    // The runtime compiles what is hot in the background, and on a core that is busy without a pause it hardly gets to it.
+    // The runtime compiles what is hot in the background. On a core that is busy without a pause it hardly gets to it.
     private const int WarmupBurst = 2;
     private static readonly TimeSpan s_warmupPause = TimeSpan.FromMilliseconds(300);
 
@@ -39,9 +40,10 @@ internal sealed class Comparison
 
     public static async Task<int> Run(Plan plan, CancellationToken cancellation)
     {
-        if (plan.ServerCpu is { } serverCpu && (int.Max(serverCpu, plan.ClientCpu!.Value) >= Environment.ProcessorCount || serverCpu == plan.ClientCpu))
+        int cores = Environment.ProcessorCount;
+        if (plan.ServerCpu >= cores || plan.ClientCpu >= cores || (plan.ServerCpu is not null && plan.ServerCpu == plan.ClientCpu))
         {
-            Console.Error.WriteLine($"perf/compare: servers and client need a core each; this machine has {Environment.ProcessorCount}");
+            Console.Error.WriteLine($"perf/compare: servers and client need a core each; this machine has {cores}");
             return 1;
         }
 
@@ -53,12 +55,17 @@ internal sealed class Comparison
 
         try
         {
-            string baselineApp = plan.BaselineRoot == plan.Root ? Checkout.App(plan.Root) : await Checkout.Build(plan.Root, plan.BaselineRoot, cancellation);
-            if (double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture) is > QuietLoad and var load)
+            // Before the build, which is a load of its own.
+            if (Load() is > QuietLoad and var load)
                 AnsiConsole.MarkupLineInterpolated($"[yellow]this machine is busy (load {load:0.0}): ratios will be less exact than they could be[/]");
+            string baselineApp = plan.BaselineRoot == plan.Root
+                ? Checkout.App(plan.Root)
+                : await Checkout.Build(plan.Root, plan.BaselineRoot, cancellation);
             await using var lab = new Lab(plan.Root);
             await lab.Up(cancellation, "direct", "--links", "2");
-            return await new Comparison(plan, lab, baselineApp).Measure(cancellation);
+            var comparison = new Comparison(plan, lab, baselineApp);
+            await comparison._client.Prepare(cancellation);
+            return await comparison.Measure(cancellation);
         }
         catch (MeasurementException e)
         {
@@ -71,14 +78,16 @@ internal sealed class Comparison
         }
     }
 
+    private static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
+
     private async Task<int> Measure(CancellationToken cancellation)
     {
         string cores = _plan.ServerCpu is { } cpu ? $"servers on core {cpu}, client on core {_plan.ClientCpu}" : "servers and client on all cores";
-        AnsiConsole.MarkupLineInterpolated($"{_plan.WarmupSeconds} s to warm up each server, then {_plan.Rounds} rounds of {_plan.Seconds} s each; {cores}");
+        AnsiConsole.WriteLine($"{_plan.WarmupSeconds} s to warm up each server, then {_plan.Rounds} rounds of {_plan.Seconds} s each; {cores}");
         List<Row> rows = [];
-        foreach (var scenario in _plan.Scenarios)
+        try
         {
-            foreach (string scheduling in _plan.Scheduling)
+            foreach (var (scenario, scheduling) in _plan.Scenarios.SelectMany(_ => _plan.Scheduling, (scenario, scheduling) => (scenario, scheduling)))
             {
                 var row = new Row(scenario, scheduling);
                 await Measure(row, cancellation);
@@ -87,8 +96,13 @@ internal sealed class Comparison
                     Report.Write(json, _plan, _candidate, _baseline, rows);
             }
         }
+        finally
+        {
+            // Where a row fails, those before it are still worth telling.
+            if (rows.Count > 0)
+                Report.Print(_plan, _candidate, _baseline, rows);
+        }
 
-        Report.Print(_plan, _candidate, _baseline, rows);
         double worst = rows.Min(row => row.Ratio(sample => sample.RequestsPerSecond)!.Value);
         if (worst < _plan.AtLeast)
         {
@@ -99,18 +113,20 @@ internal sealed class Comparison
         return 0;
     }
 
-    /// <summary>What is compiled after the warm-up stays compiled. The server that is not measured has no connections.</summary>
+    /// <summary>All rounds of a row. The server that is not measured has no connections.</summary>
     private async Task Measure(Row row, CancellationToken cancellation)
     {
-        AnsiConsole.MarkupLineInterpolated($"{row.Scenario.Name}, {row.Scheduling} scheduling: {_client.Tool(row.Scenario)}, {row.Scenario.Connections} connections, {row.Scenario.Path}");
-        await using var candidate = await Server.Start(_lab, _plan, _client, _candidate, row.Scenario.Endpoint, row.Scheduling, cancellation);
-        await using var baseline = await Server.Start(_lab, _plan, _client, _baseline, row.Scenario.Endpoint, row.Scheduling, cancellation);
-        (Side Side, Server Server, List<Sample> Samples)[] sides = [(_candidate, candidate, row.Candidate), (_baseline, baseline, row.Baseline)];
+        var scenario = row.Scenario;
+        AnsiConsole.WriteLine($"{scenario.Name}, {row.Scheduling} scheduling: {_client.Tool(scenario)}, {scenario.Connections} connections, {scenario.Path}");
+        await using var candidate = await Server.Start(_lab, _plan, _client, _candidate, scenario.Endpoint, row.Scheduling, cancellation);
+        await using var baseline = await Server.Start(_lab, _plan, _client, _baseline, scenario.Endpoint, row.Scheduling, cancellation);
+        (Side Side, Server Server, List<Sample> Samples)[] sides =
+            [(_candidate, candidate, row.Candidate), (_baseline, baseline, row.Baseline)];
         for (int warm = 0; warm < _plan.WarmupSeconds; warm += WarmupBurst)
         {
             foreach (var (_, server, _) in sides)
             {
-                await _client.Run(row.Scenario, server, WarmupBurst, cancellation);
+                await _client.Run(scenario, server, WarmupBurst, cancellation);
                 await Task.Delay(s_warmupPause, cancellation);
             }
         }
@@ -120,11 +136,9 @@ internal sealed class Comparison
             for (int i = 0; i < sides.Length; i++)
             {
                 var (side, server, samples) = sides[(i + round) % sides.Length];
-                var sample = await Measure(row.Scenario, side, server, cancellation);
+                var sample = await Measure(scenario, side, server, cancellation);
                 samples.Add(sample);
-                string latencies = sample is { P50: { } p50, P99: { } p99 } ? $"p50 {p50,6:N0} µs  p99 {p99,6:N0} µs" : "";
-                string failures = sample.Failures > 0 ? $"  {sample.Failures} failed" : "";
-                AnsiConsole.MarkupLineInterpolated($"[grey]{round + 1}/{_plan.Rounds}[/] {side.Name,-10}{side.Transport,-8}{sample.RequestsPerSecond,9:N0} requests/s  {latencies,-27}  CPU {sample.CpuPerRequest,6:0.00} µs/request, {sample.CpuShare,4:P0}  {sample.BytesPerRequest,6:N0} B/request{failures}");
+                AnsiConsole.WriteLine($"{round + 1}/{_plan.Rounds} {side.Name,-10}{side.Transport,-8}{Report.Line(sample)}");
             }
         }
     }

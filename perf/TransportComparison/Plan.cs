@@ -7,7 +7,8 @@ internal sealed record Plan
 {
     public required string Root { get; init; }
 
-    /// <summary>The checkout that the baseline's transport comes from. The same as <see cref="Root"/> shows how much of a ratio is noise.</summary>
+    /// <summary>The checkout that the baseline's transport comes from.</summary>
+    /// <remarks>The same checkout and transport on both sides show how much of a ratio is noise.</remarks>
     public required string BaselineRoot { get; init; }
 
     /// <summary><c>xdp</c> or <c>sockets</c>.</summary>
@@ -36,27 +37,38 @@ internal sealed record Plan
         var root = new Option<string>("--root") { Hidden = true, DefaultValueFactory = _ => Environment.CurrentDirectory };
         var candidate = new Option<string>("--candidate") { Description = "the transport that is compared", DefaultValueFactory = _ => "xdp" };
         candidate.AcceptOnlyFromAmong("xdp", "sockets");
-        var baseline = new Option<string?>("--baseline") { Description = "the transport it is compared with; without it, sockets, or with --baseline-root the candidate's" };
+        var baseline = new Option<string?>("--baseline")
+        {
+            Description = "the transport it is compared with [default: sockets; with --baseline-root the candidate's]",
+        };
         baseline.AcceptOnlyFromAmong("xdp", "sockets");
         var baselineRoot = new Option<string?>("--baseline-root")
         {
-            Description = "the checkout that the baseline's transport comes from; this one by default. This checkout's HelloWeb is built on it, so the app is the same",
+            Description = "the checkout that the baseline's transport comes from; this checkout's HelloWeb is built on it [default: this checkout]",
             HelpName = "DIR",
         };
         var scenario = new Option<string>("--scenario")
         {
-            Description = $"what the clients do; several are separated by commas, and all is each of {string.Join(", ", Scenario.All.Select(scenario => scenario.Name))}",
-            HelpName = "NAME",
+            Description = $"what the clients do: {Scenario.Names}",
+            HelpName = "NAME[,NAME…]|all",
             DefaultValueFactory = _ => Scenario.Default,
         };
-        var path = new Option<string?>("--path") { Description = "instead of a scenario: GET this path, on connections that stay (64 by default)" };
-        var connections = Number<int?>("--connections", "instead of a scenario: so many connections (for /plaintext by default)", null);
+        var path = new Option<string?>("--path")
+        {
+            Description = "instead of a scenario: GET this path, on connections that stay [default: /plaintext]",
+        };
+        var connections = Number<int?>("--connections", "instead of a scenario: so many connections [default: 64]", null);
         var scheduling = new Option<string>("--scheduling") { Description = "default, inline or both", DefaultValueFactory = _ => "both" };
         scheduling.AcceptOnlyFromAmong("default", "inline", "both");
         var rounds = Number("--rounds", "rounds; each measures both sides once", 5);
         var seconds = Number("--seconds", "seconds measured per side and round", 5);
-        var warmup = Number("--warmup", "seconds of load that each server gets first: on one core the runtime takes its time to compile what is hot", 24);
-        var tool = new Option<string>("--tool") { Description = "load generator where both can do the scenario; auto is bombardier where it is on PATH, else wrk", DefaultValueFactory = _ => "auto" };
+        const string warmupHelp = "seconds of load that each server gets first: on one core the runtime takes its time to compile what is hot";
+        var warmup = Number("--warmup", warmupHelp, 24);
+        var tool = new Option<string>("--tool")
+        {
+            Description = "load generator where both can do the scenario; auto is bombardier where it is on PATH, else wrk",
+            DefaultValueFactory = _ => "auto",
+        };
         tool.AcceptOnlyFromAmong("auto", "wrk", "bombardier");
         var serverCpu = new Option<int>("--server-cpu") { Description = "core the servers are pinned to", DefaultValueFactory = _ => 0 };
         var clientCpu = new Option<int>("--client-cpu") { Description = "core the client is pinned to", DefaultValueFactory = _ => 1 };
@@ -67,7 +79,7 @@ internal sealed record Plan
         scenario.Validators.Add(result =>
         {
             if (Scenario.Parse(result.GetRequiredValue(scenario), out var unknown).Count == 0 || unknown.Count > 0)
-                result.AddError($"--scenario: '{string.Join(',', unknown)}' is none of {string.Join(", ", Scenario.All.Select(scenario => scenario.Name))}");
+                result.AddError($"--scenario: '{string.Join(',', unknown)}' is none of {Scenario.Names}");
         });
         baselineRoot.Validators.Add(result =>
         {
@@ -75,17 +87,20 @@ internal sealed record Plan
                 result.AddError($"--baseline-root: '{directory}' has no {Checkout.TransportProject}");
         });
 
-        var command = new RootCommand("Measures HelloWeb on two transports, or on the transports of two checkouts, interleaved in one run. Each side has a network interface to itself.")
+        const string help = "Measures HelloWeb on two transports, or on the transports of two checkouts, interleaved in one run. "
+            + "Each side has a network interface to itself.";
+        var command = new RootCommand(help)
         {
-            root, candidate, baseline, baselineRoot, scenario, path, connections, scheduling, rounds, seconds, warmup, tool, serverCpu, clientCpu, unpinned, atLeast, json,
+            root, candidate, baseline, baselineRoot, scenario, path, connections, scheduling,
+            rounds, seconds, warmup, tool, serverCpu, clientCpu, unpinned, atLeast, json,
         };
         command.Validators.Add(result =>
         {
             bool isAdHoc = result.GetResult(path) is not null || result.GetResult(connections) is not null;
             if (isAdHoc && result.GetResult(scenario) is { Implicit: false })
                 result.AddError("--path and --connections say what a scenario says; give one or the other");
-            bool isPinned = result.GetResult(serverCpu) is { Implicit: false } || result.GetResult(clientCpu) is { Implicit: false };
-            if (isPinned && result.GetValue(unpinned))
+            bool hasCores = result.GetResult(serverCpu) is { Implicit: false } || result.GetResult(clientCpu) is { Implicit: false };
+            if (hasCores && result.GetValue(unpinned))
                 result.AddError("--unpinned contradicts --server-cpu and --client-cpu");
         });
         command.SetAction((parsed, cancellation) => run(

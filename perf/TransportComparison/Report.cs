@@ -4,17 +4,34 @@ using Spectre.Console;
 
 namespace TransportComparison;
 
-/// <summary>What was measured, for people and for programs: medians over the rounds, and of the rounds' own ratios.</summary>
+/// <summary>What was measured, for people and for programs. All figures are medians of the rounds.</summary>
 internal static class Report
 {
+    private static readonly string[] s_columns =
+    [
+        "candidate\nrequests/s", "baseline\nrequests/s", "ratio", "lowest –\nhighest",
+        "ratio of\np50", "ratio of\np99", "ratio of\nCPU/request", "candidate\nB/request", "baseline\nB/request",
+    ];
+
     private static readonly JsonSerializerOptions s_json = new(JsonSerializerDefaults.Web) { WriteIndented = true };
+
+    public static string Line(Sample sample)
+    {
+        string latencies = sample is { P50: { } p50, P99: { } p99 } ? $"p50 {p50,6:N0} µs  p99 {p99,6:N0} µs" : "";
+        string failures = sample.Failures > 0 ? $"  {sample.Failures} failed" : "";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{sample.RequestsPerSecond,9:N0} requests/s  {latencies,-27}  CPU {sample.CpuPerRequest,6:0.00} µs/request, {sample.CpuShare,4:P0}")
+            + string.Create(CultureInfo.InvariantCulture, $"  {sample.BytesPerRequest,6:N0} B/request{failures}");
+    }
 
     public static void Print(Plan plan, Side candidate, Side baseline, IReadOnlyList<Row> rows)
     {
-        string between = plan.BaselineRoot == plan.Root ? "" : $" of {plan.BaselineRoot}";
-        var table = new Table().Title(Markup.Escape($"{candidate.Transport} against {baseline.Transport}{between}: medians of {plan.Rounds} rounds, candidate ÷ baseline"));
+        string origin = plan.BaselineRoot == plan.Root ? "" : $" of {plan.BaselineRoot}";
+        string title = $"{candidate.Transport} ÷ {baseline.Transport}{origin}: medians of {plan.Rounds} rounds";
+        var table = new Table().Title(Markup.Escape(title));
         table.AddColumns("scenario", "scheduling");
-        foreach (string column in (string[])["candidate\nrequests/s", "baseline\nrequests/s", "ratio", "lowest –\nhighest", "p50", "p99", "CPU/request", "candidate\nB/request", "baseline\nB/request"])
+        foreach (string column in s_columns)
             table.AddColumn(new TableColumn(column).RightAligned());
         foreach (var row in rows)
         {

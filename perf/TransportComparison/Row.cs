@@ -2,8 +2,8 @@ namespace TransportComparison;
 
 /// <summary>One side in one round.</summary>
 /// <param name="P50">Microseconds; null where the tool does not tell.</param>
-/// <param name="CpuPerRequest">Processor time of the server, in microseconds. What softirqs do on the server's core counts only when they
-/// interrupted the server itself.</param>
+/// <param name="CpuPerRequest">Processor time of the server, in microseconds. What softirqs do on the server's core
+/// counts only when they interrupted the server itself.</param>
 /// <param name="CpuShare">How busy the server kept a core; more than 1 where it had several.</param>
 /// <param name="BytesPerRequest">Allocated by the server's process.</param>
 internal sealed record Sample(

@@ -26,7 +26,8 @@ internal enum Pattern
 }
 
 /// <summary>A kind of load.</summary>
-internal sealed record Scenario(string Name, string Path, int Connections, Pattern Pattern = Pattern.KeepAlive, Endpoint Endpoint = Endpoint.Http)
+internal sealed record Scenario(
+    string Name, string Path, int Connections, Pattern Pattern = Pattern.KeepAlive, Endpoint Endpoint = Endpoint.Http)
 {
     public const string Default = "plaintext-c64";
 
@@ -43,8 +44,12 @@ internal sealed record Scenario(string Name, string Path, int Connections, Patte
         new("https", "/plaintext", 64, Pattern.KeepAlive, Endpoint.Https),
     ];
 
-    /// <summary>Of requests that fail, how many are let pass. Where connections stay, not one has a reason to.</summary>
-    /// <remarks>With a connection for each request the client may run into one of its own that is still in TIME-WAIT, say.</remarks>
+    public static string Names { get; } = string.Join(", ", All.Select(scenario => scenario.Name));
+
+    /// <summary>The share of failed requests that is let pass. Where connections stay, none has a reason to fail.</summary>
+    /// <remarks>
+    /// With a connection for each request, one may run into an earlier one that is still in TIME-WAIT, or lose its SYN.
+    /// </remarks>
     public double TolerableFailures => Pattern == Pattern.Close ? 0.001 : 0;
 
     public static Scenario AdHoc(string path, int connections) => new($"{path} c{connections}", path, connections);

@@ -65,13 +65,17 @@ internal sealed class Server : IAsyncDisposable
     public string Url(string path) => $"{(Endpoint == Endpoint.Https ? "https" : "http")}://{_side.Link.Address}:{_side.Port}{path}";
 
     /// <summary>Asks the server, from the client's side, what carries its connections.</summary>
-    /// <exception cref="MeasurementException">It is not the transport this side is about.</exception>
+    /// <exception cref="MeasurementException">It is not the transport or the interface this side is about.</exception>
     public async Task AssertPath(CancellationToken cancellation)
     {
         using var answer = JsonDocument.Parse(await _client.Get(this, "/connection", cancellation));
         string? transport = answer.RootElement.GetProperty("transport").GetString();
-        if (transport != _side.Transport)
-            throw new MeasurementException($"the {_side.Name} is to be on {_side.Transport}, but its connections are on {transport}: {answer.RootElement}\n{_log}");
+        string? device = answer.RootElement.GetProperty("interface").GetString();
+        if (transport != _side.Transport || (transport == "xdp" && device != _side.Link.Interface))
+        {
+            string wanted = $"{_side.Transport}, {_side.Link.Interface}";
+            throw new MeasurementException($"the {_side.Name} is to be on {wanted}, but its connections are not: {answer.RootElement}\n{_log}");
+        }
     }
 
     /// <summary>Processor time the server has used.</summary>

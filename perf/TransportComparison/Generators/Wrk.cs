@@ -24,8 +24,8 @@ internal sealed partial class Wrk(Scenario scenario, string pipelinedScript) : I
         long failures = 0;
         if (SocketErrors().Match(report) is { Success: true } errors)
             failures += errors.Groups["count"].Captures.Sum(count => Text.Count(count.Value));
-        // wrk adds what it takes for omitted samples, by the time between two requests. Of a batch it has one sample for all its requests,
-        // so the percentiles would be of additions for the most part.
+        // wrk adds samples that it takes for omitted, by the time between two requests. Of a pipelined batch it has one
+        // sample for all of its requests, so that most of the percentiles would come from such additions.
         bool hasLatencies = scenario.Pattern != Pattern.Pipelined;
         long wrong = WrongStatus().Match(report) is { Success: true } status ? Text.Count(status.Groups[1].Value) : 0;
         return new Load(
