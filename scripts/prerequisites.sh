@@ -16,6 +16,7 @@ package_of() {
     ip|tc|ss|nstat)              echo iproute2 ;;
     taskset|nsenter)             echo util-linux ;;
     clang|ethtool|curl|wrk|bpftool|openssl) echo "$1" ;;
+    h2load)                      echo nghttp2-client ;;
     nft)                         echo nftables ;;
     iptables-legacy)             echo iptables ;;
     llvm-strip)                  echo llvm ;;

@@ -4,36 +4,46 @@ using Spectre.Console;
 
 namespace TransportComparison;
 
-/// <param name="Side">Candidate or baseline; both may be the same transport.</param>
-/// <param name="Scheduling"><c>default</c> or <c>inline</c>.</param>
-internal sealed record Leg(string Side, string Transport, string Scheduling);
-
-/// <param name="CpuPerRequest">Processor time of the server, in microseconds per request. What softirqs do on the server's core counts only
-/// when they interrupted the server itself.</param>
-/// <param name="CpuShare">How busy the server kept its core, 0 to 1.</param>
-internal sealed record Sample(double RequestsPerSecond, double P50, double P99, double CpuPerRequest, double CpuShare);
-
-internal static class Comparison
+/// <summary>The course of a run. Both servers of a row live through all its rounds, which they take in turns.</summary>
+internal sealed class Comparison
 {
-    // One segment in the kernel's TCP for so many requests is let pass in an XDP leg (a stray reset, say). Were a single one of 64
-    // connections on the companion socket, it would be one for every 64.
+    private const int CandidatePort = 8080, BaselinePort = 8081;
+
+    // One segment in the kernel's TCP for so many requests is let pass on an XDP side (a stray reset, say). Were a
+    // single one of 64 connections on the companion socket, it would be one for every 64.
     private const int RequestsPerStraySegment = 1000;
 
-    // Two cores that are both busy measuring make a load of 2; what runs beside it before the start takes from the result.
+    // Two cores that are both busy measuring make a load of 2. What runs beside it before the start takes from the
+    // result.
     private const double QuietLoad = 0.5;
 
-    // The runtime compiles what is hot in the background, and on a core that is busy without a pause it hardly gets to it.
+    // The runtime compiles what is hot in the background. On a core that is busy without a pause it hardly gets to it.
     private const int WarmupBurst = 2;
     private static readonly TimeSpan s_warmupPause = TimeSpan.FromMilliseconds(300);
 
     // Columns the table needs where the output is not a terminal.
-    private const int TableWidth = 120;
+    private const int TableWidth = 140;
+
+    private readonly Plan _plan;
+    private readonly Lab _lab;
+    private readonly Client _client;
+    private readonly Side _candidate, _baseline;
+
+    private Comparison(Plan plan, Lab lab, string baselineApp)
+    {
+        _plan = plan;
+        _lab = lab;
+        _client = new Client(lab, plan);
+        _candidate = new Side("candidate", plan.Candidate, Checkout.App(plan.Root), lab.Link(0), CandidatePort);
+        _baseline = new Side("baseline", plan.Baseline, baselineApp, lab.Link(1), BaselinePort);
+    }
 
     public static async Task<int> Run(Plan plan, CancellationToken cancellation)
     {
-        if (Math.Max(plan.ServerCpu, plan.ClientCpu) >= Environment.ProcessorCount || plan.ServerCpu == plan.ClientCpu)
+        int cores = Environment.ProcessorCount;
+        if (plan.ServerCpu >= cores || plan.ClientCpu >= cores || (plan.ServerCpu is not null && plan.ServerCpu == plan.ClientCpu))
         {
-            Console.Error.WriteLine($"perf/compare: server and client need a core each; this machine has {Environment.ProcessorCount}");
+            Console.Error.WriteLine($"perf/compare: servers and client need a core each; this machine has {cores}");
             return 1;
         }
 
@@ -43,14 +53,19 @@ internal static class Comparison
             AnsiConsole.Profile.Capabilities.Ansi = false;
         }
 
-        if (double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture) is > QuietLoad and var load)
-            AnsiConsole.MarkupLineInterpolated($"[yellow]this machine is busy (load {load:0.0}): ratios will be less exact than they could be[/]");
-
         try
         {
+            // Before the build, which is a load of its own.
+            if (Load() is > QuietLoad and var load)
+                AnsiConsole.MarkupLineInterpolated($"[yellow]this machine is busy (load {load:0.0}): ratios will be less exact than they could be[/]");
+            string baselineApp = plan.BaselineRoot == plan.Root
+                ? Checkout.App(plan.Root)
+                : await Checkout.Build(plan.Root, plan.BaselineRoot, cancellation);
             await using var lab = new Lab(plan.Root);
-            await lab.Up(cancellation);
-            return await Measure(plan, lab, cancellation);
+            await lab.Up(cancellation, "direct", "--links", "2");
+            var comparison = new Comparison(plan, lab, baselineApp);
+            await comparison._client.Prepare(cancellation);
+            return await comparison.Measure(cancellation);
         }
         catch (MeasurementException e)
         {
@@ -63,69 +78,89 @@ internal static class Comparison
         }
     }
 
-    private static async Task<int> Measure(Plan plan, Lab lab, CancellationToken cancellation)
+    private static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
+
+    private async Task<int> Measure(CancellationToken cancellation)
     {
-        var generator = new LoadGenerator(lab, plan);
-        List<Leg> legs = [.. plan.Scheduling.SelectMany(mode => (Leg[])[new("candidate", plan.Candidate, mode), new("baseline", plan.Baseline, mode)])];
-        var samples = legs.ToDictionary(leg => leg, _ => new List<Sample>());
-
-        AnsiConsole.MarkupLineInterpolated($"{generator.Name}, {plan.Connections} connections, {plan.Path}: {plan.WarmupSeconds} s to warm up each server, then {plan.Rounds} rounds of {plan.Seconds} s each; servers on core {plan.ServerCpu}, client on core {plan.ClientCpu}");
-        foreach (string mode in plan.Scheduling)
-            await MeasureMode(plan, lab, generator, [.. legs.Where(leg => leg.Scheduling == mode)], samples, cancellation);
-
-        Report.Print(plan, legs, samples);
-        double worst = plan.Scheduling.Min(mode => Report.Ratio(legs, samples, mode, sample => sample.RequestsPerSecond));
-        if (worst < plan.AtLeast)
+        string cores = _plan.ServerCpu is { } cpu ? $"servers on core {cpu}, client on core {_plan.ClientCpu}" : "servers and client on all cores";
+        AnsiConsole.WriteLine($"{_plan.WarmupSeconds} s to warm up each server, then {_plan.Rounds} rounds of {_plan.Seconds} s each; {cores}");
+        List<Row> rows = [];
+        try
         {
-            AnsiConsole.MarkupLineInterpolated($"[red]a ratio of {worst:0.00} is below {plan.AtLeast:0.00}[/]");
+            foreach (var (scenario, scheduling) in _plan.Scenarios.SelectMany(_ => _plan.Scheduling, (scenario, scheduling) => (scenario, scheduling)))
+            {
+                var row = new Row(scenario, scheduling);
+                await Measure(row, cancellation);
+                rows.Add(row);
+                if (_plan.Json is { } json)
+                    Report.Write(json, _plan, _candidate, _baseline, rows);
+            }
+        }
+        finally
+        {
+            // Where a row fails, those before it are still worth telling.
+            if (rows.Count > 0)
+                Report.Print(_plan, _candidate, _baseline, rows);
+        }
+
+        double worst = rows.Min(row => row.Ratio(sample => sample.RequestsPerSecond)!.Value);
+        if (worst < _plan.AtLeast)
+        {
+            AnsiConsole.MarkupLineInterpolated($"[red]a ratio of {worst:0.00} is below {_plan.AtLeast:0.00}[/]");
             return 1;
         }
 
         return 0;
     }
 
-    /// <summary>Both servers live through all rounds: what is compiled by then stays compiled. The one that is not measured has no connections.</summary>
-    private static async Task MeasureMode(Plan plan, Lab lab, LoadGenerator generator, Leg[] legs, Dictionary<Leg, List<Sample>> samples, CancellationToken cancellation)
+    /// <summary>All rounds of a row. The server that is not measured has no connections.</summary>
+    private async Task Measure(Row row, CancellationToken cancellation)
     {
-        await using var first = await Server.Start(lab, plan, legs[0], cancellation);
-        await using var second = await Server.Start(lab, plan, legs[1], cancellation);
-        Server[] servers = [first, second];
-        for (int warm = 0; warm < plan.WarmupSeconds; warm += WarmupBurst)
+        var scenario = row.Scenario;
+        AnsiConsole.WriteLine($"{scenario.Name}, {row.Scheduling} scheduling: {_client.Tool(scenario)}, {scenario.Connections} connections, {scenario.Path}");
+        await using var candidate = await Server.Start(_lab, _plan, _client, _candidate, scenario.Endpoint, row.Scheduling, cancellation);
+        await using var baseline = await Server.Start(_lab, _plan, _client, _baseline, scenario.Endpoint, row.Scheduling, cancellation);
+        (Side Side, Server Server, List<Sample> Samples)[] sides =
+            [(_candidate, candidate, row.Candidate), (_baseline, baseline, row.Baseline)];
+        for (int warm = 0; warm < _plan.WarmupSeconds; warm += WarmupBurst)
         {
-            foreach (Server server in servers)
+            foreach (var (_, server, _) in sides)
             {
-                await generator.Run(server.Url, WarmupBurst, cancellation);
+                await _client.Run(scenario, server, WarmupBurst, cancellation);
                 await Task.Delay(s_warmupPause, cancellation);
             }
         }
-        for (int round = 0; round < plan.Rounds; round++)
+
+        for (int round = 0; round < _plan.Rounds; round++)
         {
-            for (int i = 0; i < legs.Length; i++)
+            for (int i = 0; i < sides.Length; i++)
             {
-                int turn = (i + round) % legs.Length;
-                Leg leg = legs[turn];
-                var sample = await MeasureLeg(plan, generator, leg, servers[turn], cancellation);
-                samples[leg].Add(sample);
-                AnsiConsole.MarkupLineInterpolated($"[grey]{round + 1}/{plan.Rounds}[/] {leg.Transport,-8}{leg.Scheduling,-8}{sample.RequestsPerSecond,10:N0} requests/s  p50 {sample.P50,6:N0} µs  p99 {sample.P99,6:N0} µs");
+                var (side, server, samples) = sides[(i + round) % sides.Length];
+                var sample = await Measure(scenario, side, server, cancellation);
+                samples.Add(sample);
+                AnsiConsole.WriteLine($"{round + 1}/{_plan.Rounds} {side.Name,-10}{side.Transport,-8}{Report.Line(sample)}");
             }
         }
     }
 
-    private static async Task<Sample> MeasureLeg(Plan plan, LoadGenerator generator, Leg leg, Server server, CancellationToken cancellation)
+    private async Task<Sample> Measure(Scenario scenario, Side side, Server server, CancellationToken cancellation)
     {
         await server.AssertPath(cancellation);
 
+        long allocated = await server.AllocatedBytes(cancellation);
         var cpu = server.CpuTime();
         long kernelSegments = server.KernelSegmentsIn();
         var clock = Stopwatch.StartNew();
-        var load = await generator.Run(server.Url, plan.Seconds, cancellation);
+        var load = await _client.Run(scenario, server, _plan.Seconds, cancellation);
         var elapsed = clock.Elapsed;
         kernelSegments = server.KernelSegmentsIn() - kernelSegments;
         cpu = server.CpuTime() - cpu;
+        allocated = await server.AllocatedBytes(cancellation) - allocated;
 
         await server.AssertPath(cancellation);
-        if (leg.Transport == "xdp" && kernelSegments > load.Requests / RequestsPerStraySegment)
+        if (side.Transport == "xdp" && kernelSegments > load.Requests / RequestsPerStraySegment)
             throw new MeasurementException($"the kernel's TCP took {kernelSegments} segments in while {load.Requests} requests were to go over XDP");
-        return new Sample(load.RequestsPerSecond, load.P50, load.P99, cpu.TotalMicroseconds / load.Requests, cpu / elapsed);
+        return new Sample(
+            load.RequestsPerSecond, load.P50, load.P99, cpu.TotalMicroseconds / load.Requests, cpu / elapsed, (double)allocated / load.Requests, load.Failures);
     }
 }

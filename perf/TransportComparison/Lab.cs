@@ -15,16 +15,21 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
     public string ServerAddress => _facts["SERVER_IP4"];
     public string ServerInterface => _facts["SERVER_INTERFACE"];
 
-    public async Task Up(CancellationToken cancellation, string shape = "direct")
+    /// <param name="shape">Arguments of <c>lab up</c>; without any it is one link between client and server.</param>
+    public async Task Up(CancellationToken cancellation, params string[] shape)
     {
-        await Output(Script("up", shape), cancellation);
+        await Output(Script(["up", .. shape]), cancellation);
         string facts = await Output(Script("env"), cancellation);
         _facts = facts.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]);
     }
 
+    /// <summary>The server's end of link <paramref name="number"/>, of those that <c>--links</c> asked for.</summary>
+    public Link Link(int number) =>
+        number == 0 ? new(ServerInterface, ServerAddress) : new(_facts[$"LINK{number}_SERVER_INTERFACE"], _facts[$"LINK{number}_SERVER_IP4"]);
+
     /// <summary>A command in the namespace of <paramref name="role"/>, on one core. The process started is the command's own.</summary>
     public ProcessStartInfo Command(string role, int cpu, params string[] command) =>
-        Script(["exec", role, "--", "taskset", "-c", $"{cpu}", .. command]);
+        Command(role, ["taskset", "-c", $"{cpu}", .. command]);
 
     /// <summary>A command in the namespace of <paramref name="role"/>, on any core.</summary>
     public ProcessStartInfo Command(string role, params string[] command) => Script(["exec", role, "--", .. command]);
@@ -81,6 +86,9 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
 
     public async ValueTask DisposeAsync() => await Output(Script("down"), CancellationToken.None);
 }
+
+/// <summary>The server's end of a link.</summary>
+internal sealed record Link(string Interface, string Address);
 
 /// <summary>A measurement that cannot stand: something did not run, or not on the path it was meant to measure.</summary>
 internal sealed class MeasurementException(string message) : Exception(message);

@@ -1,63 +1,103 @@
 using System.Globalization;
+using System.Text.Json;
 using Spectre.Console;
 
 namespace TransportComparison;
 
-/// <summary>Medians over the rounds; ratios are medians of the rounds' own ratios, so what drifted over the run cancels out.</summary>
+/// <summary>What was measured, for people and for programs. All figures are medians of the rounds.</summary>
 internal static class Report
 {
-    public static void Print(Plan plan, List<Leg> legs, Dictionary<Leg, List<Sample>> samples)
+    private static readonly string[] s_columns =
+    [
+        "candidate\nrequests/s", "baseline\nrequests/s", "ratio", "lowest –\nhighest",
+        "ratio of\np50", "ratio of\np99", "ratio of\nCPU/request", "candidate\nB/request", "baseline\nB/request",
+    ];
+
+    private static readonly JsonSerializerOptions s_json = new(JsonSerializerDefaults.Web) { WriteIndented = true };
+
+    public static string Line(Sample sample)
     {
-        var table = new Table().Title($"{plan.Candidate} against {plan.Baseline}: medians of {plan.Rounds} rounds");
-        table.AddColumns("scheduling", "transport");
-        foreach (string column in (string[])["requests/s", "lowest – highest", "p50 µs", "p99 µs", "server µs/request", "server core"])
+        string latencies = sample is { P50: { } p50, P99: { } p99 } ? $"p50 {p50,6:N0} µs  p99 {p99,6:N0} µs" : "";
+        string failures = sample.Failures > 0 ? $"  {sample.Failures} failed" : "";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{sample.RequestsPerSecond,9:N0} requests/s  {latencies,-27}  CPU {sample.CpuPerRequest,6:0.00} µs/request, {sample.CpuShare,4:P0}")
+            + string.Create(CultureInfo.InvariantCulture, $"  {sample.BytesPerRequest,6:N0} B/request{failures}");
+    }
+
+    public static void Print(Plan plan, Side candidate, Side baseline, IReadOnlyList<Row> rows)
+    {
+        string origin = plan.BaselineRoot == plan.Root ? "" : $" of {plan.BaselineRoot}";
+        string title = $"{candidate.Transport} ÷ {baseline.Transport}{origin}: medians of {plan.Rounds} rounds";
+        var table = new Table().Title(Markup.Escape(title));
+        table.AddColumns("scenario", "scheduling");
+        foreach (string column in s_columns)
             table.AddColumn(new TableColumn(column).RightAligned());
-
-        foreach (string mode in plan.Scheduling)
+        foreach (var row in rows)
         {
-            foreach (var leg in legs.Where(leg => leg.Scheduling == mode))
-            {
-                var of = samples[leg];
-                table.AddRow(
-                    mode,
-                    leg.Transport,
-                    Median(of, sample => sample.RequestsPerSecond).ToString("N0", CultureInfo.InvariantCulture),
-                    string.Create(CultureInfo.InvariantCulture, $"{of.Min(sample => sample.RequestsPerSecond):N0} – {of.Max(sample => sample.RequestsPerSecond):N0}"),
-                    Median(of, sample => sample.P50).ToString("N0", CultureInfo.InvariantCulture),
-                    Median(of, sample => sample.P99).ToString("N0", CultureInfo.InvariantCulture),
-                    Median(of, sample => sample.CpuPerRequest).ToString("0.00", CultureInfo.InvariantCulture),
-                    Median(of, sample => sample.CpuShare).ToString("P0", CultureInfo.InvariantCulture));
-            }
-
+            double[] ratios = row.Ratios(sample => sample.RequestsPerSecond);
             table.AddRow(
-                "",
-                $"[bold]{plan.Candidate} ÷ {plan.Baseline}[/]",
-                $"[bold]{Text(legs, samples, mode, sample => sample.RequestsPerSecond)}[/]",
-                "",
-                Text(legs, samples, mode, sample => sample.P50),
-                Text(legs, samples, mode, sample => sample.P99),
-                Text(legs, samples, mode, sample => sample.CpuPerRequest),
-                "");
-            table.AddEmptyRow();
+                Markup.Escape(row.Scenario.Name),
+                row.Scheduling,
+                Text(Row.Median(row.Candidate, sample => sample.RequestsPerSecond), "N0"),
+                Text(Row.Median(row.Baseline, sample => sample.RequestsPerSecond), "N0"),
+                $"[bold]{Text(Row.Median(ratios), "0.00")}[/]",
+                $"{Text(ratios.Min(), "0.00")} – {Text(ratios.Max(), "0.00")}",
+                Text(row.Ratio(sample => sample.P50), "0.00"),
+                Text(row.Ratio(sample => sample.P99), "0.00"),
+                Text(row.Ratio(sample => sample.CpuPerRequest), "0.00"),
+                Text(Row.Median(row.Candidate, sample => sample.BytesPerRequest), "N0"),
+                Text(Row.Median(row.Baseline, sample => sample.BytesPerRequest), "N0"));
         }
 
         AnsiConsole.Write(table);
     }
 
-    public static double Ratio(List<Leg> legs, Dictionary<Leg, List<Sample>> samples, string mode, Func<Sample, double> value)
+    public static void Write(string file, Plan plan, Side candidate, Side baseline, IReadOnlyList<Row> rows)
     {
-        var candidate = samples[legs.Single(leg => leg.Side == "candidate" && leg.Scheduling == mode)];
-        var baseline = samples[legs.Single(leg => leg.Side == "baseline" && leg.Scheduling == mode)];
-        return Median(candidate.Zip(baseline), pair => value(pair.First) / value(pair.Second));
+        object Of(List<Sample> samples) => new
+        {
+            Median = new
+            {
+                RequestsPerSecond = Row.Median(samples, sample => sample.RequestsPerSecond),
+                P50 = Row.Median(samples, sample => sample.P50),
+                P99 = Row.Median(samples, sample => sample.P99),
+                CpuPerRequest = Row.Median(samples, sample => sample.CpuPerRequest),
+                CpuShare = Row.Median(samples, sample => sample.CpuShare),
+                BytesPerRequest = Row.Median(samples, sample => sample.BytesPerRequest),
+            },
+            Samples = samples,
+        };
+
+        File.WriteAllText(file, JsonSerializer.Serialize(
+            new
+            {
+                Candidate = new { candidate.Transport, plan.Root },
+                Baseline = new { baseline.Transport, Root = plan.BaselineRoot },
+                plan.Rounds,
+                plan.Seconds,
+                plan.WarmupSeconds,
+                plan.ServerCpu,
+                plan.ClientCpu,
+                Rows = rows.Select(row => new
+                {
+                    Scenario = row.Scenario.Name,
+                    row.Scheduling,
+                    Ratio = new
+                    {
+                        RequestsPerSecond = row.Ratio(sample => sample.RequestsPerSecond),
+                        Lowest = row.Ratios(sample => sample.RequestsPerSecond).Min(),
+                        Highest = row.Ratios(sample => sample.RequestsPerSecond).Max(),
+                        P50 = row.Ratio(sample => sample.P50),
+                        P99 = row.Ratio(sample => sample.P99),
+                        CpuPerRequest = row.Ratio(sample => sample.CpuPerRequest),
+                    },
+                    Candidate = Of(row.Candidate),
+                    Baseline = Of(row.Baseline),
+                }),
+            },
+            s_json));
     }
 
-    private static string Text(List<Leg> legs, Dictionary<Leg, List<Sample>> samples, string mode, Func<Sample, double> value) =>
-        Ratio(legs, samples, mode, value).ToString("0.00", CultureInfo.InvariantCulture);
-
-    private static double Median<T>(IEnumerable<T> items, Func<T, double> value)
-    {
-        double[] sorted = [.. items.Select(value).Order()];
-        int middle = sorted.Length / 2;
-        return sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-    }
+    private static string Text(double? value, string format) => value?.ToString(format, CultureInfo.InvariantCulture) ?? "";
 }

@@ -1,49 +1,50 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 
 namespace TransportComparison;
 
-/// <summary>One HelloWeb process on one transport, pinned to its core.</summary>
+/// <summary>One HelloWeb process on one transport, on its core.</summary>
 internal sealed class Server : IAsyncDisposable
 {
     private static readonly TimeSpan s_startTime = TimeSpan.FromSeconds(30);
 
-    private readonly Lab _lab;
-    private readonly Plan _plan;
-    private readonly string _transport;
-    private readonly int _port;
+    private readonly Side _side;
+    private readonly Client _client;
     private readonly Process _process;
     private readonly StringBuilder _log = new();
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    private Server(Lab lab, Plan plan, Leg leg)
+    private Server(Lab lab, Plan plan, Client client, Side side, Endpoint endpoint, string scheduling)
     {
-        _lab = lab;
-        _plan = plan;
-        _transport = leg.Transport;
-        _port = leg.Side == "candidate" ? 8080 : 8081;
-        List<string> command =
-        [
-            "dotnet", Path.Combine(plan.Root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll"),
-            "--transport", leg.Transport, "--urls", $"http://*:{_port}",
-        ];
-        if (leg.Transport == "xdp")
-            command.AddRange(["--interface", lab.ServerInterface, "--required"]);
-        if (leg.Scheduling == "inline")
+        _side = side;
+        _client = client;
+        Endpoint = endpoint;
+        List<string> command = ["dotnet", side.App, "--transport", side.Transport];
+        command.AddRange(endpoint switch
+        {
+            Endpoint.Https => ["--urls", $"https://*:{side.Port}"],
+            Endpoint.H2c => ["--urls", "", "--h2c-port", $"{side.Port}"],
+            _ => ["--urls", $"http://*:{side.Port}"],
+        });
+        if (side.Transport == "xdp")
+            command.AddRange(["--interface", side.Link.Interface, "--required"]);
+        if (scheduling == "inline")
             command.Add("--inline");
 
-        _process = new Process { StartInfo = lab.Command("server", plan.ServerCpu, [.. command]), EnableRaisingEvents = true };
+        var start = plan.ServerCpu is { } cpu ? lab.Command("server", cpu, [.. command]) : lab.Command("server", [.. command]);
+        _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) => Log(e.Data);
         _process.ErrorDataReceived += (_, e) => Log(e.Data);
         _process.Exited += (_, _) => _ready.TrySetException(new MeasurementException("the server ended before it was ready"));
     }
 
-    public string Url => $"http://{_lab.ServerAddress}:{_port}{_plan.Path}";
+    public Endpoint Endpoint { get; }
 
-    public static async Task<Server> Start(Lab lab, Plan plan, Leg leg, CancellationToken cancellation)
+    public static async Task<Server> Start(Lab lab, Plan plan, Client client, Side side, Endpoint endpoint, string scheduling, CancellationToken cancellation)
     {
-        var server = new Server(lab, plan, leg);
+        var server = new Server(lab, plan, client, side, endpoint, scheduling);
         try
         {
             server._process.Start();
@@ -61,15 +62,20 @@ internal sealed class Server : IAsyncDisposable
         }
     }
 
+    public string Url(string path) => $"{(Endpoint == Endpoint.Https ? "https" : "http")}://{_side.Link.Address}:{_side.Port}{path}";
+
     /// <summary>Asks the server, from the client's side, what carries its connections.</summary>
-    /// <exception cref="MeasurementException">It is not the transport this leg is about.</exception>
+    /// <exception cref="MeasurementException">It is not the transport or the interface this side is about.</exception>
     public async Task AssertPath(CancellationToken cancellation)
     {
-        var curl = _lab.Command("client", _plan.ClientCpu, "curl", "-sS", "--max-time", "10", $"http://{_lab.ServerAddress}:{_port}/connection");
-        using var answer = JsonDocument.Parse(await _lab.Output(curl, cancellation));
+        using var answer = JsonDocument.Parse(await _client.Get(this, "/connection", cancellation));
         string? transport = answer.RootElement.GetProperty("transport").GetString();
-        if (transport != _transport)
-            throw new MeasurementException($"this leg is about {_transport}, but its connections are on {transport}: {answer.RootElement}\n{_log}");
+        string? device = answer.RootElement.GetProperty("interface").GetString();
+        if (transport != _side.Transport || (transport == "xdp" && device != _side.Link.Interface))
+        {
+            string wanted = $"{_side.Transport}, {_side.Link.Interface}";
+            throw new MeasurementException($"the {_side.Name} is to be on {wanted}, but its connections are not: {answer.RootElement}\n{_log}");
+        }
     }
 
     /// <summary>Processor time the server has used.</summary>
@@ -79,11 +85,15 @@ internal sealed class Server : IAsyncDisposable
         return _process.TotalProcessorTime;
     }
 
-    /// <summary>Segments that the kernel's TCP has taken in, in the server's namespace.</summary>
+    /// <summary>Bytes the server has allocated on its garbage-collected heap.</summary>
+    public async Task<long> AllocatedBytes(CancellationToken cancellation) =>
+        long.Parse(await _client.Get(this, "/allocated", cancellation), CultureInfo.InvariantCulture);
+
+    /// <summary>Segments that the kernel's TCP has taken in, in the servers' namespace.</summary>
     public long KernelSegmentsIn()
     {
         string[][] tcp = [.. File.ReadLines($"/proc/{_process.Id}/net/snmp").Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
-        return long.Parse(tcp[1][Array.IndexOf(tcp[0], "InSegs")]);
+        return long.Parse(tcp[1][Array.IndexOf(tcp[0], "InSegs")], CultureInfo.InvariantCulture);
     }
 
     public async ValueTask DisposeAsync() => await Lab.End(_process);

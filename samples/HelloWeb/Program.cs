@@ -61,12 +61,14 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     app.MapGet("/", (HttpContext context) => Results.Text(Page.Render(ConnectionFacts.Of(context, switches.OnXdp), counters.Snapshot()), "text/html; charset=utf-8"));
     app.MapGet("/plaintext", () => "Hello, World!");
     app.MapGet("/json", () => new { message = "Hello, World!" });
+    app.MapGet("/json/items", () => Item.Some);
     app.MapGet("/bytes/{n:long:min(0)}", Transfers.SendPattern);
     app.MapGet("/bytes/{n:long:min(0)}/sha256", (long n) => new { length = n, sha256 = Transfers.PatternHash(n) });
     app.MapPost("/upload", Transfers.ReceiveAndHash);
     app.MapGet("/sse", Streams.ServerSentEvents);
     app.Map("/ws", Streams.Echo);
     app.MapGet("/connection", (HttpContext context) => ConnectionFacts.Of(context, switches.OnXdp));
+    app.MapGet("/allocated", () => $"{GC.GetTotalAllocatedBytes(precise: true)}");
     app.MapGet("/counters", () => counters.Snapshot());
     app.MapGet("/counters.txt", () => string.Concat(counters.Snapshot().Select(counter => $"{counter.Key} {counter.Value}\n")));
 
