@@ -1,45 +1,39 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Xdp.TcpLite;
 
-/// <summary>A segment to be sent: <see cref="Length"/> bytes from <see cref="Start"/> of a frame that is the kernel's until <see cref="FramePool.Completed"/>.</summary>
-public struct TxPacket
-{
-    public Block Frame;
-    public int Start;
-    public int Length;
-}
-
-public enum ReceiveResult
-{
-    /// <summary>The stack is done with the frame; the caller returns it.</summary>
-    Done,
-
-    /// <summary>The stack keeps the frame.</summary>
-    Kept,
-
-    /// <summary>
-    /// No connection of this stack's has the segment's 4-tuple, and it opens none. Nothing was answered: the caller passes it to the
-    /// stack that owns the flow, or calls <see cref="TcpStack.Refuse"/>.
-    /// </summary>
-    UnknownFlow,
-}
-
 /// <summary>
-/// A TCP/IP stack without threads, clock, sockets or randomness of its own: deterministic given its inputs. The caller serialises
-/// all calls (any thread, one at a time). A turn is: <see cref="Receive"/> for each packet, <see cref="OnDeadline"/> when
-/// <see cref="NextDeadline"/> has come, <see cref="TryAccept"/> and <see cref="TryTakeReady"/> until they say no, calls on connections, and
-/// <see cref="Emit"/> until it returns less than it was given room for.
+/// A TCP/IP stack without threads, clock, sockets or randomness of its own: deterministic given its inputs. The caller
+/// serialises all calls (any thread, one at a time).
 /// </summary>
-public sealed partial class TcpStack
+/// <remarks>
+/// <para>
+/// A turn is: <see cref="Receive"/> for each packet, <see cref="OnDeadline"/> when <see cref="NextDeadline"/> has come,
+/// <see cref="TryAccept"/> and <see cref="TryTakeReady"/> until they say no, calls on connections, and
+/// <see cref="Emit"/> until it returns less than it was given room for.
+/// </para>
+/// <para>
+/// The stack finds what a segment is for, and owns the lists of connections that have something to say or to send. The
+/// rest is in parts, none of which knows the stack: <see cref="Listeners"/>, <see cref="HalfOpenTable"/>,
+/// <see cref="CookieHandshake"/>, <see cref="AcceptQueue"/>, <see cref="TimeWaitTable"/>, <see cref="ResetLimiter"/>.
+/// <see cref="StackEnvironment"/> is what they share.
+/// </para>
+/// </remarks>
+public sealed class TcpStack
 {
     /// <summary>
-    /// Segments that one connection may emit before the others have their turn: enough to amortise the switch, little enough that a bulk sender
-    /// does not hold up a small answer.
+    /// Segments that one connection may emit before the others have their turn. Fewer would not make up for the switch
+    /// from one connection to the next; with more, a bulk sender would hold up small answers.
     /// </summary>
     private const int EmitBurst = 32;
 
-    private readonly FlowTable _flows;
-    private readonly IsnGenerator _isn;
-    private readonly ReplyQueue _replies = new();
+    private readonly StackEnvironment _environment;
+    private readonly Listeners _listeners;
+    private readonly ResetLimiter _resets;
+    private readonly HalfOpenTable _halfOpen;
+    private readonly CookieHandshake _cookies;
+    private readonly AcceptQueue _accepted = new();
+    private readonly TimeWaitTable _timeWaits;
     private readonly ConnectionQueue _ready = new();
     private readonly ConnectionQueue _toEmit = new();
 
@@ -54,41 +48,66 @@ public sealed partial class TcpStack
         ArgumentNullException.ThrowIfNull(frames);
         ArgumentNullException.ThrowIfNull(blocks);
         ArgumentOutOfRangeException.ThrowIfLessThan(secret.Length, 32);
-        Options = options;
-        Frames = frames;
-        Blocks = blocks;
-        Now = now;
-        Wheel = new TimerWheel(now);
-        _flows = new FlowTable(secret[..16]);
-        _isn = new IsnGenerator(secret[16..32]);
-        _cookies = new SynCookies(secret[..32]);
+        _environment = new StackEnvironment(options, frames, blocks, secret, now);
+        _listeners = new Listeners(options.Backlog);
+        _resets = new ResetLimiter(_environment);
+        _halfOpen = new HalfOpenTable(_environment, _resets);
+        _cookies = new CookieHandshake(_environment, secret[..32]);
+        _timeWaits = new TimeWaitTable(_environment);
     }
 
-    public TcpStackOptions Options { get; }
-    public TcpStackCounters Counters { get; } = new();
-    internal FramePool Frames { get; }
-    internal BlockPool Blocks { get; }
-    internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
-    internal LendingPool<ReassemblyQueue> Reassemblies { get; } = new(ReassemblyQueue.MostSpare);
-    internal PathCache Paths { get; } = new();
-    internal TimerWheel Wheel { get; }
+    public TcpStackOptions Options => _environment.Options;
 
-    /// <summary>The time of the call that is being carried out, or of the last one that said.</summary>
-    internal Instant Now { get; private set; }
+    public TcpStackCounters Counters => _environment.Counters;
 
     /// <summary>Connections in any state but TIME-WAIT, half-open ones not counted.</summary>
     public int ConnectionCount { get; private set; }
 
-    public int HalfOpenCount { get; private set; }
+    public int HalfOpenCount => _halfOpen.Count;
 
-    public int TimeWaitCount { get; private set; }
+    public int TimeWaitCount => _timeWaits.Count;
 
     /// <summary>Is there a connection (half-open and TIME-WAIT included) with this 4-tuple?</summary>
-    public bool Owns(in FlowKey flow) => _flows.Find(flow) is not null;
+    public bool Owns(in FlowKey flow) => _environment.Flows.Find(flow) is not null;
+
+    // ---- opening
 
     /// <summary>
-    /// Handles one packet: <paramref name="length"/> bytes from <paramref name="start"/> of <paramref name="frame"/>, which is in state
-    /// <see cref="FrameState.Rx"/>, or a heap block.
+    /// Accepts connections to this address and port; the default <see cref="IpAddr"/> means every address. Idempotent.
+    /// </summary>
+    /// <param name="local">Local address.</param>
+    /// <param name="port">Local port.</param>
+    /// <param name="owner">Given to each accepted connection as <see cref="TcpConnection.Owner"/>.</param>
+    public void Listen(IpAddr local, ushort port, object? owner) => _listeners.Open(local, port, owner);
+
+    /// <summary>Accepts no new connections there; half-open ones are dropped, established ones live on.</summary>
+    public void StopListening(IpAddr local, ushort port) => _listeners.Close(local, port);
+
+    /// <summary>
+    /// The next established connection that nobody has accepted. <see cref="TcpConnection.Owner"/> is the listener's.
+    /// </summary>
+    public bool TryAccept([NotNullWhen(true)] out TcpConnection? connection) => _accepted.TryTake(out connection);
+
+    /// <summary>Opens a connection; <see cref="TcpEvents.Established"/> tells when it is there.</summary>
+    /// <returns>Null when there is a connection with this 4-tuple already.</returns>
+    public TcpConnection? Connect(in FlowKey flow, in LinkPath path, Instant now)
+    {
+        Now = now;
+        IsnGenerator isn = _environment.Isn;
+        NegotiatedOptions offer = SynOptions.Offer(Options, flow, isn.TimestampOffset(flow));
+        var connection = new TcpConnection(this, flow, Paths.Share(path), offer, isn.Next(flow, now), now);
+        if (!_environment.Flows.TryAdd(connection))
+            return null;
+        ConnectionCount++;
+        connection.StartActive(now);
+        return connection;
+    }
+
+    // ---- what arrives
+
+    /// <summary>
+    /// Handles one packet: <paramref name="length"/> bytes from <paramref name="start"/> of <paramref name="frame"/>,
+    /// which is in state <see cref="FrameState.Rx"/>, or a heap block.
     /// </summary>
     /// <param name="frame">Where the packet lies.</param>
     /// <param name="start">Offset of its first byte.</param>
@@ -99,7 +118,7 @@ public sealed partial class TcpStack
     {
         Now = now;
         Counters.SegmentsIn++;
-        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet, Options.Link);
+        DropReason reason = Parse(frame.Span.Slice(start, length), out Packet packet);
         flow = packet.Flow;
         if (reason == DropReason.NotTcp)
             return ReceiveIcmp(frame.Span.Slice(start, length), now, out flow);
@@ -109,12 +128,14 @@ public sealed partial class TcpStack
             return ReceiveResult.Done;
         }
         Counters.BytesIn += packet.PayloadLength;
-        switch (_flows.Find(packet.Flow))
+        switch (_environment.Flows.Find(packet.Flow))
         {
             case TcpConnection connection:
                 return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
             case HalfOpen half:
-                return ReceiveHalfOpen(half, packet, frame, start, now);
+                return _halfOpen.Receive(half, packet, now)
+                    ? Accept(half, packet, frame, start, now)
+                    : ReceiveResult.Done;
             case TimeWait timeWait:
                 ReceiveTimeWait(timeWait, packet, now);
                 return ReceiveResult.Done;
@@ -122,6 +143,23 @@ public sealed partial class TcpStack
                 return ReceiveUnknown(packet, frame, start, now);
         }
     }
+
+    /// <summary>
+    /// Answers the segment that <see cref="Receive"/> called <see cref="ReceiveResult.UnknownFlow"/> as RFC 9293,
+    /// section 3.10.7.1 has it for CLOSED: with a RST, rate-limited.
+    /// </summary>
+    public void Refuse(Block frame, int start, int length, Instant now)
+    {
+        Now = now;
+        DropReason reason = Parse(frame.Span.Slice(start, length), out Packet packet);
+        Drop(reason == DropReason.None ? DropReason.NoListener : reason);
+        // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
+        if (reason == DropReason.None && (packet.IsAck || _listeners.Find(packet.Flow) is null))
+            Reset(packet);
+    }
+
+    private DropReason Parse(ReadOnlySpan<byte> bytes, out Packet packet) =>
+        PacketParser.Parse(bytes, Options.AcceptPartialChecksum, out packet, Options.Link);
 
     private ReceiveResult ReceiveIcmp(ReadOnlySpan<byte> packet, Instant now, out FlowKey flow)
     {
@@ -132,27 +170,94 @@ public sealed partial class TcpStack
             Drop(reason);
             return ReceiveResult.Done;
         }
-        if (_flows.Find(flow) is not TcpConnection connection)
+        if (_environment.Flows.Find(flow) is not TcpConnection connection)
             return ReceiveResult.UnknownFlow;
         connection.ReceiveTooBig(news, now);
         return ReceiveResult.Done;
     }
 
-    /// <summary>
-    /// Answers the segment that <see cref="Receive"/> called <see cref="ReceiveResult.UnknownFlow"/> as RFC 9293, section 3.10.7.1 has it for CLOSED:
-    /// with a RST, rate-limited.
-    /// </summary>
-    public void Refuse(Block frame, int start, int length, Instant now)
+    private void ReceiveTimeWait(TimeWait timeWait, in Packet packet, Instant now)
     {
-        Now = now;
-        DropReason reason = PacketParser.Parse(frame.Span.Slice(start, length), Options.AcceptPartialChecksum, out Packet packet, Options.Link);
-        Drop(reason == DropReason.None ? DropReason.NoListener : reason);
-        // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
-        if (reason == DropReason.None && (packet.IsAck || FindListener(packet.Flow) is null))
-            Reset(packet);
+        if (!timeWait.MayBeReusedBy(packet) || _listeners.Find(packet.Flow) is not { } listener)
+        {
+            _timeWaits.Receive(timeWait, packet, now);
+            return;
+        }
+        Counters.TimeWaitReused++;
+        ReceiveSyn(listener, packet, timeWait, now);
     }
 
-    /// <summary>When <see cref="OnDeadline"/> wants to be called next; <see cref="Instant.Never"/> when it does not.</summary>
+    /// <summary>
+    /// A segment that meets no connection. To a listener it may be a SYN (RFC 9293, section 3.10.7.2), or an ACK that
+    /// brings back a cookie.
+    /// </summary>
+    private ReceiveResult ReceiveUnknown(in Packet packet, Block frame, int start, Instant now)
+    {
+        if (packet.IsRst)
+        {
+            Drop(DropReason.NoListener);
+            return ReceiveResult.UnknownFlow;
+        }
+        bool isSyn = packet.IsSyn && !packet.IsAck;
+        bool mayBeCookie = packet.IsAck && !packet.IsSyn && _cookies.IsExpected(now);
+        if ((!isSyn && !mayBeCookie) || _listeners.Find(packet.Flow) is not { } listener)
+            return ReceiveResult.UnknownFlow;
+        if (isSyn)
+        {
+            ReceiveSyn(listener, packet, previous: null, now);
+            return ReceiveResult.Done;
+        }
+        if (!_cookies.TryComplete(listener, packet, now, out HalfOpen? half))
+            return ReceiveResult.UnknownFlow;
+        return half is null ? ReceiveResult.Done : Accept(half, packet, frame, start, now);
+    }
+
+    /// <param name="listener">Who accepts the connection.</param>
+    /// <param name="syn">SYN and no ACK.</param>
+    /// <param name="previous">A connection with the same 4-tuple, whose place the new one takes.</param>
+    /// <param name="now">The present.</param>
+    private void ReceiveSyn(Listener listener, in Packet syn, TimeWait? previous, Instant now)
+    {
+        if (syn.IsFin)
+        {
+            Drop(DropReason.BadSyn);
+            return;
+        }
+        if (!listener.HasRoomForWaiting)
+        {
+            Drop(DropReason.AcceptQueueFull);
+            return;
+        }
+        // With a cookie, nothing but its ACK will tell of the new connection, and that must not meet the old one.
+        if (previous is not null)
+            _timeWaits.Forget(previous);
+        if (listener.HasRoomForHalfOpen)
+            _halfOpen.Open(listener, syn, previous?.LowestSuccessorIss, now);
+        else
+            _cookies.Answer(syn, now);
+    }
+
+    /// <summary>The handshake is complete: its last segment is the connection's first.</summary>
+    private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)
+    {
+        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, now)
+        {
+            Owner = half.Listener.Owner,
+        };
+        _environment.Flows.TryAdd(connection);
+        ConnectionCount++;
+        connection.StartPassive(half, packet, now);
+        connection.StartWindow(packet);
+        _accepted.Add(connection, half.Listener);
+        Counters.ConnectionsAccepted++;
+        return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
+    }
+
+    // ---- deadlines
+
+    /// <summary>
+    /// When <see cref="OnDeadline"/> wants to be called next; <see cref="Instant.Never"/> when it does not.
+    /// </summary>
     public Instant NextDeadline => Wheel.NextDeadline;
 
     /// <summary>Runs every timer that has come due.</summary>
@@ -167,16 +272,20 @@ public sealed partial class TcpStack
                     connection.OnDeadline(now);
                     break;
                 case HalfOpen half:
-                    OnHalfOpenDeadline(half, now);
+                    _halfOpen.OnDeadline(half, now);
                     break;
                 case TimeWait timeWait:
-                    ForgetTimeWait(timeWait);
+                    _timeWaits.Forget(timeWait);
                     break;
             }
         }
     }
 
-    /// <summary>The next connection with events to take. A connection is given once, however many events it has.</summary>
+    // ---- what leaves
+
+    /// <summary>
+    /// The next connection with events to take. A connection is given once, however many events it has.
+    /// </summary>
     public bool TryTakeReady(out TcpConnection connection)
     {
         if (_ready.IsEmpty)
@@ -190,19 +299,20 @@ public sealed partial class TcpStack
     }
 
     /// <summary>Is there something to <see cref="Emit"/>?</summary>
-    public bool WantsToEmit => !_toEmit.IsEmpty || _replies.Count > 0;
+    public bool WantsToEmit => !_toEmit.IsEmpty || _environment.Replies.Count > 0;
 
     /// <summary>
-    /// Writes the next segments to be sent and returns how many. Less than <paramref name="packets"/> has room for means
-    /// that there is nothing more to send now, or no frame to send it in. Each frame counts as in the kernel from here on.
+    /// Writes the next segments to be sent and returns how many. Less than <paramref name="packets"/> has room for
+    /// means that there is nothing more to send now, or no frame to send it in. Each frame counts as in the kernel from
+    /// here on.
     /// </summary>
     public int Emit(Span<TxPacket> packets, Instant now)
     {
         Now = now;
         int count = 0;
-        while (count < packets.Length && _replies.Count > 0)
+        while (count < packets.Length && _environment.Replies.Count > 0)
         {
-            if (!_replies.TryWriteNext(this, out packets[count]))
+            if (!TryEmitReply(out packets[count]))
             {
                 Counters.EmitStarved++;
                 return count;
@@ -233,9 +343,33 @@ public sealed partial class TcpStack
         return count;
     }
 
+    /// <summary>False when there is no frame to be had.</summary>
+    private bool TryEmitReply(out TxPacket packet)
+    {
+        packet = default;
+        if (Frames.TryTakeForSegment() is not { } frame)
+            return false;
+        int start = _environment.Replies.WriteNext(frame.Span);
+        frame.FreeOnCompletion = true;
+        packet = Submit(frame, start, FramePool.PayloadStart - start);
+        return true;
+    }
+
     // ---- for connections
 
-    internal void Drop(DropReason reason) => Counters[reason]++;
+    internal FramePool Frames => _environment.Frames;
+    internal BlockPool Blocks => _environment.Blocks;
+    internal LendingPool<Flight> Flights => _environment.Flights;
+    internal LendingPool<ReassemblyQueue> Reassemblies => _environment.Reassemblies;
+    internal PathCache Paths => _environment.Paths;
+    internal TimerWheel Wheel => _environment.Wheel;
+
+    /// <inheritdoc cref="StackEnvironment.Now"/>
+    internal Instant Now
+    {
+        get => _environment.Now;
+        private set => _environment.Now = value;
+    }
 
     internal void MarkReady(TcpConnection connection)
     {
@@ -253,32 +387,42 @@ public sealed partial class TcpStack
         _toEmit.Enqueue(connection);
     }
 
-    internal TxPacket Submit(Block frame, int start, int length)
-    {
-        Frames.Submitted(frame);
-        Counters.SegmentsOut++;
-        return new TxPacket { Frame = frame, Start = start, Length = length };
-    }
-
     /// <summary>The connection has ended: its 4-tuple is free.</summary>
     internal void Forget(TcpConnection connection)
     {
-        _flows.Remove(connection.Key);
+        _environment.Flows.Remove(connection.Key);
         Wheel.Cancel(connection);
         ConnectionCount--;
         Counters.ConnectionsClosed++;
     }
 
-    /// <returns>False when too many wait already; the segment is dropped then.</returns>
-    internal bool Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields)
-    {
-        if ((fields.Flags & TcpFlags.Rst) != 0)
-            Counters.RstsSent++;
-        return _replies.TryEnqueue(path, flow, fields);
-    }
+    /// <inheritdoc cref="TimeWaitTable.Add"/>
+    internal void AddTimeWait(TimeWait timeWait, bool owesAck, Instant now) => _timeWaits.Add(timeWait, owesAck, now);
 
-    /// <summary>TSval's clock: milliseconds, as Linux's.</summary>
-    internal static uint TimestampClock(Instant now) => (uint)(now.Ticks / TimeSpan.TicksPerMillisecond);
+    /// <inheritdoc cref="StackEnvironment.Drop"/>
+    internal void Drop(DropReason reason) => _environment.Drop(reason);
 
-    internal int MssFor(in FlowKey flow) => Math.Min(Options.Mtu - (flow.Local.IsIPv4 ? 40 : 60), Frames.PayloadCapacity);
+    /// <inheritdoc cref="StackEnvironment.Reply"/>
+    internal bool Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields) =>
+        _environment.Reply(path, flow, fields);
+
+    /// <inheritdoc cref="ResetLimiter.Answer"/>
+    internal void Reset(in Packet packet) => _resets.Answer(packet);
+
+    /// <inheritdoc cref="StackEnvironment.Submit"/>
+    internal TxPacket Submit(Block frame, int start, int length) => _environment.Submit(frame, start, length);
+
+    /// <inheritdoc cref="SynOptions.Fields"/>
+    internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>
+        SynOptions.Fields(Options, Frames.PayloadCapacity, flow, options, answers, now);
+
+    /// <inheritdoc cref="SynOptions.Negotiate"/>
+    internal static NegotiatedOptions Negotiate(in Packet syn, byte ourShift, uint tsOffset) =>
+        SynOptions.Negotiate(syn, ourShift, tsOffset);
+
+    /// <inheritdoc cref="SynOptions.InitialWindow"/>
+    internal static int InitialWindow(TcpStackOptions options) => SynOptions.InitialWindow(options);
+
+    /// <inheritdoc cref="TsClock.At"/>
+    internal static uint TimestampClock(Instant now) => TsClock.At(now);
 }

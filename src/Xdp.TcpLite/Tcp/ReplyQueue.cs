@@ -1,12 +1,12 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Segments that no connection sends: SYN-ACKs of half-open records, RSTs, ACKs for TIME-WAIT and within a batch. A ring of fixed size: what does not fit is
-/// dropped like any packet, and its cause comes again if it matters.
+/// Segments without payload that are sent once: SYN-ACKs of half-open records, RSTs, ACKs for TIME-WAIT and within a
+/// batch. A ring of fixed size. What does not fit is dropped, as any packet may be: what matters comes again.
 /// </summary>
 internal sealed class ReplyQueue
 {
-    private const int Capacity = 1024;
+    internal const int Capacity = 1024;
 
     private readonly Entry[] _entries = new Entry[Capacity];
     private int _first;
@@ -31,18 +31,15 @@ internal sealed class ReplyQueue
         return true;
     }
 
-    /// <summary>Writes the oldest segment into a frame; false when there is none to be had.</summary>
-    internal bool TryWriteNext(TcpStack stack, out TxPacket packet)
+    /// <summary>
+    /// Takes the oldest segment, which there must be, and writes it so that it ends at
+    /// <see cref="FramePool.PayloadStart"/> of the frame. Returns where it starts.
+    /// </summary>
+    internal int WriteNext(Span<byte> frame)
     {
-        packet = default;
-        if (stack.Frames.TryTakeForSegment() is not { } frame)
-            return false;
         ref Entry entry = ref _entries[_first];
-        int start = SegmentWriter.Write(frame.Span, FramePool.PayloadStart, 0, entry.Path, entry.Flow, entry.Fields);
-        frame.FreeOnCompletion = true;
         _first = (_first + 1) % Capacity;
         Count--;
-        packet = stack.Submit(frame, start, FramePool.PayloadStart - start);
-        return true;
+        return SegmentWriter.Write(frame, FramePool.PayloadStart, 0, entry.Path, entry.Flow, entry.Fields);
     }
 }

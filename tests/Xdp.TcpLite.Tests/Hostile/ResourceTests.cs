@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Xdp.TcpLite.Tests.Hostile;
 
 /// <summary>What one client may take from the others: frames, heap, time.</summary>
@@ -138,11 +140,11 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
         Assert.Equal(2, rig.Stack.TimeWaitCount);
     }
 
-    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
-    private static WeakReference Record(Rig rig, Peer peer) => new(Flows(rig.Stack).Find(peer.Flow));
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static WeakReference Record(Rig rig, Peer peer) => new(Environment(rig.Stack).Flows.Find(peer.Flow));
 
-    [System.Runtime.CompilerServices.UnsafeAccessor(System.Runtime.CompilerServices.UnsafeAccessorKind.Field, Name = "_flows")]
-    private static extern ref FlowTable Flows(TcpStack stack);
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_environment")]
+    private static extern ref StackEnvironment Environment(TcpStack stack);
 
     private static void Enter(Rig rig, Peer peer)
     {

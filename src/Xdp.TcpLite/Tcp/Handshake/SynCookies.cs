@@ -15,17 +15,21 @@ internal struct SynCookieOptions
 }
 
 /// <summary>
-/// Connections without half-open state (RFC 4987, section 3.6), in Linux's layout: the initial sequence number is a keyed hash of the flow
-/// and the peer's ISN, a counter of 64 s, and an index into a table of MSS values. The other options ride in the low bits of TSval, when
-/// there is one, and come back as TSecr.
+/// The numbers that carry a handshake which nobody remembers (RFC 4987, section 3.6), in Linux's layout. The initial
+/// sequence number is made of a keyed hash of the flow and the peer's ISN, a counter of 64 s, and an index into a table
+/// of MSS values. The other options ride in the low bits of TSval, when there is one, and come back as TSecr.
+/// <see cref="CookieHandshake"/> decides when it is used.
 /// </summary>
 /// <param name="secret">16 bytes or more, shared by the stacks that may see each other's flows.</param>
 internal sealed class SynCookies(ReadOnlySpan<byte> secret)
 {
     private const long TicksPerCount = 64 * TimeSpan.TicksPerSecond;
 
-    /// <summary>Counts for which a cookie is good: between 64 and 128 s.</summary>
+    /// <summary>A cookie is good in the count in which it was made and in the next one: for 64 s to 128 s.</summary>
     private const uint MaxAge = 2;
+
+    /// <summary>No cookie is good for longer.</summary>
+    internal static readonly TimeSpan Lifetime = TimeSpan.FromTicks(MaxAge * TicksPerCount);
 
     private const uint DataMask = 0xffffff;
 
@@ -33,14 +37,10 @@ internal sealed class SynCookies(ReadOnlySpan<byte> secret)
     private const uint TimestampMask = (1 << TimestampBits) - 1;
     private const uint WindowScaleMask = 0xf;
 
-    /// <summary>In the place of a window scale: none was offered. Scales end at 14.</summary>
+    /// <summary>In the place of a window scale: none was offered. The largest scale is 14.</summary>
     private const uint NoWindowScale = 0xf;
     private const uint SackBit = 1 << 4;
     private const uint EcnBit = 1 << 5;
-
-    /// <summary>What peers without the option are sent (RFC 9293, section 3.7.1).</summary>
-    private const ushort DefaultMssIPv4 = 536;
-    private const ushort DefaultMssIPv6 = 1220;
 
     private static ReadOnlySpan<ushort> MssTable => [48, 216, 536, 1220, 1300, 1420, 1440, 1460];
 
@@ -51,17 +51,24 @@ internal sealed class SynCookies(ReadOnlySpan<byte> secret)
     /// <param name="syn">The peer's SYN.</param>
     /// <param name="now">The present.</param>
     /// <param name="timestamp">The TSval that the SYN-ACK would carry without a cookie.</param>
-    /// <param name="tsVal">The TSval to send, at most 64 before <paramref name="timestamp"/>; meaningful when the SYN has timestamps.</param>
+    /// <param name="tsVal">
+    /// The TSval to send, at most 64 before <paramref name="timestamp"/>. It means something only when the SYN has
+    /// timestamps.
+    /// </param>
     public SeqNumber Make(in Packet syn, Instant now, uint timestamp, out uint tsVal)
     {
         tsVal = (timestamp & ~TimestampMask) | EncodeOptions(syn);
         if (unchecked((int)(tsVal - timestamp)) > 0)
             tsVal -= 1 << TimestampBits;
         uint count = CountAt(now);
-        return new SeqNumber(Base(syn.Flow, syn.Seq) + (count << 24) + ((CountHash(syn.Flow, count) + MssIndex(syn)) & DataMask));
+        uint data = (CountHash(syn.Flow, count) + MssIndex(syn)) & DataMask;
+        return new SeqNumber(Base(syn.Flow, syn.Seq) + (count << 24) + data);
     }
 
-    /// <summary>Does <paramref name="ack"/> acknowledge a cookie of ours, not too old? Its SEG.SEQ − 1 is then the peer's ISN, its SEG.ACK − 1 ours.</summary>
+    /// <summary>
+    /// Does <paramref name="ack"/> acknowledge a cookie of ours that is not too old? Then its SEG.SEQ − 1 is the peer's
+    /// ISN, and its SEG.ACK − 1 is ours.
+    /// </summary>
     public bool TryCheck(in Packet ack, Instant now, out SynCookieOptions options)
     {
         options = default;
@@ -74,7 +81,7 @@ internal sealed class SynCookies(ReadOnlySpan<byte> secret)
             return false;
         options.Mss = MssTable[(int)index];
 
-        // A peer that has been sent no timestamp and makes one up echoes zero.
+        // A peer that was sent no timestamp, and sends one all the same, has nothing but zero to echo.
         if (ack.HasTimestamps && ack.TsEcr != 0)
             DecodeOptions(ack.TsEcr, ref options);
         return true;
@@ -88,7 +95,7 @@ internal sealed class SynCookies(ReadOnlySpan<byte> secret)
 
     private static uint MssIndex(in Packet syn)
     {
-        int mss = syn.Mss != 0 ? syn.Mss : syn.Flow.Local.IsIPv4 ? DefaultMssIPv4 : DefaultMssIPv6;
+        int mss = syn.Mss != 0 ? syn.Mss : SynOptions.DefaultMss(syn.Flow);
         int index = MssTable.Length - 1;
         while (index > 0 && MssTable[index] > mss)
             index--;
@@ -100,7 +107,7 @@ internal sealed class SynCookies(ReadOnlySpan<byte> secret)
         uint bits = syn.HasWindowScale ? syn.WindowScale : NoWindowScale;
         if (syn.SackPermitted)
             bits |= SackBit;
-        if ((syn.Flags & (TcpFlags.Ece | TcpFlags.Cwr)) == (TcpFlags.Ece | TcpFlags.Cwr))
+        if (SynOptions.AsksForEcn(syn))
             bits |= EcnBit;
         return bits;
     }

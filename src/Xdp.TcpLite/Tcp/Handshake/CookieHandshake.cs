@@ -1,0 +1,86 @@
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// Handshakes of which nothing is kept until they are complete (RFC 4987, section 3.6), for when a listener has as many
+/// half-open records as it may. Owns the time until which cookies are accepted. <see cref="SynCookies"/> makes and
+/// checks them.
+/// </summary>
+/// <param name="environment">The stack's.</param>
+/// <param name="secret">32 bytes, shared by the stacks that may see each other's flows.</param>
+internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan<byte> secret)
+{
+    private readonly SynCookies _cookies = new(secret);
+    private Instant _acceptedUntil = new(long.MinValue);
+
+    /// <summary>
+    /// May an ACK bring a cookie back? Only for as long as a cookie lives after the last one was sent. At all other
+    /// times nobody can open a connection by guessing one.
+    /// </summary>
+    internal bool IsExpected(Instant now) => now <= _acceptedUntil;
+
+    /// <summary>Answers a SYN with a SYN-ACK whose sequence number is a cookie.</summary>
+    internal void Answer(in Packet syn, Instant now)
+    {
+        NegotiatedOptions options = SynOptions.Negotiate(
+            syn, SynOptions.WindowShift(environment.Options), environment.Isn.TimestampOffset(syn.Flow));
+        if (!options.Timestamps)
+        {
+            // These options come back in the timestamp. Without one they would be forgotten.
+            options.WindowScaling = false;
+            options.Sack = false;
+            options.Ecn = false;
+        }
+        SegmentFields fields = SynOptions.Fields(
+            environment.Options, environment.Frames.PayloadCapacity, syn.Flow, options, answers: true, now);
+        fields.Seq = _cookies.Make(syn, now, fields.TsVal, out uint tsVal);
+        if (options.Timestamps)
+            fields.TsVal = tsVal;
+        fields.Ack = syn.Seq + 1;
+        environment.Reply(syn.Path, syn.Flow, fields);
+        environment.Counters.SynCookiesSent++;
+        environment.Drop(DropReason.BacklogFull);
+        _acceptedUntil = now + SynCookies.Lifetime;
+    }
+
+    /// <summary>Completes the handshake, if the ACK brings back a cookie.</summary>
+    /// <param name="listener">Who accepts the connection.</param>
+    /// <param name="ack">A segment that belongs to no connection: ACK and no SYN.</param>
+    /// <param name="now">The present.</param>
+    /// <param name="half">
+    /// The record that would have been kept, for the caller to make the connection from. Null when the accept queue has
+    /// no room: the ACK counts as lost, and the peer's next segment brings the cookie again.
+    /// </param>
+    /// <returns>Whether it was a cookie.</returns>
+    internal bool TryComplete(Listener listener, in Packet ack, Instant now, out HalfOpen? half)
+    {
+        half = null;
+        if (!IsExpected(now) || !_cookies.TryCheck(ack, now, out SynCookieOptions cookie))
+            return false;
+        if (listener.HasRoomForWaiting)
+            half = Restore(listener, ack, cookie);
+        else
+            environment.Drop(DropReason.AcceptQueueFull);
+        return true;
+    }
+
+    private HalfOpen Restore(Listener listener, in Packet ack, in SynCookieOptions cookie) => new(ack.Flow, listener)
+    {
+        Path = environment.Paths.Share(ack.Path),
+        Iss = ack.Ack - 1,
+        Irs = ack.Seq - 1,
+        // Nobody knows when the SYN-ACK was sent. This says that its ACK gives no RTT sample.
+        Retransmits = 1,
+        Options = new NegotiatedOptions
+        {
+            PeerMss = cookie.Mss,
+            WindowScaling = cookie.HasWindowScale,
+            SndWndShift = cookie.WindowScale,
+            RcvWndShift = cookie.HasWindowScale ? SynOptions.WindowShift(environment.Options) : (byte)0,
+            Sack = cookie.SackPermitted,
+            Timestamps = cookie.HasTimestamps,
+            Ecn = cookie.Ecn,
+            TsOffset = environment.Isn.TimestampOffset(ack.Flow),
+            TsRecent = ack.TsVal,
+        },
+    };
+}

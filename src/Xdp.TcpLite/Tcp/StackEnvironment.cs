@@ -1,0 +1,62 @@
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// What the parts of one stack share: settings, time, memory, counters, the flow table, the timer wheel, and the queue
+/// of segments that no connection sends. It knows none of the parts, so they can be built and tested without the stack.
+/// Called by whoever may call the stack.
+/// </summary>
+internal sealed class StackEnvironment
+{
+    /// <param name="options">Settings.</param>
+    /// <param name="frames">The queue's UMEM.</param>
+    /// <param name="blocks">Heap memory.</param>
+    /// <param name="secret">32 random bytes.</param>
+    /// <param name="now">The present.</param>
+    internal StackEnvironment(
+        TcpStackOptions options, FramePool frames, BlockPool blocks, ReadOnlySpan<byte> secret, Instant now)
+    {
+        Options = options;
+        Frames = frames;
+        Blocks = blocks;
+        Now = now;
+        Wheel = new TimerWheel(now);
+        Flows = new FlowTable(secret[..16]);
+        Isn = new IsnGenerator(secret[16..32]);
+    }
+
+    internal TcpStackOptions Options { get; }
+    internal TcpStackCounters Counters { get; } = new();
+    internal FramePool Frames { get; }
+    internal BlockPool Blocks { get; }
+    internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
+    internal LendingPool<ReassemblyQueue> Reassemblies { get; } = new(ReassemblyQueue.MostSpare);
+    internal PathCache Paths { get; } = new();
+    internal FlowTable Flows { get; }
+    internal TimerWheel Wheel { get; }
+    internal IsnGenerator Isn { get; }
+    internal ReplyQueue Replies { get; } = new();
+
+    /// <summary>
+    /// The time of the call that is being carried out, or of the last one that said. The stack sets it.
+    /// </summary>
+    internal Instant Now { get; set; }
+
+    internal void Drop(DropReason reason) => Counters[reason]++;
+
+    /// <summary>Queues a segment that carries no payload and is never sent again.</summary>
+    /// <returns>False when too many wait already; the segment is dropped then.</returns>
+    internal bool Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields)
+    {
+        if ((fields.Flags & TcpFlags.Rst) != 0)
+            Counters.RstsSent++;
+        return Replies.TryEnqueue(path, flow, fields);
+    }
+
+    /// <summary>Hands a written segment to the caller of <see cref="TcpStack.Emit"/>.</summary>
+    internal TxPacket Submit(Block frame, int start, int length)
+    {
+        Frames.Submitted(frame);
+        Counters.SegmentsOut++;
+        return new TxPacket { Frame = frame, Start = start, Length = length };
+    }
+}

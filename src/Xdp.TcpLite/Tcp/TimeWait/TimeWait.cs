@@ -1,0 +1,41 @@
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// A connection in TIME-WAIT: what is needed to answer a retransmitted FIN, and to judge a new SYN. Once it is in the
+/// <see cref="TimeWaitTable"/>, the table alone changes it.
+/// </summary>
+internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
+{
+    internal required SharedPath Path;
+    internal SeqNumber SndNxt;
+    internal SeqNumber RcvNxt;
+    internal ushort Window;
+    internal bool Timestamps;
+    internal uint TsOffset;
+    internal uint TsRecent;
+
+    internal AnswerLimit Answers = new();
+
+    // Links in order of entry.
+    internal TimeWait? Older;
+    internal TimeWait? Newer;
+
+    /// <summary>
+    /// A sequence number ahead of everything that this connection sent: its successor starts no lower (RFC 6191,
+    /// section 2).
+    /// </summary>
+    internal SeqNumber LowestSuccessorIss => SndNxt + ushort.MaxValue;
+
+    /// <summary>
+    /// Is this a SYN that can only be newer than the connection (RFC 6191, section 2)? Then it may open another one in
+    /// its place.
+    /// </summary>
+    internal bool MayBeReusedBy(in Packet packet)
+    {
+        if (packet.IsRst || !packet.IsSyn || packet.IsAck)
+            return false;
+        if (!Timestamps || !packet.HasTimestamps)
+            return packet.Seq > RcvNxt;
+        return (int)(packet.TsVal - TsRecent) > 0 || (packet.TsVal == TsRecent && packet.Seq > RcvNxt);
+    }
+}
