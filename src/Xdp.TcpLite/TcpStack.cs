@@ -27,7 +27,6 @@ public sealed class TcpStack
     /// </summary>
     private const int EmitBurst = 32;
 
-    private readonly StackEnvironment _environment;
     private readonly Listeners _listeners;
     private readonly ResetLimiter _resets;
     private readonly HalfOpenTable _halfOpen;
@@ -48,17 +47,17 @@ public sealed class TcpStack
         ArgumentNullException.ThrowIfNull(frames);
         ArgumentNullException.ThrowIfNull(blocks);
         ArgumentOutOfRangeException.ThrowIfLessThan(secret.Length, 32);
-        _environment = new StackEnvironment(options, frames, blocks, secret, now);
+        Environment = new StackEnvironment(options, frames, blocks, secret, now);
         _listeners = new Listeners(options.Backlog);
-        _resets = new ResetLimiter(_environment);
-        _halfOpen = new HalfOpenTable(_environment, _resets);
-        _cookies = new CookieHandshake(_environment, secret[..32]);
-        _timeWaits = new TimeWaitTable(_environment);
+        _resets = new ResetLimiter(Environment);
+        _halfOpen = new HalfOpenTable(Environment, _resets);
+        _cookies = new CookieHandshake(Environment, secret[..32]);
+        _timeWaits = new TimeWaitTable(Environment);
     }
 
-    public TcpStackOptions Options => _environment.Options;
+    public TcpStackOptions Options => Environment.Options;
 
-    public TcpStackCounters Counters => _environment.Counters;
+    public TcpStackCounters Counters => Environment.Counters;
 
     /// <summary>Connections in any state but TIME-WAIT, half-open ones not counted.</summary>
     public int ConnectionCount { get; private set; }
@@ -68,7 +67,7 @@ public sealed class TcpStack
     public int TimeWaitCount => _timeWaits.Count;
 
     /// <summary>Is there a connection (half-open and TIME-WAIT included) with this 4-tuple?</summary>
-    public bool Owns(in FlowKey flow) => _environment.Flows.Find(flow) is not null;
+    public bool Owns(in FlowKey flow) => Environment.Flows.Find(flow) is not null;
 
     // ---- opening
 
@@ -93,13 +92,13 @@ public sealed class TcpStack
     public TcpConnection? Connect(in FlowKey flow, in LinkPath path, Instant now)
     {
         Now = now;
-        IsnGenerator isn = _environment.Isn;
+        IsnGenerator isn = Environment.Isn;
         NegotiatedOptions offer = SynOptions.Offer(Options, flow, isn.TimestampOffset(flow));
         var connection = new TcpConnection(this, flow, Paths.Share(path), offer, isn.Next(flow, now), now);
-        if (!_environment.Flows.TryAdd(connection))
+        if (!Environment.Flows.TryAdd(connection))
             return null;
         ConnectionCount++;
-        connection.StartActive(now);
+        connection.StartActive(offer, now);
         return connection;
     }
 
@@ -128,7 +127,7 @@ public sealed class TcpStack
             return ReceiveResult.Done;
         }
         Counters.BytesIn += packet.PayloadLength;
-        switch (_environment.Flows.Find(packet.Flow))
+        switch (Environment.Flows.Find(packet.Flow))
         {
             case TcpConnection connection:
                 return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
@@ -170,7 +169,7 @@ public sealed class TcpStack
             Drop(reason);
             return ReceiveResult.Done;
         }
-        if (_environment.Flows.Find(flow) is not TcpConnection connection)
+        if (Environment.Flows.Find(flow) is not TcpConnection connection)
             return ReceiveResult.UnknownFlow;
         connection.ReceiveTooBig(news, now);
         return ReceiveResult.Done;
@@ -244,10 +243,9 @@ public sealed class TcpStack
         {
             Owner = half.Listener.Owner,
         };
-        _environment.Flows.TryAdd(connection);
+        Environment.Flows.TryAdd(connection);
         ConnectionCount++;
         connection.StartPassive(half, packet, now);
-        connection.StartWindow(packet);
         _accepted.Add(connection, half.Listener);
         Counters.ConnectionsAccepted++;
         return connection.Receive(packet, frame, start, now) ? ReceiveResult.Kept : ReceiveResult.Done;
@@ -299,7 +297,7 @@ public sealed class TcpStack
     }
 
     /// <summary>Is there something to <see cref="Emit"/>?</summary>
-    public bool WantsToEmit => !_toEmit.IsEmpty || _environment.Replies.Count > 0;
+    public bool WantsToEmit => !_toEmit.IsEmpty || Environment.Replies.Count > 0;
 
     /// <summary>
     /// Writes the next segments to be sent and returns how many. Less than <paramref name="packets"/> has room for
@@ -310,7 +308,7 @@ public sealed class TcpStack
     {
         Now = now;
         int count = 0;
-        while (count < packets.Length && _environment.Replies.Count > 0)
+        while (count < packets.Length && Environment.Replies.Count > 0)
         {
             if (!TryEmitReply(out packets[count]))
             {
@@ -349,7 +347,7 @@ public sealed class TcpStack
         packet = default;
         if (Frames.TryTakeForSegment() is not { } frame)
             return false;
-        int start = _environment.Replies.WriteNext(frame.Span);
+        int start = Environment.Replies.WriteNext(frame.Span);
         frame.FreeOnCompletion = true;
         packet = Submit(frame, start, FramePool.PayloadStart - start);
         return true;
@@ -357,18 +355,19 @@ public sealed class TcpStack
 
     // ---- for connections
 
-    internal FramePool Frames => _environment.Frames;
-    internal BlockPool Blocks => _environment.Blocks;
-    internal LendingPool<Flight> Flights => _environment.Flights;
-    internal LendingPool<ReassemblyQueue> Reassemblies => _environment.Reassemblies;
-    internal PathCache Paths => _environment.Paths;
-    internal TimerWheel Wheel => _environment.Wheel;
+    internal StackEnvironment Environment { get; }
+    internal FramePool Frames => Environment.Frames;
+    internal BlockPool Blocks => Environment.Blocks;
+    internal LendingPool<Flight> Flights => Environment.Flights;
+    internal LendingPool<ReassemblyQueue> Reassemblies => Environment.Reassemblies;
+    internal PathCache Paths => Environment.Paths;
+    internal TimerWheel Wheel => Environment.Wheel;
 
     /// <inheritdoc cref="StackEnvironment.Now"/>
     internal Instant Now
     {
-        get => _environment.Now;
-        private set => _environment.Now = value;
+        get => Environment.Now;
+        private set => Environment.Now = value;
     }
 
     internal void MarkReady(TcpConnection connection)
@@ -390,7 +389,7 @@ public sealed class TcpStack
     /// <summary>The connection has ended: its 4-tuple is free.</summary>
     internal void Forget(TcpConnection connection)
     {
-        _environment.Flows.Remove(connection.Key);
+        Environment.Flows.Remove(connection.Key);
         Wheel.Cancel(connection);
         ConnectionCount--;
         Counters.ConnectionsClosed++;
@@ -400,17 +399,17 @@ public sealed class TcpStack
     internal void AddTimeWait(TimeWait timeWait, bool owesAck, Instant now) => _timeWaits.Add(timeWait, owesAck, now);
 
     /// <inheritdoc cref="StackEnvironment.Drop"/>
-    internal void Drop(DropReason reason) => _environment.Drop(reason);
+    internal void Drop(DropReason reason) => Environment.Drop(reason);
 
     /// <inheritdoc cref="StackEnvironment.Reply"/>
     internal bool Reply(in LinkPath path, in FlowKey flow, in SegmentFields fields) =>
-        _environment.Reply(path, flow, fields);
+        Environment.Reply(path, flow, fields);
 
     /// <inheritdoc cref="ResetLimiter.Answer"/>
     internal void Reset(in Packet packet) => _resets.Answer(packet);
 
     /// <inheritdoc cref="StackEnvironment.Submit"/>
-    internal TxPacket Submit(Block frame, int start, int length) => _environment.Submit(frame, start, length);
+    internal TxPacket Submit(Block frame, int start, int length) => Environment.Submit(frame, start, length);
 
     /// <inheritdoc cref="SynOptions.Fields"/>
     internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>

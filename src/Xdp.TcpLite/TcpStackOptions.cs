@@ -24,6 +24,9 @@ public sealed record TcpStackOptions
     /// <summary>Send small segments at once (true) or collect them while data is unacknowledged, as Nagle has it (false).</summary>
     public bool NoDelay { get; init; } = true;
 
+    /// <summary>How much a connection may have in flight, and how that changes.</summary>
+    public CongestionAlgorithm CongestionControl { get; init; } = CongestionAlgorithm.Cubic;
+
     /// <summary>Bytes up to which a connection's receive buffer grows.</summary>
     public int ReceiveBufferMax { get; init; } = 6 << 20;
 

@@ -4,23 +4,25 @@ namespace Xdp.TcpLite;
 /// Limits the answers to segments that may be a blind attack, or come from a peer that disagrees (RFC 5961, section 7).
 /// Each record has one of its own: a limit that is shared can be probed from the side (CVE-2016-5696).
 /// </summary>
-internal struct AnswerLimit()
+internal struct AnswerLimit
 {
     /// <summary>Time between two answers: Linux's tcp_invalid_ratelimit.</summary>
-    internal static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(TcpConnection.InvalidInterval);
+    internal static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>At the start it lies so far back that the first answer is always allowed.</summary>
-    private Instant _answeredAt = new(long.MinValue / 2);
+    /// <summary>Milliseconds of a clock that wraps after 49 days: an answer may be withheld once after so long a silence. 0 before the first.</summary>
+    private uint _answeredAt;
 
     /// <summary>Is an answer allowed now? If so, it counts as given.</summary>
     internal bool TryTake(Instant now)
     {
-        if (now - _answeredAt < Interval)
+        if (_answeredAt != 0 && Milliseconds(now) - _answeredAt < Interval.TotalMilliseconds)
             return false;
-        _answeredAt = now;
+        Note(now);
         return true;
     }
 
-    /// <summary>An answer was given that needed no leave. The next one that does waits from here.</summary>
-    internal void Note(Instant now) => _answeredAt = now;
+    /// <summary>An unlimited answer was given. The next limited one waits for an interval from here.</summary>
+    internal void Note(Instant now) => _answeredAt = Milliseconds(now);
+
+    private static uint Milliseconds(Instant now) => Math.Max(1, (uint)(now.Ticks / TimeSpan.TicksPerMillisecond));
 }

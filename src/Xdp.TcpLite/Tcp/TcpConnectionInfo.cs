@@ -10,6 +10,12 @@ public readonly record struct TcpConnectionInfo
     public int RcvMss { get; init; }
     public long Cwnd { get; init; }
     public long Ssthresh { get; init; }
+
+    /// <summary>Bytes a second at which congestion control would have segments leave; 0 while it cannot tell.</summary>
+    public long PacingRate { get; init; }
+
+    /// <summary>Bytes a second that the path has delivered of late, or of what is in flight; 0 while it is not known.</summary>
+    public long DeliveryRate { get; init; }
     public long SndWnd { get; init; }
     public long RcvWnd { get; init; }
     public TimeSpan Srtt { get; init; }

@@ -47,6 +47,16 @@ internal struct Packet
 
     /// <summary>The first sequence number behind the segment.</summary>
     public readonly SeqNumber End => Seq + SegmentLength;
+
+    /// <summary>
+    /// Is the first SACK block a report of what came twice? It is when it lies below the ACK, or within the second block (RFC 2883, section 4).
+    /// </summary>
+    public readonly bool TryGetDuplicateReport(out SeqNumber left, out SeqNumber right)
+    {
+        (left, right) = Sack.Count > 0 ? Sack[0] : default;
+        return Sack.Count > 0
+            && (right <= Ack || (Sack.Count > 1 && left >= Sack[1].Left && right <= Sack[1].Right));
+    }
 }
 
 /// <summary>A router's news that a segment of ours was too big for the path (RFC 1191, RFC 8201).</summary>

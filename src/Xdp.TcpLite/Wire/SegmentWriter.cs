@@ -39,6 +39,9 @@ internal static class SegmentWriter
     /// <summary>Bytes of options that a TCP header has room for.</summary>
     internal const int MaxOptionsLength = 40;
 
+    /// <summary>Bytes of the timestamps option, with the two that align it.</summary>
+    internal const int TimestampsLength = 12;
+
     /// <summary>Bytes of headers before a payload, at most: Ethernet with two tags, IPv6, TCP with all its options.</summary>
     internal const int MaxHeaderLength = LinkPath.MaxHeaderLength + IpHeader.IPv6Length + TcpHeaderLength + MaxOptionsLength;
 

@@ -1,3 +1,4 @@
+using System.Reflection;
 using Xdp.TcpLite.Tests.Hostile;
 
 namespace Xdp.TcpLite.Tests.Fuzz;
@@ -8,10 +9,30 @@ internal sealed class FuzzException(string kind, int seed, long step, Exception 
         + $"replay: dotnet run -c Release --project tests/Xdp.TcpLite.Fuzz -- {kind} --seed {seed} --worlds 1\n"
         + string.Join("\n", connections.Where(c => c is not null).Select(Describe!)), inner)
 {
-    private static string Describe(TcpConnection connection) => string.Join(' ', typeof(TcpConnection)
-        .GetFields(System.Reflection.BindingFlags.Instance | System.Reflection.BindingFlags.NonPublic)
-        .Where(field => field.FieldType == typeof(Instant) || field.FieldType.IsPrimitive || field.FieldType.IsEnum || field.FieldType == typeof(SeqNumber) || field.FieldType == typeof(SeqNumber?))
-        .Select(field => $"{field.Name.Replace("k__BackingField", "", StringComparison.Ordinal)}={field.GetValue(connection)}"));
+    private static string Describe(TcpConnection connection) => string.Join(' ', Fields("", connection, typeof(TcpConnection)));
+
+    /// <summary>The values of an object and of the parts it is made of.</summary>
+    private static IEnumerable<string> Fields(string path, object? owner, Type type)
+    {
+        foreach (FieldInfo field in type.GetFields(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public))
+        {
+            string name = path + field.Name.Replace("k__BackingField", "", StringComparison.Ordinal);
+            object? value = owner is null ? null : field.GetValue(owner);
+            Type kind = Nullable.GetUnderlyingType(field.FieldType) ?? field.FieldType;
+            if (kind == typeof(Instant) || kind.IsPrimitive || kind.IsEnum || kind == typeof(SeqNumber) || value is null)
+                yield return $"{name}={value}";
+            else if (s_parts.Contains(kind))
+                foreach (string part in Fields(name + ".", value, kind))
+                    yield return part;
+        }
+    }
+
+    private static readonly Type[] s_parts =
+    [
+        typeof(Sender), typeof(Receiver), typeof(AckPolicy), typeof(ReceiveBuffer), typeof(Flight), typeof(LossRecovery), typeof(Scoreboard), typeof(Rack),
+        typeof(TailLossProbe), typeof(RetransmissionTimer), typeof(PersistTimer), typeof(CwndUse), typeof(RateReduction), typeof(SpuriousLoss),
+        typeof(ActiveOpen), typeof(KeepAliveTimer), typeof(PathMtu), typeof(Ecn), typeof(Timestamps), typeof(RttEstimator),
+    ];
 }
 
 /// <summary>A stack and its driver for fuzzing: what is in the kernel is hashed at submit and checked at completion, and completions come late.</summary>

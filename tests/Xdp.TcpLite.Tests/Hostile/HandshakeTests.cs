@@ -108,7 +108,7 @@ public class HandshakeTests
     public void Syn_WindowScaleBeyond14_CountsAs14()
     {
         var peer = new Peer(_rig) { WindowScale = 200, Window = 1 };
-        Assert.Equal(1 << 14, peer.Connect().SndWnd);
+        Assert.Equal(1 << 14, peer.Connect().GetInfo(default).SndWnd);
     }
 
     [Fact]

@@ -141,10 +141,7 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static WeakReference Record(Rig rig, Peer peer) => new(Environment(rig.Stack).Flows.Find(peer.Flow));
-
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_environment")]
-    private static extern ref StackEnvironment Environment(TcpStack stack);
+    private static WeakReference Record(Rig rig, Peer peer) => new(rig.Stack.Environment.Flows.Find(peer.Flow));
 
     private static void Enter(Rig rig, Peer peer)
     {

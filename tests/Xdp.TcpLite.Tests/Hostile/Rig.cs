@@ -268,14 +268,17 @@ internal sealed class Peer
 /// <summary>What must hold of every connection and pool after every step, whatever came in.</summary>
 internal static class Invariants
 {
-    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_flight")]
-    private static extern ref Flight FlightOf(TcpConnection connection);
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_snd")]
+    private static extern ref Sender SenderOf(TcpConnection connection);
+
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_rcv")]
+    private static extern ref Receiver ReceiverOf(TcpConnection connection);
 
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_reassembly")]
-    private static extern ref ReassemblyQueue Reassembly(TcpConnection connection);
+    private static extern ref ReassemblyQueue? ReassemblyOf(ref Receiver receiver);
 
     /// <summary>Segments between SND.UNA and SND.NXT.</summary>
-    internal static int SegmentsInFlight(TcpConnection connection) => FlightOf(connection).Count;
+    internal static int SegmentsInFlight(TcpConnection connection) => SenderOf(connection).Flight?.Queue.Count ?? 0;
 
     internal static void Check(TcpConnection connection)
     {
@@ -288,40 +291,34 @@ internal static class Invariants
         Hold(connection.ReadableBytes >= 0 && connection.UnsentBytes >= 0, connection, "a count is negative");
     }
 
-    /// <summary>Who has nothing in flight, or no gap, holds nothing for it; and what all those refer to instead stays as it was made.</summary>
+    /// <summary>Who has nothing in flight, or no gap, holds nothing for it.</summary>
     private static void CheckBorrowed(TcpConnection connection)
     {
-        Flight flight = FlightOf(connection);
-        bool idle = connection.State == TcpState.Closed || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight.TlpEnd is null);
-        Hold(idle == ReferenceEquals(flight, Flight.None), connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
-        Hold(IsUntouched(Flight.None), connection, "what is nobody's flight was written to");
-        ReassemblyQueue reassembly = Reassembly(connection);
-        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, ReassemblyQueue.None), connection, "an empty reassembly queue is held");
+        Flight? flight = SenderOf(connection).Flight;
+        if (connection.State is not (TcpState.SynSent or TcpState.SynReceived))
+        {
+            bool idle = connection.State == TcpState.Closed
+                || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight?.Recovery.Probe.EndSeq is null);
+            Hold(idle == flight is null, connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
+        }
+        Hold(ReassemblyOf(ref ReceiverOf(connection)) is not { IsEmpty: true }, connection, "an empty reassembly queue is held");
     }
-
-    private static bool IsUntouched(Flight none) =>
-        none is { Count: 0, Bytes: 0, UnsentBytes: 0 }
-        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
-        && (none.SackedSegments | none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
-        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.TlpFlightSize == 0 && none.RecoverFlightSize == 0
-        && (none.NoneLostBefore.Value | none.CwndUseEnd.Value | none.RecoveryPoint.Value | none.FirstRetransmitTsVal) == 0
-        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.TlpIsRetransmission | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
-        && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
-        && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
-        && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
 
     /// <summary>The scoreboard's sums against the scoreboard: costs a walk.</summary>
     internal static void CheckScoreboard(TcpConnection connection)
     {
         if (connection.State is TcpState.Closed or TcpState.SynSent or TcpState.SynReceived)
             return;
-        Flight flight = FlightOf(connection);
+        if (SenderOf(connection).Flight is not { } flight)
+            return;
+        SendQueue queue = flight.Queue;
+        Scoreboard board = flight.Recovery.Board;
         long sacked = 0, lost = 0, retransmitted = 0;
         int sackedSegments = 0;
         SeqNumber next = connection.SndUna;
-        for (int i = 0; i < flight.Count; i++)
+        for (int i = 0; i < queue.Count; i++)
         {
-            ref SentSegment segment = ref flight[i];
+            ref SentSegment segment = ref queue[i];
             Hold(segment.Seq == next, connection, "the scoreboard has a gap");
             next = segment.EndSeq;
             if (segment.Has(SentFlags.Sacked))
@@ -335,9 +332,9 @@ internal static class Invariants
                 retransmitted += segment.SequenceLength;
         }
         Hold(next == connection.SndNxt, connection, "the scoreboard does not end at SND.NXT");
-        Hold(sacked == flight.SackedBytes && sackedSegments == flight.SackedSegments, connection, $"{flight.SackedBytes} bytes SACKed by count, {sacked} by flags");
-        Hold(lost == flight.LostBytes, connection, $"{flight.LostBytes} bytes lost by count, {lost} by flags");
-        Hold(retransmitted == flight.RetransmittedBytes, connection, $"{flight.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
+        Hold(sacked == board.SackedBytes && sackedSegments == board.SackedSegments, connection, $"{board.SackedBytes} bytes SACKed by count, {sacked} by flags");
+        Hold(lost == board.LostBytes, connection, $"{board.LostBytes} bytes lost by count, {lost} by flags");
+        Hold(retransmitted == board.RetransmittedBytes, connection, $"{board.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
     }
 
     internal static void CheckFrames(FramePool frames)

@@ -246,7 +246,7 @@ public class ModelTests
             }
             if (!_model.Over)
             {
-                Same(_model.SndWnd, _connection.SndWnd, "SND.WND");
+                Same(_model.SndWnd, _connection.GetInfo(default).SndWnd, "SND.WND");
                 Same(_model.Delivered.Count - _read, _connection.ReadableBytes, "readable bytes");
             }
             if (expected == Answer.Must)

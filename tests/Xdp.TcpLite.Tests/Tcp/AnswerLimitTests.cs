@@ -2,7 +2,7 @@ namespace Xdp.TcpLite.Tests;
 
 public class AnswerLimitTests
 {
-    private static readonly TimeSpan s_tick = TimeSpan.FromTicks(1);
+    private static readonly TimeSpan s_tick = TimeSpan.FromMilliseconds(1);
 
     [Fact]
     public void TryTake_FirstAtTheOriginOfTime_IsAllowed() => Assert.True(new AnswerLimit().TryTake(new Instant(0)));

@@ -13,6 +13,20 @@ public class CongestionControlTests
         return control;
     }
 
+    private static AckSample Sample(long acked, TimeSpan rtt, Instant now, bool limited, bool mayGrow = true) => new()
+    {
+        AckedBytes = acked,
+        Rtt = rtt,
+        Srtt = rtt,
+        MinRtt = rtt,
+        DeliveryRate = 0,
+        RateIsAppLimited = false,
+        InFlight = 0,
+        CwndLimited = limited,
+        MayGrow = mayGrow,
+        Now = now,
+    };
+
     /// <summary>One round trip: an ACK for each two segments of the window.</summary>
     private static Instant Round(ICongestionControl control, Instant now, TimeSpan rtt, bool limited = true)
     {
@@ -21,7 +35,7 @@ public class CongestionControlTests
         for (long i = 0; i < acks; i++)
         {
             now += rtt / acks;
-            control.OnAck(i + 1 == acks ? left : 2 * Mss, rtt, rtt, now, limited);
+            control.OnAck(Sample(i + 1 == acks ? left : 2 * Mss, rtt, now, limited));
             left -= 2 * Mss;
         }
         return now;
@@ -60,10 +74,10 @@ public class CongestionControlTests
         for (int round = 0; round < 5; round++)
         {
             long before = whole.Cwnd;
-            whole.OnAck(before, s_rtt, s_rtt, now, true);
+            whole.OnAck(Sample(before, s_rtt, now, true));
             Assert.Equal(2 * before, whole.Cwnd);
             for (long i = 0; i < before; i += 73)
-                divided.OnAck(Math.Min(73, before - i), s_rtt, s_rtt, now, true);
+                divided.OnAck(Sample(Math.Min(73, before - i), s_rtt, now, true));
             Assert.Equal(whole.Cwnd, divided.Cwnd);
             now += s_rtt;
         }
@@ -112,7 +126,7 @@ public class CongestionControlTests
         control.OnRto(100 * Mss, default);
         Assert.Equal(Mss, control.Cwnd);
         Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
-        control.OnAck(Mss, s_rtt, s_rtt, default, true);
+        control.OnAck(Sample(Mss, s_rtt, default, true));
         Assert.Equal(2 * Mss, control.Cwnd);
         control.OnRecoveryExit(default);
         Assert.Equal(2 * Mss, control.Cwnd);
@@ -129,7 +143,7 @@ public class CongestionControlTests
         control.SetCwnd(60 * Mss);
         control.OnRto(90 * Mss, default);
         Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
-        control.OnAck(9 * Mss, s_rtt, s_rtt, default, true);
+        control.OnAck(Sample(9 * Mss, s_rtt, default, true));
         control.OnRto(90 * Mss, default);
         Assert.Equal((long)(10 * Mss * beta), control.Ssthresh);
         Assert.Equal(Mss, control.Cwnd);
@@ -205,7 +219,7 @@ public class CongestionControlTests
                 case 4: control.SetCwnd(random.NextInt64(control.Cwnd + 1)); break;
                 case 5: control.OnIdle(TimeSpan.FromSeconds(random.Next(100)), s_rtt, now); break;
                 case 6: control.OnMssChanged(mss = random.Next(48, 9000)); break;
-                default: control.OnAck(flight, s_rtt, s_rtt, now, random.Next(2) == 0); break;
+                default: control.OnAck(Sample(flight, s_rtt, now, random.Next(2) == 0)); break;
             }
             Assert.True(control.Cwnd >= mss, $"{i}: {control.Cwnd} < {mss}");
             Assert.True(control.Ssthresh >= 2 * mss);

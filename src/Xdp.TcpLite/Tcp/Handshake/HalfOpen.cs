@@ -21,5 +21,5 @@ internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(f
     /// <summary>When the SYN-ACK was sent first.</summary>
     internal Instant SentAt;
 
-    internal AnswerLimit Challenges = new();
+    internal AnswerLimit Challenges;
 }

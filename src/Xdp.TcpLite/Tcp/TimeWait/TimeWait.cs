@@ -14,7 +14,7 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
     internal uint TsOffset;
     internal uint TsRecent;
 
-    internal AnswerLimit Answers = new();
+    internal AnswerLimit Answers;
 
     // Links in order of entry.
     internal TimeWait? Older;

@@ -48,11 +48,18 @@ internal abstract class LossBasedControl : ICongestionControl
         Ssthresh = Math.Max(Ssthresh, 2L * mss);
     }
 
-    public void OnAck(long ackedBytes, TimeSpan srtt, TimeSpan minRtt, Instant now, bool cwndLimited)
+    /// <summary>As Linux: twice what the window gives in slow start, so that it can double, and a fifth more afterwards.</summary>
+    public long PacingRate(TimeSpan srtt) =>
+        srtt <= TimeSpan.Zero ? 0 : (long)((Cwnd < Ssthresh / 2 ? 2.0 : 1.2) * Cwnd / srtt.TotalSeconds);
+
+    public void OnAck(in AckSample sample)
     {
-        ObserveAck(now, cwndLimited);
-        if (!cwndLimited)
+        if (!sample.MayGrow)
             return;
+        ObserveAck(sample.Now, sample.CwndLimited);
+        if (!sample.CwndLimited)
+            return;
+        long ackedBytes = sample.AckedBytes;
         if (Cwnd < Ssthresh)
         {
             // Bytes, not ACKs, are counted: neither dividing nor stretching ACKs changes the growth (RFC 3465).
@@ -61,7 +68,7 @@ internal abstract class LossBasedControl : ICongestionControl
             ackedBytes -= growth;
         }
         if (ackedBytes > 0)
-            Avoid(ackedBytes, srtt, now);
+            Avoid(ackedBytes, sample.Srtt, sample.Now);
     }
 
     public void OnCongestion(long flightSize, Instant now)

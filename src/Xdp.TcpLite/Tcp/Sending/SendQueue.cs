@@ -2,62 +2,11 @@ using System.Diagnostics;
 
 namespace Xdp.TcpLite;
 
-[Flags]
-internal enum SentFlags : byte
-{
-    None = 0,
-
-    /// <summary>The peer has the segment, out of order.</summary>
-    Sacked = 1,
-
-    /// <summary>Held for lost, and not sent again since.</summary>
-    Lost = 2,
-
-    /// <summary>Sent again, and that transmission is still counted as in flight.</summary>
-    Retransmitted = 4,
-
-    /// <summary>Sent more than once: gives no RTT sample without timestamps (Karn).</summary>
-    EverRetransmitted = 8,
-
-    /// <summary>The FIN follows the payload.</summary>
-    Fin = 16,
-}
-
-/// <summary>One segment between SND.UNA and SND.NXT: the scoreboard's entry, and where its payload lies.</summary>
-internal struct SentSegment
-{
-    public SeqNumber Seq;
-
-    /// <summary>Payload bytes.</summary>
-    public int Length;
-
-    /// <summary>The block of the first payload byte; null for a bare FIN.</summary>
-    public Block? Block;
-
-    /// <summary>Offset of the first payload byte among the block's bytes.</summary>
-    public int Offset;
-
-    /// <summary>When it was last sent; means nothing once it is SACKed.</summary>
-    public Instant SentAt;
-    public SentFlags Flags;
-
-    /// <summary>Of a SACKed segment: everything from here up to there is SACKed, and perhaps more. Lies in the place of the time.</summary>
-    public SeqNumber SackedTo
-    {
-        readonly get => new((uint)SentAt.Ticks);
-        set => SentAt = new Instant(value.Value);
-    }
-
-    public readonly int SequenceLength => Length + ((Flags & SentFlags.Fin) != 0 ? 1 : 0);
-    public readonly SeqNumber EndSeq => Seq + SequenceLength;
-    public readonly bool Has(SentFlags flags) => (Flags & flags) != 0;
-}
-
 /// <summary>
 /// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments that
 /// were cut from them, as a ring in sequence order. Owns the blocks.
 /// </summary>
-internal abstract class SendQueue
+internal sealed class SendQueue
 {
     /// <summary>Bytes of a write that are copied behind the tail rather than queued in a block of their own: a copy costs less than a segment.</summary>
     private const int CoalesceLimit = 512;
@@ -277,7 +226,7 @@ internal abstract class SendQueue
     }
 
     /// <summary>Returns every block; nothing is left to send or to acknowledge.</summary>
-    private protected void ReturnAll()
+    internal void ReturnAll()
     {
         _blocks.ReturnAll();
         _nextBlock = null;

@@ -9,9 +9,6 @@ internal sealed class ReassemblyQueue
     /// <summary>Gaps that are remembered. 5 % loss over a full 6 MiB window makes about 200.</summary>
     internal const int MaxRuns = 512;
 
-    /// <summary>The queue of who has no gap: empty, and never written to.</summary>
-    internal static readonly ReassemblyQueue None = new();
-
     /// <summary>Queues that a stack keeps for the next connection which has a gap.</summary>
     internal const int MostSpare = 64;
 

@@ -1,10 +1,10 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// RACK (RFC 8985): a segment is lost when one that was sent sufficiently later has been delivered. Holds the state of the RFC's
-/// section 5 that is about what is in flight; the segments themselves are the <see cref="SendQueue"/>'s, and what is known of the path is kept by <see cref="Reordering"/>.
+/// RACK (RFC 8985, section 6): a segment is lost when one that was sent sufficiently later has been delivered. Owns the RACK variables of section 5.2
+/// that are about what is in flight. The segments are the <see cref="SendQueue"/>'s; what is known of the path, <see cref="Reordering"/>'s.
 /// </summary>
-internal struct RackTlp
+internal struct Rack
 {
     /// <summary>Entries for which there is room in a list that is kept, while nothing is in flight, for the next.</summary>
     private const int LargestSpareList = 64;
@@ -86,17 +86,15 @@ internal struct RackTlp
     }
 
     /// <summary>
-    /// Marks what is lost by now (step 5). Returns how long until the next segment would be, or null when none is suspected. Looks at segments in the order
-    /// in which they were sent, each once and then the first that has time left: an ACK that tells nothing new costs nothing.
+    /// Marks what is lost by now (section 6.2, step 5). Looks at segments in the order in which they were sent, each once and then the first that has
+    /// time left: an ACK that tells nothing new costs nothing.
     /// </summary>
-    /// <param name="queue">The scoreboard.</param>
+    /// <param name="queue">The segments.</param>
+    /// <param name="board">Gets the marks.</param>
     /// <param name="now">The present.</param>
     /// <param name="reorderingWindow">RACK.reo_wnd: what a segment may be late.</param>
-    /// <param name="lostBytes">Grows by what is marked.</param>
-    /// <param name="retransmittedBytes">Shrinks by retransmissions that are held for lost again.</param>
-    /// <param name="firstLost">Moves back to the first segment that is marked.</param>
-    internal TimeSpan? DetectLoss(
-        SendQueue queue, Instant now, TimeSpan reorderingWindow, ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
+    /// <returns>How long until the next segment would be lost; null when none is suspected.</returns>
+    internal TimeSpan? DetectLoss(SendQueue queue, ref Scoreboard board, Instant now, TimeSpan reorderingWindow)
     {
         if (!_valid || queue.Count == 0)
             return null;
@@ -110,7 +108,7 @@ internal struct RackTlp
                 continue;
             if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq))
                 break;
-            if (!Judge(ref segment, now, patience, ref wait, ref lostBytes, ref retransmittedBytes, ref firstLost))
+            if (!Judge(ref segment, now, patience, ref wait, ref board))
                 break;
         }
         _freshFrom = i < queue.Count ? queue[i].Seq : queue[queue.Count - 1].EndSeq;
@@ -120,7 +118,7 @@ internal struct RackTlp
             {
                 ref SentSegment segment = ref queue[index];
                 if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq)
-                    || !Judge(ref segment, now, patience, ref wait, ref lostBytes, ref retransmittedBytes, ref firstLost))
+                    || !Judge(ref segment, now, patience, ref wait, ref board))
                 {
                     break;
                 }
@@ -131,7 +129,7 @@ internal struct RackTlp
     }
 
     /// <returns>False when the segment has time left.</returns>
-    private static bool Judge(ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref long lostBytes, ref long retransmittedBytes, ref SeqNumber firstLost)
+    private static bool Judge(ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref Scoreboard board)
     {
         TimeSpan left = segment.SentAt + patience - now;
         if (left > TimeSpan.Zero)
@@ -139,21 +137,11 @@ internal struct RackTlp
             wait = wait is null || left < wait ? left : wait;
             return false;
         }
-        if (segment.Has(SentFlags.Retransmitted))
-        {
-            segment.Flags &= ~SentFlags.Retransmitted;
-            retransmittedBytes -= segment.SequenceLength;
-        }
-        if (!segment.Has(SentFlags.Lost))
-        {
-            segment.Flags |= SentFlags.Lost;
-            lostBytes += segment.SequenceLength;
-        }
-        firstLost = SeqNumber.Min(firstLost, segment.Seq);
+        board.MarkLost(ref segment);
         return true;
     }
 
-    /// <summary>SACKed, or held for lost and not sent again since: there is nothing to find out.</summary>
+    /// <summary>SACKed, or taken for lost and not sent again since: there is nothing to find out.</summary>
     private static bool IsSettled(in SentSegment segment) =>
         segment.Has(SentFlags.Sacked) || (segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) == SentFlags.Lost;
 

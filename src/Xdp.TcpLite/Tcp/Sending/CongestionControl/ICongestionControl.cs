@@ -18,13 +18,12 @@ internal interface ICongestionControl
 
     void OnMssChanged(int mss);
 
-    /// <summary>New data was acknowledged, in no fast recovery.</summary>
-    /// <param name="ackedBytes">Bytes newly acknowledged.</param>
+    /// <summary>Bytes a second at which segments should leave; 0 while that cannot be told.</summary>
     /// <param name="srtt">Smoothed round trip; zero when unknown.</param>
-    /// <param name="minRtt">Least round trip; zero when unknown.</param>
-    /// <param name="now">The present.</param>
-    /// <param name="cwndLimited">The window, not the application or the peer, held sending back: only then it grows.</param>
-    void OnAck(long ackedBytes, TimeSpan srtt, TimeSpan minRtt, Instant now, bool cwndLimited);
+    long PacingRate(TimeSpan srtt);
+
+    /// <summary>New data was acknowledged, in recovery too.</summary>
+    void OnAck(in AckSample sample);
 
     /// <summary>Loss was detected, or ECN echoed: lowers <see cref="Ssthresh"/>. The window is brought down by <see cref="SetCwnd"/> (PRR) until <see cref="OnRecoveryExit"/>.</summary>
     void OnCongestion(long flightSize, Instant now);

@@ -1,0 +1,57 @@
+namespace Xdp.TcpLite;
+
+/// <summary>Keepalive (RFC 9293, section 3.8.4), of a connection that asks for it.</summary>
+internal sealed class KeepAliveTimer
+{
+    /// <summary>Unanswered probes that are put up with, and the time between them (Linux's defaults).</summary>
+    private const int MaxProbes = 9;
+    private static readonly TimeSpan s_interval = TimeSpan.FromSeconds(75);
+
+    private Instant _heardAt;
+
+    /// <summary>Probes since then.</summary>
+    private int _probes;
+
+    internal KeepAliveTimer(TimeSpan idle, Instant now)
+    {
+        _heardAt = now;
+        Start(idle, now);
+    }
+
+    internal enum Verdict
+    {
+        /// <summary>The peer was heard of meanwhile.</summary>
+        Alive,
+
+        /// <summary>A probe is to be sent.</summary>
+        Probe,
+
+        /// <summary>Too many probes were not answered.</summary>
+        Dead,
+    }
+
+    internal Instant Deadline { get; private set; }
+
+    internal void Start(TimeSpan idle, Instant now) => Deadline = now + idle;
+
+    /// <summary>A segment of the peer's has come.</summary>
+    internal void Heard(Instant now) => (_heardAt, _probes) = (now, 0);
+
+    internal Verdict OnTimeout(TimeSpan idle, Instant now)
+    {
+        if (now - _heardAt < idle)
+        {
+            _probes = 0;
+            Deadline = _heardAt + idle;
+            return Verdict.Alive;
+        }
+        if (_probes == MaxProbes)
+        {
+            Deadline = Instant.Never;
+            return Verdict.Dead;
+        }
+        _probes++;
+        Deadline = now + s_interval;
+        return Verdict.Probe;
+    }
+}

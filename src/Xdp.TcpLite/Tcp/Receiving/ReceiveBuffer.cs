@@ -1,0 +1,50 @@
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// What the receive window is cut from: a number of bytes that follows what the application reads within a round trip, so that the window never limits a
+/// reader who keeps up.
+/// </summary>
+internal struct ReceiveBuffer
+{
+    private int _releasedSinceGrowth;
+
+    /// <summary>The lower half of the ticks. After a silence of seven minutes it may have wrapped: the buffer then grows a round trip later.</summary>
+    private uint _growthFrom;
+
+    internal ReceiveBuffer(int size, Instant now)
+    {
+        Size = size;
+        _growthFrom = (uint)now.Ticks;
+    }
+
+    internal int Size { get; private set; }
+
+    /// <summary>In-order bytes that the application has not examined yet.</summary>
+    internal int Unreleased { get; private set; }
+
+    /// <summary>Bytes that it has room for.</summary>
+    internal readonly long Room => (long)Size - Unreleased;
+
+    internal void OnReceived(int bytes) => Unreleased += bytes;
+
+    internal void OnReleased(long bytes)
+    {
+        Unreleased -= (int)bytes;
+        _releasedSinceGrowth = (int)Math.Min(_releasedSinceGrowth + bytes, int.MaxValue);
+    }
+
+    /// <summary>Nobody reads any more.</summary>
+    internal void OnDiscarded() => Unreleased = 0;
+
+    /// <summary>Grows the buffer, once in each round trip, to four times what was released in it, but at most doubles it.</summary>
+    internal void Grow(TimeSpan roundTrip, int max, Instant now)
+    {
+        if ((uint)now.Ticks - _growthFrom < roundTrip.Ticks)
+            return;
+        long wanted = 4L * _releasedSinceGrowth;
+        if (wanted > Size)
+            Size = (int)Math.Min(Math.Min(wanted, 2L * Size), max);
+        _releasedSinceGrowth = 0;
+        _growthFrom = (uint)now.Ticks;
+    }
+}

@@ -1,0 +1,45 @@
+namespace Xdp.TcpLite;
+
+/// <summary>
+/// What a connection needs only while it has something to send or to have acknowledged: the bytes, what is known of the segments, and the deadlines that
+/// wait for the peer. Borrowed from <see cref="StackEnvironment.Flights"/> with the first byte and returned with the last acknowledgement. What outlives
+/// that is the <see cref="Sender"/>'s.
+/// </summary>
+internal sealed class Flight
+{
+    /// <summary>Flights that a stack keeps for the next who need one: as many connections may wait at the same time for what they answer next.</summary>
+    internal const int MostSpare = 4096;
+
+    internal readonly SendQueue Queue;
+    internal readonly LossRecovery Recovery;
+    internal CwndUse CwndUse;
+    internal RetransmissionTimer Retransmission = new();
+    internal PersistTimer Persist = new();
+
+    public Flight()
+    {
+        Queue = new SendQueue();
+        Recovery = new LossRecovery(Queue);
+    }
+
+    internal Instant NextDeadline => Instant.Min(
+        Instant.Min(Retransmission.Deadline, Persist.Deadline),
+        Instant.Min(Recovery.Probe.Deadline, Recovery.ReorderDeadline));
+
+    /// <summary>What will be in flight starts here.</summary>
+    internal void Start(SeqNumber sndNxt)
+    {
+        Recovery.Start(sndNxt);
+        CwndUse.Start(sndNxt);
+    }
+
+    /// <summary>Returns every block; the flight is as new.</summary>
+    internal void Clear()
+    {
+        Queue.ReturnAll();
+        Recovery.Clear();
+        CwndUse = default;
+        Retransmission = new();
+        Persist = new();
+    }
+}

@@ -1,0 +1,448 @@
+namespace Xdp.TcpLite;
+
+internal enum RecoveryPhase : byte
+{
+    /// <summary>No loss known.</summary>
+    Open,
+
+    /// <summary>Repairing losses that acknowledgements have shown; <see cref="RateReduction"/> says how much may be sent.</summary>
+    Fast,
+
+    /// <summary>After a retransmission time-out: slow start over what was in flight.</summary>
+    Timeout,
+}
+
+/// <summary>What a connection remembers of its losses while nothing is in flight.</summary>
+internal struct LossHistory
+{
+    internal Reordering Reordering;
+
+    /// <summary>Segments sent again.</summary>
+    internal uint Retransmits;
+
+    /// <summary>Those of them that the peer had already, as it reports.</summary>
+    internal uint SpuriousRetransmits;
+
+    /// <summary>The peer reports sequence space that came twice. False when nothing of ours can be the reason.</summary>
+    internal bool OnDuplicateReported(SeqNumber left, SeqNumber right, SeqNumber sndNxt, TcpStackCounters counters)
+    {
+        if (left >= right || right > sndNxt || Retransmits == SpuriousRetransmits)
+            return false;
+        SpuriousRetransmits++;
+        counters.SpuriousRetransmits++;
+        Reordering.OnDuplicateReported();
+        return true;
+    }
+}
+
+/// <summary>What <see cref="LossRecovery"/> is told of its sender with each call.</summary>
+internal readonly ref struct SendState
+{
+    internal required SeqNumber SndUna { get; init; }
+    internal required SeqNumber SndNxt { get; init; }
+
+    /// <summary>Payload bytes of a full segment.</summary>
+    internal required int Mss { get; init; }
+    internal required bool HasSack { get; init; }
+    internal required Timestamps Timestamps { get; init; }
+    internal required ICongestionControl Congestion { get; init; }
+    internal required CwndUse CwndUse { get; init; }
+    internal required TcpStackCounters Counters { get; init; }
+    internal required Instant Now { get; init; }
+
+    internal long Outstanding => SndNxt - SndUna;
+}
+
+/// <summary>What an ACK has delivered.</summary>
+internal struct Delivery
+{
+    /// <summary>Bytes newly known to have arrived.</summary>
+    internal long Bytes;
+
+    /// <summary>Round trip of a segment that was sent once; null when there was none.</summary>
+    internal TimeSpan? Rtt;
+
+    /// <summary>Our FIN is among it.</summary>
+    internal bool Fin;
+}
+
+/// <summary>
+/// Finds out what is lost and has it repaired: the scoreboard (RFC 2018), RACK and the tail loss probe (RFC 8985) or NewReno without SACK (RFC 6582), rate
+/// reduction (RFC 6937), the answer to a time-out, and the undoing of what proves spurious. Tells congestion control; sends nothing itself.
+/// Part of a <see cref="Flight"/>.
+/// </summary>
+/// <param name="queue">The segments, which the sender cuts.</param>
+internal sealed class LossRecovery(SendQueue queue)
+{
+    private const int DupThresh = 3;
+
+    private Rack _rack;
+    private Scoreboard _board;
+    private RateReduction _reduction;
+    private SpuriousLoss _spurious;
+    private DeliveryRate _rate;
+    private SeqNumber _recoveryPoint;
+    private int _dupAcks;
+
+    /// <summary>The next retransmission goes out even where the congestion window has no room.</summary>
+    private bool _mustRetransmit;
+
+    // Armed by the sender, which knows when something else is in its way.
+    internal TailLossProbe Probe = new();
+
+    /// <summary>When the first suspected segment is lost, if nothing is heard of it.</summary>
+    internal Instant ReorderDeadline { get; private set; } = Instant.Never;
+
+    internal RecoveryPhase Phase { get; private set; }
+
+    internal ref readonly Scoreboard Board => ref _board;
+
+    internal ref readonly DeliveryRate Rate => ref _rate;
+
+    /// <summary>There is something to send again.</summary>
+    internal bool HasUnrepairedLoss => _board.HasUnrepairedLoss;
+
+    /// <summary>A tail loss probe may be armed.</summary>
+    internal bool MayProbe => Phase == RecoveryPhase.Open && _board.SackedBytes == 0 && Probe.EndSeq is null;
+
+    /// <summary>Something is going to be in flight, from <paramref name="sndNxt"/> on.</summary>
+    internal void Start(SeqNumber sndNxt) => _board.Start(sndNxt);
+
+    /// <summary>Nothing is in flight any more: as new.</summary>
+    internal void Clear()
+    {
+        _rack.Clear();
+        _board = default;
+        _reduction = default;
+        _spurious = default;
+        _rate = default;
+        _recoveryPoint = default;
+        _dupAcks = 0;
+        _mustRetransmit = false;
+        Probe = new();
+        ReorderDeadline = Instant.Never;
+        Phase = RecoveryPhase.Open;
+    }
+
+    /// <summary>Sequence space believed to be in the network.</summary>
+    internal long InFlight(in SendState state) => _board.InFlight(state.Outstanding) - SackedWithoutSack(state);
+
+    /// <summary>Without SACK each duplicate ACK tells that one segment, whichever it was, has left the network.</summary>
+    private long SackedWithoutSack(in SendState state) => state.HasSack
+        ? 0
+        : Math.Min((long)_dupAcks * state.Mss, Math.Max(0, state.Outstanding - state.Mss - _board.LostBytes));
+
+    // ---- an ACK, in this order
+
+    /// <summary>Takes what the cumulative ACK covers off the queue. <paramref name="state"/> is as before it.</summary>
+    internal Delivery OnAcknowledged(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+    {
+        Delivery delivery = default;
+        SeqNumber una = state.SndUna;
+        while (queue.Count > 0 && una < packet.Ack)
+        {
+            ref SentSegment segment = ref queue[0];
+            int length = segment.SequenceLength;
+            int acked = Math.Min(length, packet.Ack - una);
+            bool whole = acked == length;
+            if (!segment.Has(SentFlags.Sacked))
+            {
+                delivery.Bytes += acked;
+                if (whole)
+                {
+                    if (!segment.Has(SentFlags.EverRetransmitted))
+                        delivery.Rtt = state.Now - segment.SentAt;
+                    OnDelivered(segment, state, ref history, rtt, packet);
+                }
+                _rate.OnDelivered(segment, acked, state.Now);
+            }
+            _board.Remove(segment, acked, whole);
+            delivery.Fin |= whole && segment.Has(SentFlags.Fin);
+            queue.Acknowledge(acked);
+            una += acked;
+        }
+        _board.OnAcknowledged(una);
+        _rack.OnAcknowledged(una);
+        Probe.CancelTail();
+        _dupAcks = 0;
+        return delivery;
+    }
+
+    /// <summary>Marks what the ACK's SACK blocks cover, and hears a D-SACK (RFC 2883). Returns the bytes newly known to have arrived.</summary>
+    internal long OnSacked(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+    {
+        long delivered = 0;
+        int first = 0;
+        if (packet.TryGetDuplicateReport(out SeqNumber duplicateLeft, out SeqNumber duplicateRight))
+        {
+            first = 1;
+            OnDuplicateReported(duplicateLeft, duplicateRight, state, ref history);
+        }
+        for (int i = first; i < packet.Sack.Count; i++)
+        {
+            (SeqNumber left, SeqNumber right) = packet.Sack[i];
+            if (left >= right || right > state.SndNxt || right <= state.SndUna)
+                continue;
+            delivered += MarkSacked(SeqNumber.Max(left, state.SndUna), right, state, ref history, rtt, packet);
+        }
+        return delivered;
+    }
+
+    /// <summary>An ACK that says nothing new, without SACK: the peer has received something (RFC 5681, section 2).</summary>
+    internal void OnDuplicateAck() => _dupAcks++;
+
+    /// <summary>Draws the conclusions: was a probe answered, was a loss none, what is lost now?</summary>
+    internal void Conclude(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, bool advanced)
+    {
+        bool open = Phase == RecoveryPhase.Open;
+        if (Probe.TryFinish(packet, advanced, state.Timestamps.Enabled, state.Timestamps.EchoesBefore(packet, Probe.TsVal)) && open)
+        {
+            state.Congestion.OnCongestion(Probe.FlightSize, state.Now);
+            state.Congestion.OnRecoveryExit(state.Now);
+        }
+        if (advanced && !open && _spurious.MayUndo && state.Timestamps.EchoesBefore(packet, _spurious.FirstRetransmitTsVal))
+            Undo(state, ref history);
+        DetectLoss(state, history, rtt, advanced);
+    }
+
+    /// <summary>The peer echoes a congestion mark: it counts as a loss, though nothing needs to be sent again (RFC 3168, section 6.1.2).</summary>
+    /// <param name="state">The sender.</param>
+    /// <param name="priorFlight">Bytes outstanding before the ACK.</param>
+    internal static void OnCongestionEchoed(in SendState state, long priorFlight)
+    {
+        state.Congestion.OnCongestion(state.CwndUse.Limited ? state.Congestion.Cwnd : priorFlight, state.Now);
+        state.Congestion.OnRecoveryExit(state.Now);
+    }
+
+    /// <summary>Ends a recovery that has come to its end, begins one that must begin, and has the window follow the ACK.</summary>
+    internal void AdjustWindow(in SendState state, ref LossHistory history, in RttEstimator rtt, in Delivery delivery, bool advanced)
+    {
+        ICongestionControl congestion = state.Congestion;
+        if (Phase != RecoveryPhase.Open && state.SndUna >= _recoveryPoint)
+        {
+            if (Phase == RecoveryPhase.Fast)
+                congestion.SetCwnd(Math.Max(congestion.Ssthresh, 2L * state.Mss));
+            congestion.OnRecoveryExit(state.Now);
+            history.Reordering.OnRecoveryExit();
+            Phase = RecoveryPhase.Open;
+        }
+        if (Phase == RecoveryPhase.Open && _board.LostBytes > 0)
+            EnterRecovery(state);
+        _rate.OnAckEnd(rtt.MinRtt);
+        if (delivery.Bytes > 0)
+        {
+            congestion.OnAck(new AckSample
+            {
+                AckedBytes = delivery.Bytes,
+                Rtt = delivery.Rtt ?? TimeSpan.Zero,
+                Srtt = rtt.Srtt,
+                MinRtt = rtt.MinRtt,
+                DeliveryRate = _rate.BytesPerSecond,
+                RateIsAppLimited = _rate.IsAppLimited,
+                InFlight = InFlight(state),
+                CwndLimited = Phase == RecoveryPhase.Timeout || state.CwndUse.IsUsed(congestion),
+                // Rate reduction has the window; and SACKs alone, which may turn out to be reordering, do not open it.
+                MayGrow = Phase != RecoveryPhase.Fast && (Phase == RecoveryPhase.Timeout || _board.SackedBytes == 0 || advanced),
+                Now = state.Now,
+            });
+        }
+        if (Phase == RecoveryPhase.Fast)
+        {
+            long inFlight = InFlight(state);
+            long send = _reduction.OnDelivered(delivery.Bytes, inFlight, congestion.Ssthresh, state.Mss);
+            congestion.SetCwnd(inFlight + Math.Max(send, _mustRetransmit ? state.Mss : 0));
+        }
+    }
+
+    // ---- time
+
+    /// <summary>A suspected segment has had its time.</summary>
+    internal void OnReorderTimeout(in SendState state, ref LossHistory history, in RttEstimator rtt)
+    {
+        ReorderDeadline = Instant.Never;
+        DetectLoss(state, history, rtt, advanced: false);
+        AdjustWindow(state, ref history, rtt, default, advanced: false);
+    }
+
+    /// <summary>The retransmission timer has fired (RFC 6298, section 5.4): everything that is not SACKed is lost.</summary>
+    /// <param name="state">The sender.</param>
+    /// <param name="isFirst">Not for the second time in a row: the window is small already then, and the threshold holds (RFC 5681, section 3.1).</param>
+    internal void OnRetransmitTimeout(in SendState state, bool isFirst)
+    {
+        if (Phase != RecoveryPhase.Timeout)
+            _spurious.Begin(state.Timestamps.At(state.Now));
+        if (isFirst)
+            state.Congestion.OnRto(state.Outstanding, state.Now);
+        else
+            state.Congestion.SetCwnd(state.Mss);
+        Phase = RecoveryPhase.Timeout;
+        _recoveryPoint = state.SndNxt;
+        _dupAcks = 0;
+        _board.MarkAllLost(queue);
+        _rack.Reconsider(queue, state.SndUna);
+        Probe.OnTimeout();
+        _mustRetransmit = true;
+    }
+
+    /// <summary>
+    /// Segments of more than a full segment's bytes did not fit the path. They are sent again, cut smaller, at the window there is: that is no sign of
+    /// congestion.
+    /// </summary>
+    internal void OnTooLarge(in SendState state)
+    {
+        _board.MarkTooLarge(queue, state.Mss);
+        if (_board.LostBytes == 0 || Phase != RecoveryPhase.Open)
+            return;
+        Phase = RecoveryPhase.Timeout;
+        _recoveryPoint = state.SndNxt;
+        _spurious.End();
+        Probe.End();
+        _mustRetransmit = true;
+    }
+
+    // ---- sending
+
+    /// <summary>Index of the next segment to send again, if the congestion window has room for it; else -1.</summary>
+    internal int NextRetransmission(in SendState state)
+    {
+        if (Probe.SendsTail)
+            return queue.Count - 1;
+        int index = _board.FindLost(queue, state.SndNxt);
+        if (index < 0)
+            return -1;
+        if (!_mustRetransmit && InFlight(state) + queue[index].SequenceLength > state.Congestion.Cwnd)
+            return -1;
+        if (queue[index].Length > state.Mss)
+            queue.Split(index, state.Mss);
+        return index;
+    }
+
+    /// <summary>A segment was sent for the first time.</summary>
+    internal void OnSent(ref SentSegment segment, bool firstInFlight)
+    {
+        _rate.OnSent(ref segment, firstInFlight);
+        _reduction.OnSent(segment.Length);
+        Probe.OnNewDataSent();
+    }
+
+    /// <summary>A segment was sent again.</summary>
+    internal void OnRetransmitted(ref SentSegment segment, in SendState state, ref LossHistory history)
+    {
+        _rate.OnSent(ref segment, firstInFlight: false);
+        _board.MarkRetransmitted(ref segment);
+        _reduction.OnSent(segment.SequenceLength);
+        if (state.HasSack)
+            _rack.OnRetransmitted(queue, segment);
+        _spurious.OnRetransmitted();
+        Probe.CancelTail();
+        _mustRetransmit = false;
+        history.Retransmits++;
+        state.Counters.Retransmits++;
+    }
+
+    /// <summary>All that was written has been sent.</summary>
+    internal void OnAppLimited(in SendState state) => _rate.OnAppLimited(InFlight(state));
+
+    // ---- below
+
+    private void OnDelivered(in SentSegment segment, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet) =>
+        _rack.OnDelivered(segment, state.Now, rtt.MinRtt, state.Timestamps.EchoesSince(packet, segment.SentAt), ref history.Reordering);
+
+    /// <summary>
+    /// Marks the segments that lie whole in a block. Runs that are marked already are leapt over, and lengthened: whatever blocks a peer sends, over time
+    /// the work is in proportion to the segments that were sent.
+    /// </summary>
+    private long MarkSacked(
+        SeqNumber left, SeqNumber right, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+    {
+        long delivered = 0;
+        int last = queue.IndexOf(right) - 1;
+        if (last >= 0 && queue[last].EndSeq > right)
+            last--;
+        if (last < 0)
+            return 0;
+        SeqNumber end = queue[last].EndSeq;
+        for (int i = queue.IndexOf(left); i <= last;)
+        {
+            ref SentSegment segment = ref queue[i];
+            if (segment.Has(SentFlags.Sacked))
+            {
+                SeqNumber run = segment.SackedTo;
+                segment.SackedTo = SeqNumber.Max(run, end);
+                i = run > segment.EndSeq ? queue.IndexOf(run) : i + 1;
+                continue;
+            }
+            OnDelivered(segment, state, ref history, rtt, packet);
+            _rate.OnDelivered(segment, segment.SequenceLength, state.Now);
+            _board.MarkSacked(ref segment, end);
+            delivered += segment.SequenceLength;
+            i++;
+        }
+        return delivered;
+    }
+
+    private void OnDuplicateReported(SeqNumber left, SeqNumber right, in SendState state, ref LossHistory history)
+    {
+        if (!history.OnDuplicateReported(left, right, state.SndNxt, state.Counters))
+            return;
+        Probe.OnDuplicateReported(right);
+        if (_spurious.OnDuplicateReported())
+            Undo(state, ref history);
+    }
+
+    /// <summary>The losses were none: back to the window there was.</summary>
+    private void Undo(in SendState state, ref LossHistory history)
+    {
+        _spurious.End();
+        _board.ForgetLosses(queue);
+        _rack.Reconsider(queue, state.SndUna);
+        state.Congestion.Undo();
+        Phase = RecoveryPhase.Open;
+        history.Reordering.OnRecoveryExit();
+    }
+
+    private void DetectLoss(in SendState state, in LossHistory history, in RttEstimator rtt, bool advanced)
+    {
+        ReorderDeadline = Instant.Never;
+        if (!state.HasSack)
+        {
+            DetectLossWithoutSack(state, advanced);
+            return;
+        }
+        bool recovering = Phase != RecoveryPhase.Open;
+        if (_board.SackedBytes == 0 && !recovering)
+            return;
+        TimeSpan reorderingWindow = history.Reordering.Window(rtt.MinRtt, rtt.Srtt, recovering, _board.SackedSegments);
+        if (_rack.DetectLoss(queue, ref _board, state.Now, reorderingWindow) is { } wait)
+            ReorderDeadline = state.Now + wait;
+    }
+
+    /// <summary>NewReno (RFC 6582): the third duplicate, and each partial acknowledgement after it, says that the first segment is lost.</summary>
+    private void DetectLossWithoutSack(in SendState state, bool advanced)
+    {
+        if (queue.Count == 0)
+            return;
+        bool partial = advanced && Phase == RecoveryPhase.Fast && state.SndUna < _recoveryPoint;
+        if (!partial && !(Phase == RecoveryPhase.Open && _dupAcks >= DupThresh))
+            return;
+        ref SentSegment head = ref queue[0];
+        if (head.Has(SentFlags.Retransmitted) && !partial)
+            return;
+        _mustRetransmit |= partial;
+        if (!head.Has(SentFlags.Lost))
+            _board.MarkLost(ref head);
+    }
+
+    private void EnterRecovery(in SendState state)
+    {
+        Phase = RecoveryPhase.Fast;
+        _recoveryPoint = state.SndNxt;
+        _reduction.Begin(Math.Max(state.Outstanding, state.Mss));
+        _spurious.Begin(state.Timestamps.At(state.Now));
+        Probe.End();
+        state.Counters.FastRetransmits++;
+        // The flight when the loss happened. ACKs that came along with the one that tells of it have taken from the present one already.
+        state.Congestion.OnCongestion(state.CwndUse.Limited ? state.Congestion.Cwnd : state.Outstanding, state.Now);
+        _mustRetransmit = true;
+    }
+}

@@ -1,0 +1,511 @@
+namespace Xdp.TcpLite;
+
+/// <summary>What an ACK has done to the <see cref="Sender"/>.</summary>
+internal struct AckOutcome
+{
+    internal Delivery Delivery;
+
+    /// <summary>Bytes outstanding before it.</summary>
+    internal long PriorFlight;
+
+    /// <summary>It moved SND.UNA.</summary>
+    internal bool Advanced;
+
+    /// <summary>It moved SND.WND.</summary>
+    internal bool WindowChanged;
+
+    /// <summary>All that was written is acknowledged, the FIN too if there was one.</summary>
+    internal bool AllAcknowledged;
+}
+
+/// <summary>The one decision what to send next.</summary>
+internal readonly record struct SendDecision
+{
+    /// <summary>Index of a segment to be sent again; -1 when it is none.</summary>
+    internal int Retransmission { get; init; }
+
+    /// <summary>Payload bytes of a new segment.</summary>
+    internal int Length { get; init; }
+
+    /// <summary>The new segment carries the FIN.</summary>
+    internal bool Fin { get; init; }
+
+    internal bool IsRetransmission => Retransmission >= 0;
+
+    internal bool IsNew => Length > 0 || Fin;
+}
+
+/// <summary>
+/// The sending side of a connection (RFC 9293, section 3.8): the SND variables, what waits to be sent, and the decision what goes out next. Knows the peer's
+/// window, Nagle and cork, silly windows (RFC 1122, section 4.2.3.4), the persist and retransmission timers. Losses are its <see cref="Flight"/>'s
+/// <see cref="LossRecovery"/>'s; writing segments is the connection's.
+/// </summary>
+internal struct Sender
+{
+    /// <summary>
+    /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory and a place in
+    /// every walk after a time-out.
+    /// </summary>
+    internal const int MaxSegmentsInFlight = 8192;
+
+    private const int MaxBackoff = 16;
+
+    private readonly ICongestionControl _congestion;
+    private Instant _lastSentAt;
+    private bool _finSent;
+    private bool _finAcked;
+
+    /// <summary>How often the persist timer has fired in a row.</summary>
+    private byte _persistBackoff;
+
+    /// <summary>
+    /// How often the RTO has been doubled since the last RTT sample. An ACK alone, which may be for a retransmission, does not bring it back (Karn).
+    /// </summary>
+    private byte _rtoBackoff;
+
+    internal RttEstimator Rtt;
+    internal LossHistory Losses;
+
+    internal Sender(SeqNumber iss, ICongestionControl congestion)
+    {
+        _congestion = congestion;
+        SndUna = SndNxt = iss;
+    }
+
+    internal SeqNumber SndUna { get; private set; }
+    internal SeqNumber SndNxt { get; private set; }
+
+    /// <summary>SND.WND in bytes, scaling applied.</summary>
+    internal int SndWnd { get; private set; }
+    internal int MaxSndWnd { get; private set; }
+    internal SeqNumber SndWl1 { get; private set; }
+    internal SeqNumber SndWl2 { get; private set; }
+
+    /// <summary>Payload bytes of a full segment, options deducted.</summary>
+    internal ushort Mss { get; private set; }
+
+    /// <summary>Both sides use SACK.</summary>
+    internal bool HasSack { get; private set; }
+
+    /// <summary>Snd.Wind.Shift of RFC 7323.</summary>
+    internal byte WindowShift { get; private set; }
+
+    /// <summary>Send small segments at once, rather than collect them while data is unacknowledged.</summary>
+    internal bool NoDelay;
+
+    /// <summary>Send only full segments.</summary>
+    internal bool Cork;
+
+    /// <summary>A bare segment from before the window is due, which the peer must answer.</summary>
+    internal bool ProbeIsDue;
+
+    /// <summary>Nothing more will be written.</summary>
+    internal bool FinQueued { get; private set; }
+
+    /// <summary>Null while nothing is in flight and nothing waits.</summary>
+    internal Flight? Flight { get; private set; }
+
+    internal readonly ICongestionControl Congestion => _congestion;
+
+    internal long BytesSent { get; private set; }
+
+    /// <summary>Payload bytes that the peer has acknowledged. A FIN may be outstanding as well.</summary>
+    internal readonly long BytesAcked => Math.Max(0, BytesSent - Outstanding + (_finSent && !_finAcked ? 1 : 0));
+
+    internal readonly long Outstanding => SndNxt - SndUna;
+
+    internal readonly long UnsentBytes => Flight?.Queue.UnsentBytes ?? 0;
+
+    /// <summary>Written and not acknowledged, sent or not.</summary>
+    internal readonly long UnacknowledgedBytes => Flight?.Queue.Bytes ?? 0;
+
+    /// <summary>Time-outs in a row.</summary>
+    internal readonly int Backoff => Flight?.Retransmission.Backoff ?? 0;
+
+    internal readonly RecoveryPhase Phase => Flight?.Recovery.Phase ?? RecoveryPhase.Open;
+
+    internal readonly Instant NextDeadline => Flight?.NextDeadline ?? Instant.Never;
+
+    internal readonly TimeSpan Rto(TcpStackOptions options) => Rtt.Rto(options, _rtoBackoff);
+
+    /// <summary>Is there anything that may be waiting to go out?</summary>
+    internal readonly bool WantsToSend => FinQueued || Flight is { } flight && (flight.Queue.UnsentBytes > 0 || flight.Recovery.HasUnrepairedLoss);
+
+    // ---- set-up
+
+    internal void Negotiate(in NegotiatedOptions options) => (HasSack, WindowShift) = (options.Sack, options.SndWndShift);
+
+    /// <summary>The handshake says how large segments may be; the window starts.</summary>
+    internal void StartMss(int mss)
+    {
+        Mss = (ushort)mss;
+        _congestion.Start(mss);
+    }
+
+    internal void ChangeMss(int mss)
+    {
+        Mss = (ushort)mss;
+        _congestion.OnMssChanged(mss);
+    }
+
+    /// <summary>Our SYN takes a number.</summary>
+    internal void SendSyn() => SndNxt = SndUna + 1;
+
+    /// <summary>Our SYN is acknowledged.</summary>
+    internal void AckSyn() => SndUna = SndNxt;
+
+    /// <summary>SND.WND from the segment that establishes.</summary>
+    /// <param name="packet">The segment.</param>
+    /// <param name="scaled">Its window is scaled: it is no SYN.</param>
+    internal void StartWindow(in Packet packet, bool scaled)
+    {
+        SndWnd = MaxSndWnd = scaled ? packet.Window << WindowShift : packet.Window;
+        SndWl1 = packet.Seq;
+        SndWl2 = packet.Ack;
+    }
+
+    // ---- the application
+
+    /// <summary>Takes over the blocks.</summary>
+    internal void Write(ref BlockQueue data, StackEnvironment environment)
+    {
+        Borrow(environment).Queue.Append(ref data, environment.Frames, Mss);
+        ReturnFlightIfDone(environment);
+    }
+
+    internal void Shutdown() => FinQueued = true;
+
+    // ---- arrival of an ACK, in this order
+
+    /// <summary>SND.UNA, SND.WND, and what is known of the segments.</summary>
+    internal AckOutcome Acknowledge(in Packet packet, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        AckOutcome outcome = new() { WindowChanged = UpdateWindow(packet), PriorFlight = Outstanding, Advanced = packet.Ack > SndUna };
+        if (Flight is not { } flight)
+        {
+            // A D-SACK may come when all is acknowledged, and tells of the path all the same.
+            if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right))
+                Losses.OnDuplicateReported(left, right, SndNxt, counters);
+            return outcome;
+        }
+        LossRecovery recovery = flight.Recovery;
+        SendState state = StateAt(now, timestamps, counters);
+        if (outcome.Advanced)
+        {
+            outcome.Delivery = recovery.OnAcknowledged(state, ref Losses, Rtt, packet);
+            SndUna = packet.Ack;
+            flight.Retransmission.OnProgress(now);
+            outcome.AllAcknowledged = flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0;
+            _finAcked |= outcome.Delivery.Fin;
+            // With a retransmission among it, only the timestamp can tell which transmission this answers.
+            if (outcome.Delivery.Rtt is null && outcome.Delivery.Bytes > 0)
+                outcome.Delivery.Rtt = timestamps.Elapsed(packet, now);
+            if (outcome.Delivery.Rtt is { } sample)
+            {
+                Rtt.Sample(sample, now);
+                _rtoBackoff = 0;
+            }
+            state = StateAt(now, timestamps, counters);
+        }
+        if (HasSack)
+        {
+            if (packet.Sack.Count > 0)
+                outcome.Delivery.Bytes += recovery.OnSacked(state, ref Losses, Rtt, packet);
+        }
+        else if (packet.Ack == SndUna && !outcome.Advanced && packet.SegmentLength == 0 && !outcome.WindowChanged && outcome.PriorFlight > 0)
+        {
+            recovery.OnDuplicateAck();
+        }
+        return outcome;
+    }
+
+    /// <summary>What the ACK tells of losses.</summary>
+    internal void Conclude(in Packet packet, in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        if (Flight is { } flight)
+            flight.Recovery.Conclude(StateAt(now, timestamps, counters), ref Losses, Rtt, packet, outcome.Advanced);
+    }
+
+    /// <summary>The peer echoes a congestion mark.</summary>
+    internal readonly void OnCongestionEchoed(long priorFlight, in Timestamps timestamps, TcpStackCounters counters, Instant now) =>
+        LossRecovery.OnCongestionEchoed(StateAt(now, timestamps, counters), priorFlight);
+
+    /// <summary>The congestion window follows.</summary>
+    internal void AdjustWindow(in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        if (Flight is { } flight)
+            flight.Recovery.AdjustWindow(StateAt(now, timestamps, counters), ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+    }
+
+    private bool UpdateWindow(in Packet packet)
+    {
+        if (packet.Ack < SndUna || !(SndWl1 < packet.Seq || (SndWl1 == packet.Seq && SndWl2 <= packet.Ack)))
+            return false;
+        int window = packet.Window << WindowShift;
+        SndWl1 = packet.Seq;
+        SndWl2 = packet.Ack;
+        if (window == SndWnd)
+            return false;
+        SndWnd = window;
+        MaxSndWnd = Math.Max(MaxSndWnd, window);
+        if (window > 0)
+            _persistBackoff = 0;
+        return true;
+    }
+
+    // ---- what to send next
+
+    /// <summary>A segment to send again, new data, the FIN, or nothing.</summary>
+    internal SendDecision Next(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        if (Flight is not { } flight)
+            return new SendDecision { Retransmission = -1, Fin = FinQueued && !_finSent };
+        SendState state = StateAt(now, timestamps, counters);
+        int retransmission = flight.Recovery.NextRetransmission(state);
+        if (retransmission >= 0)
+            return new SendDecision { Retransmission = retransmission };
+        int length = NextLength(flight, state, options, out bool fin);
+        return new SendDecision { Retransmission = -1, Length = length, Fin = fin };
+    }
+
+    /// <summary>Payload bytes of the next new segment: what both windows, Nagle, cork and silly-window avoidance allow.</summary>
+    private readonly int NextLength(Flight flight, in SendState state, TcpStackOptions options, out bool fin)
+    {
+        fin = false;
+        if (_finSent || flight.Queue.Count >= MaxSegmentsInFlight)
+            return 0;
+        long unsent = flight.Queue.UnsentBytes;
+        if (unsent == 0)
+        {
+            flight.CwndUse.OnStopped(limited: false, SndUna, SndNxt);
+            flight.Recovery.OnAppLimited(state);
+            fin = FinQueued;
+            return 0;
+        }
+        long window = SndUna + SndWnd - SndNxt;
+        long room = Math.Min(window, options.SendBufferMax - Outstanding);
+        bool probes = flight.Recovery.Probe.SendsNewData;
+        long cwndRoom = _congestion.Cwnd - flight.Recovery.InFlight(state);
+        long allowed = probes ? room : Math.Min(room, cwndRoom);
+        int length = NextCut(flight);
+        if (length > allowed)
+        {
+            flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
+            // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
+            bool crumb = length > window && window > 0 && allowed == window
+                && (2 * window >= MaxSndWnd || flight.Persist.TakesAnyWindow);
+            return crumb ? (int)window : 0;
+        }
+        bool last = length == unsent;
+        if (Cork && last && length < Mss && !FinQueued)
+            return 0;
+        if (length < Mss && last && !NoDelay && !probes && !FinQueued && Outstanding > 0)
+            return 0;
+        fin = last && FinQueued;
+        return length;
+    }
+
+    /// <summary>Bytes of the next segment if nothing limits it. Nagle and cork wait for full segments, which frames alone need not make.</summary>
+    private readonly int NextCut(Flight flight) => flight.Queue.NextLength(Mss, gather: Cork || !NoDelay);
+
+    // ---- sending
+
+    /// <summary>Nothing was sent for longer than an RTO: the window decays.</summary>
+    internal readonly void RestartAfterIdle(TcpStackOptions options, Instant now)
+    {
+        TimeSpan idle = now - _lastSentAt;
+        TimeSpan rto = Rtt.Rto(options, 0);
+        if (BytesSent > 0 && idle > rto)
+            _congestion.OnIdle(idle, rto, now);
+    }
+
+    /// <summary>Cuts the new segment that was decided on, and returns its index.</summary>
+    internal int Cut(in SendDecision decision, StackEnvironment environment, Instant now)
+    {
+        SendQueue queue = Borrow(environment).Queue;
+        queue.Cut(decision.Length, SndNxt, decision.Fin, now);
+        return queue.Count - 1;
+    }
+
+    /// <summary>Takes the last <see cref="Cut"/> back: there was no frame to send it in.</summary>
+    internal void Uncut(StackEnvironment environment)
+    {
+        Flight!.Queue.Uncut();
+        ReturnFlightIfDone(environment);
+    }
+
+    /// <summary>The segment that was cut has been sent.</summary>
+    internal void OnSent(int index, in SendDecision decision, TcpStackOptions options, Instant now)
+    {
+        Flight flight = Flight!;
+        bool idle = Outstanding == 0;
+        flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
+        flight.Persist.OnSent();
+        if (idle)
+            flight.Retransmission.OnFirstSent(now);
+        if (decision.Length > 0)
+            _lastSentAt = now;
+        SndNxt += decision.Length + (decision.Fin ? 1 : 0);
+        BytesSent += decision.Length;
+        _finSent |= decision.Fin;
+        ArmTimers(options, now, restart: idle);
+    }
+
+    /// <summary>A segment has been sent again.</summary>
+    internal void OnRetransmitted(int index, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        Flight flight = Flight!;
+        ref SentSegment segment = ref flight.Queue[index];
+        segment.SentAt = now;
+        if (segment.Length > 0)
+            _lastSentAt = now;
+        flight.Recovery.OnRetransmitted(ref segment, StateAt(now, timestamps, counters), ref Losses);
+        ArmTimers(options, now, restart: index == 0);
+    }
+
+    // ---- time
+
+    /// <summary>
+    /// Arms what waits for the peer: retransmission and tail loss probe while something is in flight, persist while the window is too small to send what
+    /// there is.
+    /// </summary>
+    /// <param name="options">Settings.</param>
+    /// <param name="now">The present.</param>
+    /// <param name="restart">The oldest segment in flight is another one than before: its time starts now (RFC 6298, section 5).</param>
+    internal void ArmTimers(TcpStackOptions options, Instant now, bool restart)
+    {
+        if (Flight is not { } flight)
+            return;
+        if (restart)
+            flight.Retransmission.Restart(now);
+        ref TailLossProbe probe = ref flight.Recovery.Probe;
+        if (Outstanding == 0)
+        {
+            flight.Retransmission.Disarm();
+            probe.Deadline = Instant.Never;
+            if (flight.Queue.UnsentBytes == 0)
+                flight.Persist.Stop();
+            else if (!flight.Persist.IsRunning && SndWnd < Math.Min(flight.Queue.UnsentBytes, Mss))
+                ArmPersist(flight, options, now);
+            return;
+        }
+        flight.Persist.Stop();
+        flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
+        bool probes = HasSack && Rtt.HasSample && flight.Retransmission.Backoff == 0 && flight.Recovery.MayProbe;
+        probe.Deadline = probes
+            ? Instant.Min(now + TailLossProbe.Timeout(Rtt.Srtt, flight.Queue.Count == 1), flight.Retransmission.Deadline)
+            : Instant.Never;
+    }
+
+    /// <summary>What was written waits for a window that was shut already: no acknowledgement will come to arm the persist timer.</summary>
+    internal void ArmPersistIfBlocked(TcpStackOptions options, Instant now)
+    {
+        if (Flight is { } flight && Outstanding == 0 && flight.Queue.UnsentBytes > 0 && !flight.Persist.IsRunning)
+            ArmTimers(options, now, restart: false);
+    }
+
+    private readonly void ArmPersist(Flight flight, TcpStackOptions options, Instant now) =>
+        flight.Persist.Arm(Rtt.Rto(options, _persistBackoff), options.UserTimeout, now);
+
+    internal void OnReorderTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        Flight!.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
+        ArmTimers(options, now, restart: false);
+    }
+
+    /// <summary>Has the oldest segment waited longer than the user is willing to?</summary>
+    internal readonly bool HasExceeded(TimeSpan userTimeout, Instant now) => now - Flight!.Retransmission.FirstUnackedAt >= userTimeout;
+
+    /// <summary>Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again.</summary>
+    internal void OnProbeTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        Flight flight = Flight!;
+        ref TailLossProbe probe = ref flight.Recovery.Probe;
+        probe.Deadline = Instant.Never;
+        counters.TlpProbes++;
+        int length = NextCut(flight);
+        if (flight.Queue.UnsentBytes > 0 && Outstanding + length <= SndWnd)
+            probe.BeginWithNewData(SndNxt + length, Outstanding);
+        else
+            probe.BeginWithTail(SndNxt, Outstanding, timestamps.At(now));
+        flight.Retransmission.Restart(now);
+        // When the user timeout is over, that is for the retransmission timer to find, at once.
+        flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
+    }
+
+    /// <summary>RFC 6298, section 5.4 to 5.7.</summary>
+    internal void OnRetransmitTimeout(in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        Flight flight = Flight!;
+        counters.RtoFires++;
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst: flight.Retransmission.Backoff == 0);
+        flight.Retransmission.OnTimeout(now);
+        _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
+    }
+
+    /// <summary>Probes a window that is shut; takes one that is a crumb. False when the user timeout is over.</summary>
+    internal bool OnPersistTimeout(TcpStackOptions options, Instant now)
+    {
+        Flight flight = Flight!;
+        bool windowIsShut = SndWnd == 0;
+        flight.Persist.OnTimeout(windowIsShut);
+        if (now - flight.Persist.Since >= options.UserTimeout)
+            return false;
+        ProbeIsDue = windowIsShut;
+        _persistBackoff = (byte)Math.Min(_persistBackoff + 1, MaxBackoff);
+        ArmPersist(flight, options, now);
+        return true;
+    }
+
+    /// <summary>Full segments are smaller than what is in flight: that did not get through.</summary>
+    internal void OnTooLarge(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    {
+        if (Flight is not { } flight)
+            return;
+        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters));
+        if (flight.Queue.Count > 0)
+            ArmTimers(options, now, restart: true);
+    }
+
+    // ---- the flight
+
+    private Flight Borrow(StackEnvironment environment)
+    {
+        if (Flight is { } flight)
+            return flight;
+        flight = environment.Flights.Borrow();
+        flight.Start(SndNxt);
+        Flight = flight;
+        return flight;
+    }
+
+    /// <summary>Gives the flight back, with every block in it.</summary>
+    internal void ReturnFlight(StackEnvironment environment)
+    {
+        if (Flight is not { } flight)
+            return;
+        Flight = null;
+        flight.Clear();
+        environment.Flights.Return(flight);
+    }
+
+    /// <summary>Does so if nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>
+    internal void ReturnFlightIfDone(StackEnvironment environment)
+    {
+        if (Flight is { } flight && SndNxt == SndUna && flight.Queue.UnsentBytes == 0 && flight.Recovery.Probe.EndSeq is null)
+            ReturnFlight(environment);
+    }
+
+    private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new()
+    {
+        SndUna = SndUna,
+        SndNxt = SndNxt,
+        Mss = Mss,
+        HasSack = HasSack,
+        Timestamps = timestamps,
+        Congestion = _congestion,
+        CwndUse = Flight?.CwndUse ?? default,
+        Counters = counters,
+        Now = now,
+    };
+}
