@@ -21,6 +21,6 @@ internal struct AnswerLimit()
         return true;
     }
 
-    /// <summary>An answer was given that needed no leave. The next one that does waits from here.</summary>
+    /// <summary>An unlimited answer was given. The next limited one waits for an interval from here.</summary>
     internal void Note(Instant now) => _answeredAt = now;
 }
