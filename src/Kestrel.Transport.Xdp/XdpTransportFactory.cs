@@ -12,14 +12,17 @@ using Xdp.Sockets.Net;
 namespace Kestrel.Transport.Xdp;
 
 /// <summary>
-/// Binds IP endpoints to AF_XDP, each with a companion socket for what does not come that way. Loopback, Unix sockets and file handles are left to
-/// the socket transport. Disposing waits until peers have acknowledged what was sent to them, up to <see cref="XdpTransportOptions.ShutdownLinger"/>.
+/// Binds IP endpoints to AF_XDP, each with a companion socket for what does not come that way. Loopback, Unix sockets
+/// and file handles are left to the socket transport. Disposing waits until peers have acknowledged what was sent to
+/// them, up to <see cref="XdpTransportOptions.ShutdownLinger"/>.
 /// </summary>
-public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectionListenerFactorySelector, IDisposable, IAsyncDisposable
+public sealed class XdpTransportFactory
+    : IConnectionListenerFactory, IConnectionListenerFactorySelector, IDisposable, IAsyncDisposable
 {
     private static readonly TimeSpan LingerPoll = TimeSpan.FromMilliseconds(10);
 
-    private readonly Lock _gate = new();
+    private readonly ListenerContext _context;
+    private readonly Lock _lock = new();
     private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
     private readonly List<XdpConnectionListener> _listeners = [];
     private readonly List<EndpointBinding> _bindings = [];
@@ -28,7 +31,9 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
 
     /// <param name="options">Settings of this transport.</param>
     /// <param name="loggerFactory">Its logs have the category <c>Kestrel.Transport.Xdp</c>.</param>
-    /// <param name="socketOptions">Settings of the companion sockets, and defaults for those left null in <paramref name="options"/>.</param>
+    /// <param name="socketOptions">
+    /// Settings of the companion sockets, and defaults for those left null in <paramref name="options"/>.
+    /// </param>
     /// <param name="meterFactory">Where its meter, <c>Kestrel.Transport.Xdp</c>, is made; null for no metrics.</param>
     /// <param name="poolFactory">Where memory for applications comes from; null for the shared pool.</param>
     /// <exception cref="OptionsValidationException">The settings cannot work.</exception>
@@ -41,32 +46,26 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(loggerFactory);
-        Settings = new TransportSettings(options.Value, socketOptions?.Value ?? new SocketTransportOptions());
-        Loggers = loggerFactory;
-        Logger = loggerFactory.CreateLogger(XdpLog.Category);
-        Pool = poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared;
-        if (meterFactory is not null)
-            Metrics = new XdpMetrics(meterFactory, this);
-        if (TransportSettings.IsSwitchedOff)
+        _context = new ListenerContext(
+            new TransportSettings(options.Value, socketOptions?.Value ?? new SocketTransportOptions()),
+            loggerFactory,
+            loggerFactory.CreateLogger(XdpLog.Category),
+            poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared,
+            meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
+        if (EnvironmentSwitches.TransportIsOff)
             XdpLog.SwitchedOff(Logger);
     }
 
-    internal TransportSettings Settings { get; }
+    private TransportSettings Settings => _context.Settings;
 
-    internal ILoggerFactory Loggers { get; }
+    private ILogger Logger => _context.Logger;
 
-    internal ILogger Logger { get; }
-
-    internal MemoryPool<byte> Pool { get; }
-
-    internal XdpMetrics? Metrics { get; }
-
-    /// <summary>Interfaces in use, for metrics.</summary>
-    internal XdpEngine[] Engines
+    // Interfaces in use.
+    private XdpEngine[] Engines
     {
         get
         {
-            lock (_gate)
+            lock (_lock)
                 return [.. _engines.Values];
         }
     }
@@ -75,7 +74,7 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     {
         get
         {
-            lock (_gate)
+            lock (_lock)
                 return [.. _listeners];
         }
     }
@@ -84,14 +83,16 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     public bool CanBind(EndPoint endpoint)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
-        if (endpoint is FileHandleEndPoint file && !TransportSettings.IsSwitchedOff)
+        if (endpoint is FileHandleEndPoint file && !EnvironmentSwitches.TransportIsOff)
             XdpLog.HandedOver(Logger, $"{file.FileHandleType} handle {file.FileHandle}");
         return Settings.Serves(endpoint);
     }
 
     /// <inheritdoc/>
     /// <exception cref="AddressInUseException">Somebody has the port.</exception>
-    /// <exception cref="XdpUnavailableException">AF_XDP cannot serve the endpoint, and <see cref="XdpTransportOptions.Required"/> is set.</exception>
+    /// <exception cref="XdpUnavailableException">
+    /// AF_XDP cannot serve the endpoint, and <see cref="XdpTransportOptions.Required"/> is set.
+    /// </exception>
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
     {
         if (endpoint is not IPEndPoint ip)
@@ -99,8 +100,11 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
         cancellationToken.ThrowIfCancellationRequested();
         ObjectDisposedException.ThrowIf(_disposal is not null, this);
         // On the calling thread: it is the one that is in the right network namespace.
-        XdpConnectionListener listener = XdpConnectionListener.Bind(this, ip);
-        lock (_gate)
+        EnginePlan plan = Plan(ip);
+        XdpConnectionListener listener = XdpConnectionListener.Bind(_context, ip, plan, Forget);
+        if (plan.IsServed)
+            WarnOfInputRules();
+        lock (_lock)
         {
             _listeners.Add(listener);
             _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0);
@@ -115,13 +119,14 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
     /// <summary>Waits for peers to acknowledge what was sent, then releases the interfaces.</summary>
     public ValueTask DisposeAsync()
     {
-        lock (_gate)
+        lock (_lock)
             return new ValueTask(_disposal ??= Task.Run(EndAsync));
     }
 
-    internal EnginePlan Plan(IPEndPoint endpoint)
+    private EnginePlan Plan(IPEndPoint endpoint)
     {
         XdpTransportOptions options = Settings.Options;
+        InterfaceSettings wanted = Settings.Interface;
         string? reason = null;
         var engines = new List<XdpEngine>();
         if (!OperatingSystem.IsLinux())
@@ -143,30 +148,30 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
             }
         }
         return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required,
-            options.AllowedSources.Count + options.DeniedSources.Count > 0);
+            filtersSources: wanted.AllowedSources.Count + wanted.DeniedSources.Count > 0);
     }
 
-    /// <summary>Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.</summary>
-    internal void WarnOfInputRules()
+    // Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.
+    private void WarnOfInputRules()
     {
         if (Interlocked.Exchange(ref _toldOfInputRules, 1) == 0 && InputFilter.Chains() is { Count: > 0 } chains)
             XdpLog.InputRules(Logger, string.Join(", ", chains));
     }
 
-    internal void Forget(XdpConnectionListener listener)
+    private void Forget(XdpConnectionListener listener)
     {
-        lock (_gate)
+        lock (_lock)
             _listeners.Remove(listener);
     }
 
     // The engine is the host's, from its first endpoint to its end: rebinding detaches nothing.
     private XdpEngine Lease(string interfaceName)
     {
-        lock (_gate)
+        lock (_lock)
         {
             var key = (EngineRegistry.CurrentNamespace, interfaceName);
             if (!_engines.TryGetValue(key, out XdpEngine? engine))
-                _engines[key] = engine = EngineRegistry.Process.Lease(interfaceName, Settings, Logger);
+                _engines[key] = engine = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Logger);
             return engine;
         }
     }
@@ -176,11 +181,11 @@ public sealed class XdpTransportFactory : IConnectionListenerFactory, IConnectio
         foreach (XdpConnectionListener listener in Listeners)
             await listener.DisposeAsync().ConfigureAwait(false);
         await LingerAsync().ConfigureAwait(false);
-        Metrics?.Dispose();
+        _context.Metrics?.Dispose();
         foreach (XdpEngine engine in Engines)
             EngineRegistry.Process.Release(engine);
-        if (!ReferenceEquals(Pool, MemoryPool<byte>.Shared))
-            Pool.Dispose();
+        if (!ReferenceEquals(_context.Pool, MemoryPool<byte>.Shared))
+            _context.Pool.Dispose();
     }
 
     // With sockets the kernel goes on delivering after the process has ended. Here nobody does.

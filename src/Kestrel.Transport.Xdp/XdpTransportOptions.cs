@@ -1,49 +1,77 @@
 using System.Net;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Xdp.Sockets;
 
 namespace Kestrel.Transport.Xdp;
 
 /// <summary>
-/// Settings of the AF_XDP transport. They bind from the configuration section <c>Kestrel:Xdp</c>; code comes after it. Properties that
-/// <see cref="SocketTransportOptions"/> has too are taken from there while they are null here.
+/// Settings of the AF_XDP transport. They bind from the configuration section <c>Kestrel:Xdp</c>; code comes after it.
+/// Properties that <see cref="SocketTransportOptions"/> has too are taken from there while they are null here.
 /// </summary>
 public sealed class XdpTransportOptions
 {
     /// <summary>
-    /// Names of the interfaces to serve on. Empty: those that own an endpoint's address and accept native XDP, without bridges, bonds and tunnels;
-    /// and none in the host's initial network namespace, where they have to be named.
+    /// Names of the interfaces to serve on. Empty: those that own an endpoint's address and accept native XDP, without
+    /// bridges, bonds and tunnels. In the host's initial network namespace none is taken unless it is named.
     /// </summary>
     public IList<string> Interfaces { get; } = [];
 
+    /// <summary>
+    /// How the XDP program is attached. Generic is never a silent fallback: where native is refused, the companion
+    /// sockets serve.
+    /// </summary>
     public AttachMode AttachMode { get; set; }
 
+    /// <summary>How the queues' sockets exchange frames with the driver.</summary>
     public BindMode BindMode { get; set; }
 
-    /// <summary>NIC queues to serve, by number; null is all of them. A subset only where RSS is restricted to it: what arrives on other queues is the companion's.</summary>
+    /// <summary>
+    /// NIC queues to serve, by number; null is all of them. Name a subset only where RSS is restricted to it: what
+    /// arrives on other queues is the companion's.
+    /// </summary>
     public IList<int>? Queues { get; set; }
 
-    /// <summary>Frames of 2048 bytes per queue; a power of two is not needed. Null: as many as both rings and the work between them take, within <see cref="MemoryBudget"/>.</summary>
+    /// <summary>
+    /// Frames of 2048 bytes per queue; a power of two is not needed. Null: as many as both rings and the work between
+    /// them take, within <see cref="MemoryBudget"/>.
+    /// </summary>
     public int? FramesPerQueue { get; set; }
 
-    /// <summary>Bytes of frames over all queues of the process. Queues that would exceed it get fewer frames, down to a minimum, then none.</summary>
+    /// <summary>
+    /// Bytes of frames over all queues of the process. Queues that would exceed it get fewer frames, down to a minimum,
+    /// then none.
+    /// </summary>
     public long MemoryBudget { get; set; } = 512L << 20;
 
-    /// <summary>Entries of the RX and the FILL ring, a power of two. Smaller rings lose packets in a garbage collection's pause.</summary>
+    /// <summary>
+    /// Entries of the RX and the FILL ring, a power of two. Smaller rings lose packets in a garbage collection's pause.
+    /// </summary>
     public int ReceiveRingSize { get; set; } = 8192;
 
-    /// <summary>Entries of the TX and the COMPLETION ring, a power of two.</summary>
+    /// <summary>Entries of the TX ring, a power of two. The COMPLETION ring has twice as many.</summary>
     public int TransmitRingSize { get; set; } = 2048;
 
-    /// <summary>How long a queue's thread looks for work before it sleeps. It costs a core; zero sleeps at once.</summary>
+    /// <summary>
+    /// How long a queue's thread looks for work before it sleeps. It costs a core; zero sleeps at once.
+    /// </summary>
     public TimeSpan BusySpin { get; set; }
 
-    /// <summary>An endpoint that AF_XDP cannot serve fails the start with <see cref="XdpUnavailableException"/>; false: sockets serve it, and a log line says why.</summary>
+    /// <summary>
+    /// An endpoint that AF_XDP cannot serve fails the start with <see cref="XdpUnavailableException"/>. False: sockets
+    /// serve it, and a log line says why.
+    /// </summary>
     public bool Required { get; set; }
 
-    /// <summary>Which endpoints to serve; null is all of them but loopback. The others are left to the socket transport. Not from configuration.</summary>
+    /// <summary>
+    /// Which endpoints to serve; null is all of them but loopback. The others are left to the socket transport. Not
+    /// from configuration.
+    /// </summary>
     public Func<IPEndPoint, bool>? EndpointFilter { get; set; }
 
-    /// <summary>When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall rules that these segments no longer meet; where sockets serve in its place, the list does not apply.</summary>
+    /// <summary>
+    /// When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall
+    /// rules that these segments no longer meet. Where sockets serve in its place, the list does not apply.
+    /// </summary>
     public IList<IPNetwork> AllowedSources { get; } = [];
 
     /// <summary>Segments from these sources are dropped in the XDP program, allowed or not.</summary>
@@ -55,7 +83,10 @@ public sealed class XdpTransportOptions
     /// <summary>Bytes up to which a connection's receive buffer, and with it the window, grows.</summary>
     public int ReceiveBufferMax { get; set; } = 6 << 20;
 
-    /// <summary>Bytes that a connection sends ahead of the peer's acknowledgements, at the most. What is written and not sent yet is bounded by <see cref="MaxWriteBufferSize"/>.</summary>
+    /// <summary>
+    /// Bytes that a connection sends ahead of the peer's acknowledgements, at the most. What is written and not sent
+    /// yet is bounded by <see cref="MaxWriteBufferSize"/>.
+    /// </summary>
     public int SendBufferMax { get; set; } = 4 << 20;
 
     /// <summary>See <see cref="SocketTransportOptions.Backlog"/>; null takes its value.</summary>
@@ -64,10 +95,14 @@ public sealed class XdpTransportOptions
     /// <summary>See <see cref="SocketTransportOptions.NoDelay"/>; null takes its value.</summary>
     public bool? NoDelay { get; set; }
 
-    /// <summary>See <see cref="SocketTransportOptions.MaxReadBufferSize"/>; null takes its value, 0 is unlimited.</summary>
+    /// <summary>
+    /// See <see cref="SocketTransportOptions.MaxReadBufferSize"/>; null takes its value, 0 is unlimited.
+    /// </summary>
     public long? MaxReadBufferSize { get; set; }
 
-    /// <summary>See <see cref="SocketTransportOptions.MaxWriteBufferSize"/>; null takes its value, 0 is unlimited.</summary>
+    /// <summary>
+    /// See <see cref="SocketTransportOptions.MaxWriteBufferSize"/>; null takes its value, 0 is unlimited.
+    /// </summary>
     public long? MaxWriteBufferSize { get; set; }
 
     /// <summary>See <see cref="SocketTransportOptions.UnsafePreferInlineScheduling"/>; null takes its value.</summary>

@@ -3,10 +3,10 @@ namespace Xdp.Sockets;
 /// <summary>How packets pass between the driver and the UMEM.</summary>
 public enum BindMode
 {
-    /// <summary>Zero copy where the driver has it, else copy.</summary>
+    /// <summary>Zero-copy where the driver has it, else copy.</summary>
     Auto,
 
-    /// <summary>The NIC reads and writes the UMEM. Binding fails where the driver cannot.</summary>
+    /// <summary>The driver receives into the UMEM and sends from it. Binding fails where the driver cannot.</summary>
     ZeroCopy,
 
     /// <summary>The kernel copies. Works on every driver.</summary>

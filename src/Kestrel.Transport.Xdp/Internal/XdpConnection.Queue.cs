@@ -37,7 +37,7 @@ internal sealed partial class XdpConnection
 
     internal FlowKey Flow => _tcp!.Flow;
 
-    internal EndpointBinding Binding => Settings.Binding!;
+    internal ConnectionOwner Owner => Settings.Owner!;
 
     /// <summary>Neighbours in the queue's list of its connections.</summary>
     internal XdpConnection? NextInQueue { get; set; }

@@ -34,8 +34,8 @@ internal sealed record XdpConnectionSettings
 
     public required ILogger Logger { get; init; }
 
-    /// <summary>The listener's side in the engines, which counts its connections; null without one.</summary>
-    public EndpointBinding? Binding { get; init; }
+    /// <summary>Who counts the connections; null without a queue.</summary>
+    public ConnectionOwner? Owner { get; init; }
 
     /// <summary>Show IPv4 addresses in their IPv6-mapped form, as under a dual-mode endpoint.</summary>
     public bool MapIPv4 { get; init; }

@@ -5,20 +5,8 @@ using Xdp.Sockets.Net;
 
 namespace Xdp.Sockets.Bpf;
 
-public enum XdpAttachMode
-{
-    /// <summary>Native, and never silently generic.</summary>
-    Auto,
-
-    /// <summary>In the driver, before the kernel makes a socket buffer.</summary>
-    Native,
-
-    /// <summary>After the driver, on any device: slower, and segments arrive merged (GRO).</summary>
-    Generic,
-}
-
 /// <summary>The XDP program of a device. Hardware offload reads as Native; the name is null when the program may not be looked at.</summary>
-public readonly record struct XdpAttachment(XdpAttachMode Mode, uint ProgramId, string? ProgramName);
+public readonly record struct XdpAttachment(AttachMode Mode, uint ProgramId, string? ProgramName);
 
 /// <summary>
 /// A program attached to a device by a bpf_link. The attachment is exclusive, changes program atomically, and ends when
@@ -34,7 +22,7 @@ public sealed class XdpLink : IDisposable
     private readonly BpfHandle _handle;
     private BpfProgram _program;
 
-    private XdpLink(BpfHandle handle, BpfProgram program, int ifindex, XdpAttachMode mode)
+    private XdpLink(BpfHandle handle, BpfProgram program, int ifindex, AttachMode mode)
     {
         _handle = handle;
         _program = program;
@@ -45,16 +33,16 @@ public sealed class XdpLink : IDisposable
     public int Ifindex { get; }
 
     /// <summary>Native or Generic.</summary>
-    public XdpAttachMode Mode { get; }
+    public AttachMode Mode { get; }
 
     public BpfHandle Handle => _handle;
 
     /// <summary>Attaches. Blocks while another program holds the device, up to <paramref name="busyRetry"/>.</summary>
     /// <exception cref="XdpException">EBUSY or EEXIST: names the program that holds the device. EOPNOTSUPP, ERANGE, ENOSPC and others: what the driver misses.</exception>
-    public static XdpLink Attach(BpfProgram program, int ifindex, XdpAttachMode mode = XdpAttachMode.Auto, TimeSpan? busyRetry = null)
+    public static XdpLink Attach(BpfProgram program, int ifindex, AttachMode mode = AttachMode.Auto, TimeSpan? busyRetry = null)
     {
         ArgumentNullException.ThrowIfNull(program);
-        bool generic = mode == XdpAttachMode.Generic;
+        bool generic = mode == AttachMode.Generic;
         TimeSpan patience = busyRetry ?? BusyRetry;
         long start = Stopwatch.GetTimestamp();
         while (true)
@@ -69,7 +57,7 @@ public sealed class XdpLink : IDisposable
             int fd = BpfNative.Bpf(BpfNative.BPF_LINK_CREATE, ref attributes);
             GC.KeepAlive(program);
             if (fd >= 0)
-                return new XdpLink(new BpfHandle(fd), program, ifindex, generic ? XdpAttachMode.Generic : XdpAttachMode.Native);
+                return new XdpLink(new BpfHandle(fd), program, ifindex, generic ? AttachMode.Generic : AttachMode.Native);
 
             bool busy = fd is -ErrnoNames.EBUSY or -ErrnoNames.EEXIST;
             if (!busy || Stopwatch.GetElapsedTime(start) >= patience)
@@ -134,7 +122,7 @@ public sealed class XdpLink : IDisposable
         const byte AttachedGeneric = 2; // XDP_ATTACHED_SKB
         if (attached == 0)
             return null;
-        return new XdpAttachment(attached == AttachedGeneric ? XdpAttachMode.Generic : XdpAttachMode.Native, program, BpfProgram.NameOf(program));
+        return new XdpAttachment(attached == AttachedGeneric ? AttachMode.Generic : AttachMode.Native, program, BpfProgram.NameOf(program));
     }
 
     /// <summary>

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
+using Xdp.Sockets;
 
 namespace Kestrel.Transport.Xdp.Tests.Engine;
 
@@ -53,10 +54,11 @@ public class OptionsTests
         var mine = new XdpTransportOptions { Queues = [0], Required = true };
         var theirs = new XdpTransportOptions { Queues = [0], BusySpin = TimeSpan.FromMicroseconds(50), Backlog = 7 };
         mine.DeniedSources.Add(IPNetwork.Parse("10.0.0.0/8"));
-        Assert.Empty(Settings(mine).InterfaceDifferences(Settings(mine)));
-        Assert.Equal(["BusySpin", "DeniedSources", "Backlog"], Settings(mine).InterfaceDifferences(Settings(theirs)));
+        Assert.Empty(Settings(mine).DifferencesTo(Settings(mine)));
+        Assert.Equal(["BusySpin", "DeniedSources", "Backlog"], Settings(mine).DifferencesTo(Settings(theirs)));
 
-        static TransportSettings Settings(XdpTransportOptions options) => new(options, new SocketTransportOptions());
+        static InterfaceSettings Settings(XdpTransportOptions options) =>
+            InterfaceSettings.From(options, new SocketTransportOptions());
     }
 
     [Fact]
@@ -140,12 +142,16 @@ public class OptionsTests
     {
         var sockets = new SocketTransportOptions { Backlog = 3, NoDelay = false, MaxReadBufferSize = null, MaxWriteBufferSize = 5, UnsafePreferInlineScheduling = true };
         var inherited = new TransportSettings(new XdpTransportOptions(), sockets);
-        Assert.Equal((3, false, 0, 5, true), (inherited.Backlog, inherited.NoDelay, inherited.MaxReadBufferSize, inherited.MaxWriteBufferSize, inherited.Inline));
+        Assert.Equal((3, false, 0, 5, true), Values(inherited));
         Assert.Same(sockets, inherited.Sockets);
 
         var own = new TransportSettings(
             new XdpTransportOptions { Backlog = 4, NoDelay = true, MaxReadBufferSize = 6, MaxWriteBufferSize = 0, UnsafePreferInlineScheduling = false }, sockets);
-        Assert.Equal((4, true, 6, 0, false), (own.Backlog, own.NoDelay, own.MaxReadBufferSize, own.MaxWriteBufferSize, own.Inline));
+        Assert.Equal((4, true, 6, 0, false), Values(own));
+
+        static (int, bool, long, long, bool) Values(TransportSettings settings) => (
+            settings.Interface.Backlog, settings.Interface.NoDelay, settings.MaxReadBufferSize, settings.MaxWriteBufferSize,
+            settings.Interface.UnsafePreferInlineScheduling);
     }
 
     private static XdpTransportOptions FromConfiguration(Dictionary<string, string?> values, Action<XdpTransportOptions>? code = null)

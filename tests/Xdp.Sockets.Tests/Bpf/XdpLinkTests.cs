@@ -41,14 +41,14 @@ public class XdpLinkTests
         {
             using SteeringProgram program = SteeringProgram.Load();
             Assert.Null(XdpLink.Query(pair.ServerIndex));
-            (XdpAttachMode mode, string? reason) = program.Attach(pair.ServerIndex, XdpAttachMode.Auto);
-            Assert.Equal(XdpAttachMode.Native, mode);
+            (AttachMode mode, string? reason) = program.Attach(pair.ServerIndex, AttachMode.Auto);
+            Assert.Equal(AttachMode.Native, mode);
             Assert.Null(reason);
-            Assert.Equal(new XdpAttachment(XdpAttachMode.Native, program.Program.Id, "xdp_steer"), XdpLink.Query(pair.ServerIndex));
+            Assert.Equal(new XdpAttachment(AttachMode.Native, program.Program.Id, "xdp_steer"), XdpLink.Query(pair.ServerIndex));
 
             program.Detach();
             Assert.Null(XdpLink.Query(pair.ServerIndex));
-            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            program.Attach(pair.ServerIndex, AttachMode.Native);
             program.Dispose();
             Assert.Null(XdpLink.Query(pair.ServerIndex));
         });
@@ -62,14 +62,14 @@ public class XdpLinkTests
         {
             const int Loopback = 1;
             using SteeringProgram program = SteeringProgram.Load();
-            XdpException e = Assert.Throws<XdpException>(() => program.Attach(Loopback, XdpAttachMode.Auto));
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(Loopback, AttachMode.Auto));
             Assert.Equal(ErrnoNames.EOPNOTSUPP, e.Errno);
             Assert.NotEmpty(e.Hint!);
 
-            (XdpAttachMode mode, string? reason) = program.Attach(Loopback, XdpAttachMode.Generic);
-            Assert.Equal(XdpAttachMode.Generic, mode);
+            (AttachMode mode, string? reason) = program.Attach(Loopback, AttachMode.Generic);
+            Assert.Equal(AttachMode.Generic, mode);
             Assert.NotNull(reason);
-            Assert.Equal(XdpAttachMode.Generic, XdpLink.Query(Loopback)!.Value.Mode);
+            Assert.Equal(AttachMode.Generic, XdpLink.Query(Loopback)!.Value.Mode);
         });
     }
 
@@ -78,7 +78,7 @@ public class XdpLinkTests
     {
         using var network = new TestNetwork();
         using SteeringProgram program = SteeringProgram.Load();
-        XdpException e = Assert.Throws<XdpException>(() => network.Run(() => program.Attach(4000, XdpAttachMode.Auto)));
+        XdpException e = Assert.Throws<XdpException>(() => network.Run(() => program.Attach(4000, AttachMode.Auto)));
         Assert.Contains("no such device", e.Hint, StringComparison.Ordinal);
         Assert.False(program.IsAttached);
     }
@@ -91,7 +91,7 @@ public class XdpLinkTests
         pair.Server.Run(() =>
         {
             using SteeringProgram program = SteeringProgram.Load();
-            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, XdpAttachMode.Auto));
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, AttachMode.Auto));
             Assert.Contains("Peer MTU is too large", e.Hint, StringComparison.Ordinal); // the driver's own words
         });
     }
@@ -103,9 +103,9 @@ public class XdpLinkTests
         pair.Server.Run(() =>
         {
             using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
-            first.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            first.Attach(pair.ServerIndex, AttachMode.Native);
             var clock = Stopwatch.StartNew();
-            XdpException e = Assert.Throws<XdpException>(() => second.Attach(pair.ServerIndex, XdpAttachMode.Native, TimeSpan.FromMilliseconds(100)));
+            XdpException e = Assert.Throws<XdpException>(() => second.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.FromMilliseconds(100)));
             Assert.InRange(clock.ElapsedMilliseconds, 100, 5000);
             Assert.Equal(ErrnoNames.EBUSY, e.Errno);
             Assert.Contains($"{first.Program.Id} \"xdp_steer\" (Native)", e.Hint, StringComparison.Ordinal);
@@ -117,8 +117,8 @@ public class XdpLinkTests
     {
         using var pair = new VethPair();
         using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
-        pair.Server.Run(() => first.Attach(pair.ServerIndex, XdpAttachMode.Native));
-        var waiting = new Thread(() => pair.Server.Run(() => second.Attach(pair.ServerIndex, XdpAttachMode.Native)));
+        pair.Server.Run(() => first.Attach(pair.ServerIndex, AttachMode.Native));
+        var waiting = new Thread(() => pair.Server.Run(() => second.Attach(pair.ServerIndex, AttachMode.Native)));
         waiting.Start();
         first.Detach();
         waiting.Join();
@@ -138,10 +138,10 @@ public class XdpLinkTests
         pair.Server.Run(() =>
         {
             using SteeringProgram program = SteeringProgram.Load();
-            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, XdpAttachMode.Native, TimeSpan.Zero));
+            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.Zero));
             Assert.Contains("\"holder\"", e.Hint, StringComparison.Ordinal);
             holder.Kill();
-            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            program.Attach(pair.ServerIndex, AttachMode.Native);
             Assert.Equal("xdp_steer", XdpLink.Query(pair.ServerIndex)!.Value.ProgramName);
         });
     }
@@ -168,7 +168,7 @@ public class XdpLinkTests
         {
             NetworkInterfaceInfo server = NetworkInterfaceInfo.Get(pair.ServerIndex)!;
             program.SetMacs([server.Mac]);
-            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            program.Attach(pair.ServerIndex, AttachMode.Native);
             var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
             socket.Bind(new IPEndPoint(VethPair.ServerAddress, 0));
             socket.Listen();
@@ -200,7 +200,7 @@ public class XdpLinkTests
         using Xsk xsk = pair.Server.Run(() =>
         {
             program.SetMacs([NetworkInterfaceInfo.Get(pair.ServerIndex)!.Mac]);
-            program.Attach(pair.ServerIndex, XdpAttachMode.Native);
+            program.Attach(pair.ServerIndex, AttachMode.Native);
             var options = new XskOptions { InterfaceIndex = pair.ServerIndex, QueueId = 0, BindMode = BindMode.Copy };
             return Xsk.Open(umem, options, [.. Enumerable.Range(0, 32).Select(umem.AddressOf)]);
         });

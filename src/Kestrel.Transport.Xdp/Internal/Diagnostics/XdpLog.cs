@@ -1,5 +1,4 @@
 using System.Net;
-using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
 
 namespace Kestrel.Transport.Xdp.Internal;
@@ -21,7 +20,7 @@ internal static partial class XdpLog
     [LoggerMessage(103, LogLevel.Information, "{EndPoint} is now served over AF_XDP on {Interface} ({Modes}).", EventName = "Upgraded")]
     internal static partial void Upgraded(ILogger logger, IPEndPoint endPoint, string @interface, string modes);
 
-    [LoggerMessage(104, LogLevel.Information, "AF_XDP is switched off by the environment (KESTREL_XDP=off): sockets serve everything.", EventName = "SwitchedOff")]
+    [LoggerMessage(104, LogLevel.Information, "AF_XDP is switched off by the environment (" + EnvironmentSwitches.Transport + "=off): sockets serve everything.", EventName = "SwitchedOff")]
     internal static partial void SwitchedOff(ILogger logger);
 
     [LoggerMessage(105, LogLevel.Warning, "Segments served over AF_XDP pass by the firewall's input rules ({Chains}). AllowedSources and DeniedSources of XdpTransportOptions stand in for rules about addresses.", EventName = "InputRules")]
@@ -49,7 +48,7 @@ internal static partial class XdpLog
     internal static partial void ControlFailed(ILogger logger, string @interface, Exception exception);
 
     [LoggerMessage(116, LogLevel.Debug, "{Address} port {Port} on {Interface}: {Mode}.", EventName = "EndpointMode")]
-    internal static partial void EndpointMode(ILogger logger, IPAddress address, int port, string @interface, SteeringMode mode);
+    internal static partial void EndpointMode(ILogger logger, IPAddress address, int port, string @interface, string mode);
 
     [LoggerMessage(117, LogLevel.Warning, "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are answered, with SYN cookies, and the rest are dropped.", EventName = "SynsLimited")]
     internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);

@@ -20,13 +20,15 @@ internal sealed class XdpMetrics : IDisposable
 
     private static readonly string[] DropReasonNames = [.. DropReasons.Select(r => JsonNamingPolicy.SnakeCaseLower.ConvertName(r.ToString()))];
 
-    private readonly XdpTransportFactory _factory;
+    private readonly Func<IReadOnlyList<XdpEngine>> _engines;
     private readonly Meter _meter;
     private long _companionAccepts;
 
-    internal XdpMetrics(IMeterFactory meters, XdpTransportFactory factory)
+    /// <param name="meters">Where the meter is made.</param>
+    /// <param name="engines">The interfaces in use. Asked whenever metrics are collected.</param>
+    internal XdpMetrics(IMeterFactory meters, Func<IReadOnlyList<XdpEngine>> engines)
     {
-        _factory = factory;
+        _engines = engines;
         _meter = meters.Create(new MeterOptions(MeterName));
         Counter("kestrel.xdp.packets", "{packet}", "Packets through the AF_XDP sockets.", static (q, add) =>
         {
@@ -137,7 +139,7 @@ internal sealed class XdpMetrics : IDisposable
     private List<Measurement<long>> Collect(Action<XdpQueue, Add> read)
     {
         var measurements = new List<Measurement<long>>();
-        foreach (XdpQueue queue in _factory.Engines.SelectMany(static e => e.Queues))
+        foreach (XdpQueue queue in _engines().SelectMany(static e => e.Queues))
         {
             KeyValuePair<string, object?> device = new("network.interface.name", queue.Settings.InterfaceName);
             KeyValuePair<string, object?> number = new("kestrel.xdp.queue", queue.Settings.QueueId);
@@ -150,7 +152,7 @@ internal sealed class XdpMetrics : IDisposable
     private List<Measurement<long>> Steering()
     {
         var measurements = new List<Measurement<long>>();
-        foreach (XdpEngine engine in _factory.Engines)
+        foreach (XdpEngine engine in _engines())
         {
             if (engine.ReadSteering() is not { } counters)
                 continue;

@@ -8,33 +8,29 @@ using Microsoft.Extensions.Logging;
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
-/// The kernel's socket on an endpoint's address and port. It reserves the port, resolves port 0, and serves what does not come through a steered interface:
-/// local clients, other interfaces, queues without a socket, and everything where AF_XDP is not to be had. Its connections are the socket transport's own.
+/// The kernel's socket on an endpoint's address and port. It reserves the port, resolves port 0, and serves what does
+/// not come through a steered interface: local clients, other interfaces, queues without a socket, and everything where
+/// AF_XDP is not to be had. Its connections are the socket transport's own.
 /// </summary>
 internal sealed class CompanionListener : IAsyncDisposable
 {
     private static readonly TimeSpan AcceptRetry = TimeSpan.FromMilliseconds(50);
 
     private readonly Socket _socket;
-    private readonly TransportSettings _settings;
+    private readonly ListenerContext _context;
     private readonly ChannelWriter<ConnectionContext> _accepted;
     private readonly SocketConnectionContextFactory _connections;
-    private readonly ILogger _logger;
     private Task _accepting = Task.CompletedTask;
-    private readonly XdpMetrics? _metrics;
     private long _count;
     private volatile bool _closed;
 
-    private CompanionListener(Socket socket, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, ILoggerFactory loggers,
-        XdpMetrics? metrics)
+    private CompanionListener(Socket socket, ListenerContext context, ChannelWriter<ConnectionContext> accepted)
     {
-        _metrics = metrics;
         _socket = socket;
-        _settings = settings;
+        _context = context;
         _accepted = accepted;
-        _logger = loggers.CreateLogger(XdpLog.Category);
         EndPoint = (IPEndPoint)socket.LocalEndPoint!;
-        SocketTransportOptions sockets = settings.Sockets;
+        SocketTransportOptions sockets = context.Settings.Sockets;
         _connections = new SocketConnectionContextFactory(
             new SocketConnectionFactoryOptions
             {
@@ -44,7 +40,7 @@ internal sealed class CompanionListener : IAsyncDisposable
                 UnsafePreferInlineScheduling = sockets.UnsafePreferInlineScheduling,
                 WaitForDataBeforeAllocatingBuffer = sockets.WaitForDataBeforeAllocatingBuffer,
             },
-            loggers.CreateLogger("Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets"));
+            context.Loggers.CreateLogger("Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets"));
     }
 
     /// <summary>As bound: port 0 is resolved.</summary>
@@ -57,26 +53,28 @@ internal sealed class CompanionListener : IAsyncDisposable
     /// <exception cref="AddressInUseException">Somebody has the port.</exception>
     /// <exception cref="SocketException">The address is none of this machine's, IPv6 is missing, …</exception>
     internal static CompanionListener Bind(
-        IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, ILoggerFactory loggers, XdpMetrics? metrics)
+        IPEndPoint endpoint, ListenerContext context, ChannelWriter<ConnectionContext> accepted)
     {
         Socket socket;
         try
         {
-            socket = settings.Sockets.CreateBoundListenSocket(endpoint);
+            socket = context.Settings.Sockets.CreateBoundListenSocket(endpoint);
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
             throw new AddressInUseException(e.Message, e);
         }
-        return new CompanionListener(socket, settings, accepted, loggers, metrics);
+        return new CompanionListener(socket, context, accepted);
     }
 
-    /// <exception cref="AddressInUseException">Somebody has begun to listen on the port since <see cref="Bind"/>.</exception>
+    /// <exception cref="AddressInUseException">
+    /// Somebody has begun to listen on the port since <see cref="Bind"/>.
+    /// </exception>
     internal void Listen()
     {
         try
         {
-            _socket.Listen(_settings.Sockets.Backlog);
+            _socket.Listen(_context.Settings.Sockets.Backlog);
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
@@ -109,11 +107,11 @@ internal sealed class CompanionListener : IAsyncDisposable
             {
                 accepted = await _socket.AcceptAsync().ConfigureAwait(false);
                 if (accepted.LocalEndPoint is IPEndPoint)
-                    accepted.NoDelay = _settings.Sockets.NoDelay;
+                    accepted.NoDelay = _context.Settings.Sockets.NoDelay;
                 ConnectionContext connection = _connections.Create(accepted);
                 accepted = null;
                 Interlocked.Increment(ref _count);
-                _metrics?.CompanionAccepted();
+                _context.Metrics?.CompanionAccepted();
                 if (!_accepted.TryWrite(connection))
                     await connection.DisposeAsync().ConfigureAwait(false);
             }
@@ -124,13 +122,13 @@ internal sealed class CompanionListener : IAsyncDisposable
             catch (SocketException e)
             {
                 // The peer is gone already, or descriptors have run out: neither is this endpoint's end.
-                XdpLog.CompanionAcceptFailed(_logger, EndPoint, e);
+                XdpLog.CompanionAcceptFailed(_context.Logger, EndPoint, e);
                 if (e.SocketErrorCode != SocketError.ConnectionReset)
                     await Task.Delay(AcceptRetry).ConfigureAwait(false);
             }
             catch (Exception e)
             {
-                XdpLog.CompanionFailed(_logger, EndPoint, e);
+                XdpLog.CompanionFailed(_context.Logger, EndPoint, e);
                 return;
             }
             finally

@@ -6,28 +6,29 @@ using Microsoft.Extensions.Logging;
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
-/// A hybrid listener: one endpoint, bound to the interfaces' engines and to a companion socket, whose connections come out of one channel. It ends
-/// when both have.
+/// A hybrid listener: one endpoint, bound to the interfaces' engines and to a companion socket, whose connections come
+/// out of one channel. It ends when both have.
 /// </summary>
 internal sealed class XdpConnectionListener : IConnectionListener
 {
     private readonly Channel<ConnectionContext> _accepted =
         Channel.CreateUnbounded<ConnectionContext>(new UnboundedChannelOptions { SingleReader = true });
 
-    private readonly XdpTransportFactory _factory;
     private readonly EnginePlan _plan;
+    private readonly Action<XdpConnectionListener> _ended;
     private readonly CompanionListener _companion;
     private readonly EndpointBinding _binding;
     private readonly Lock _gate = new();
     private Task? _unbinding;
 
     private XdpConnectionListener(
-        XdpTransportFactory factory, EnginePlan plan, Func<ChannelWriter<ConnectionContext>, CompanionListener> bind)
+        ListenerContext context, IPEndPoint endpoint, EnginePlan plan, Action<XdpConnectionListener> ended)
     {
-        _factory = factory;
         _plan = plan;
-        _companion = bind(_accepted.Writer);
-        _binding = new EndpointBinding(_companion.EndPoint, factory.Settings, _accepted.Writer, factory.Pool, factory.Logger);
+        _ended = ended;
+        _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer);
+        _binding = new EndpointBinding(
+            _companion.EndPoint, context.Settings, _accepted.Writer, context.Pool, context.Logger);
     }
 
     public EndPoint EndPoint => _binding.EndPoint;
@@ -36,18 +37,24 @@ internal sealed class XdpConnectionListener : IConnectionListener
 
     internal EndpointBinding Binding => _binding;
 
-    /// <summary>In the order that loses no segment: program, companion's port, AF_XDP sockets, companion's listen.</summary>
+    /// <summary>
+    /// In the order that loses no segment: program, companion's port, AF_XDP sockets, companion's listen.
+    /// </summary>
+    /// <param name="context">The host's.</param>
+    /// <param name="endpoint">Where to listen.</param>
+    /// <param name="plan">The engines that are to serve it.</param>
+    /// <param name="ended">Told once the listener has been disposed.</param>
     /// <exception cref="AddressInUseException">Somebody has the port.</exception>
     /// <exception cref="XdpUnavailableException">AF_XDP cannot serve the endpoint, and is required to.</exception>
-    internal static XdpConnectionListener Bind(XdpTransportFactory factory, IPEndPoint endpoint)
+    internal static XdpConnectionListener Bind(
+        ListenerContext context, IPEndPoint endpoint, EnginePlan plan, Action<XdpConnectionListener> ended)
     {
-        EnginePlan plan = factory.Plan(endpoint);
         plan.Prepare();
-        var listener = new XdpConnectionListener(
-            factory, plan, writer => CompanionListener.Bind(endpoint, factory.Settings, writer, factory.Loggers, factory.Metrics));
+        var listener = new XdpConnectionListener(context, endpoint, plan, ended);
         try
         {
-            // Not before the port is taken: a second instance of an app is told that, and not that the first one has the interface.
+            // Not before the port is taken: a second instance of an app is told that, and not that the first one has
+            // the interface.
             plan.ThrowIfRequired(listener._binding.EndPoint);
             plan.Activate(listener._binding);
             plan.ThrowIfRequired(listener._binding.EndPoint);
@@ -58,9 +65,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
             listener.DisposeAsync().AsTask().GetAwaiter().GetResult();
             throw;
         }
-        plan.Log(factory.Logger, listener._binding.EndPoint);
-        if (plan.IsServed)
-            factory.WarnOfInputRules();
+        plan.Log(context.Logger, listener._binding.EndPoint);
         return listener;
     }
 
@@ -86,11 +91,12 @@ internal sealed class XdpConnectionListener : IConnectionListener
         await UnbindAsync().ConfigureAwait(false);
         while (_accepted.Reader.TryRead(out ConnectionContext? connection))
         {
-            connection.Abort(new ConnectionAbortedException("The listener was closed before the connection was accepted."));
+            connection.Abort(
+                new ConnectionAbortedException("The listener was closed before the connection was accepted."));
             await connection.DisposeAsync().ConfigureAwait(false);
         }
         await _companion.DisposeAsync().ConfigureAwait(false);
-        _factory.Forget(this);
+        _ended(this);
     }
 
     // New connections become the kernel's before the kernel stops taking them.

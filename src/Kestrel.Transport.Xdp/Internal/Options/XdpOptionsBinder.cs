@@ -3,12 +3,13 @@ using System.Net;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
+using Xdp.Sockets;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
-/// Reads <see cref="XdpTransportOptions"/> from the configuration section <see cref="Section"/>. Without reflection, and with an error that names the key
-/// and the value for whatever does not parse, unknown keys included.
+/// Reads <see cref="XdpTransportOptions"/> from the configuration section <see cref="Section"/>. Without reflection,
+/// and with an error that names the key and the value for whatever does not parse, unknown keys included.
 /// </summary>
 internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOptions<XdpTransportOptions>
 {

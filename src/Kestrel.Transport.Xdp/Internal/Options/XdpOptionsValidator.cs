@@ -1,9 +1,13 @@
 using System.Numerics;
 using Microsoft.Extensions.Options;
+using Xdp.Sockets;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
-/// <summary>Checks what can be judged without looking at the machine: names of interfaces and numbers of queues are checked when an endpoint is bound.</summary>
+/// <summary>
+/// Checks what can be judged without looking at the machine: names of interfaces and numbers of queues are checked when
+/// an endpoint is bound.
+/// </summary>
 internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions>
 {
     // The kernel's own limit: queues and rings beyond it are refused with EINVAL.

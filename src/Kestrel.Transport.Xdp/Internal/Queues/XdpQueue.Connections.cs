@@ -21,17 +21,17 @@ internal sealed partial class XdpQueue
 
     private void Accept(TcpConnection tcp)
     {
-        if (tcp.Owner is not EndpointBinding binding || !binding.TryBeginConnection())
+        if (tcp.Owner is not ListeningEndpoint endpoint || !endpoint.TryBeginConnection())
         {
             tcp.Abort();
             return;
         }
-        XdpConnection connection = binding.CreateConnection(this, tcp);
+        XdpConnection connection = endpoint.CreateConnection(this, tcp);
         tcp.Owner = connection;
         _connections.Add(connection);
         Counters.Accepted++;
         _owner.Flows.Add(connection);
-        binding.Accepted(connection);
+        endpoint.Accepted(connection);
     }
 
     // The stack has forgotten the connection.
@@ -41,7 +41,7 @@ internal sealed partial class XdpQueue
             return;
         _owner.Flows.Remove(connection);
         Delivered(connection);
-        connection.Binding.EndConnection();
+        connection.Owner.EndConnection();
     }
 
     // The peer has acknowledged everything and our FIN. Whether it ever sends its own is nothing that an exit has to wait for.
@@ -50,7 +50,7 @@ internal sealed partial class XdpQueue
         if (connection.Delivered)
             return;
         connection.Delivered = true;
-        connection.Binding.ConnectionDelivered();
+        connection.Owner.ConnectionDelivered();
     }
 
     private void SuspectPath(XdpConnection connection)
@@ -146,7 +146,7 @@ internal sealed partial class XdpQueue
                     connection.Discard();
                 connection.Deliver(inline: false);
                 Delivered(connection);
-                connection.Binding.EndConnection();
+                connection.Owner.EndConnection();
             }
             catch (Exception e)
             {

@@ -33,7 +33,7 @@ internal sealed partial class XdpQueue : ConnectionHost, ITurns
         Settings = settings;
         Blocks = blocks;
         _umem = Umem.Create(new UmemOptions { FrameCount = settings.FrameCount, FrameSize = QueueSettings.FrameSize });
-        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve) { Poison = TransportSettings.PoisonsMemory };
+        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve) { Poison = EnvironmentSwitches.PoisonsMemory };
         _stack = new TcpStack(settings.ToStackOptions(), _frames, blocks, settings.Secret.Span, Clock.Now);
         Xsk? xsk = null;
         try
@@ -70,16 +70,6 @@ internal sealed partial class XdpQueue : ConnectionHost, ITurns
 
     /// <summary>The queue serves no more: it was stopped, or it failed.</summary>
     internal bool IsClosed => _closed;
-
-    /// <summary>The engine has told of the turn that is under way. The engine's own.</summary>
-    internal bool StallReported { get; set; }
-
-    /// <summary>SYNs are limited in the program, why and until when. The engine's own.</summary>
-    internal bool SynsLimited { get; set; }
-
-    internal long SynCookiesSeen { get; set; }
-
-    internal long SynPressureUntil { get; set; }
 
     internal void Start() => _worker.Start();
 

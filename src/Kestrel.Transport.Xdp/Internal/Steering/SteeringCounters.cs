@@ -1,8 +1,9 @@
 namespace Kestrel.Transport.Xdp.Internal.Steering;
 
 /// <summary>
-/// What became of the packets an interface received, summed over all CPUs since the program was loaded. Each packet is in exactly one.
-/// Fields stand in the order of <c>enum steer_counter</c> in bpf/xdp_steer.h, which says what each one means.
+/// What became of the packets an interface received, summed over all CPUs since the program was loaded. Each packet is
+/// in exactly one. Fields stand in the order of <c>enum steer_counter</c> in bpf/xdp_steer.h, which says what each one
+/// means.
 /// </summary>
 internal readonly record struct SteeringCounters
 {

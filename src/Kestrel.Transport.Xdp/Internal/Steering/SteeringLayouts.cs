@@ -6,7 +6,9 @@ using System.Runtime.CompilerServices;
 
 namespace Kestrel.Transport.Xdp.Internal.Steering;
 
-/// <summary>What happens to an endpoint's segments: <c>enum steer_mode</c> of bpf/xdp_steer.h. The table is in xdp_steer.bpf.c.</summary>
+/// <summary>
+/// What happens to an endpoint's segments: <c>enum steer_mode</c> of bpf/xdp_steer.h. The table is in xdp_steer.bpf.c.
+/// </summary>
 internal enum SteeringMode : uint
 {
     /// <summary>Everything to the kernel.</summary>

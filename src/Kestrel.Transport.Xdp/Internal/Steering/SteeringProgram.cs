@@ -9,11 +9,12 @@ namespace Kestrel.Transport.Xdp.Internal.Steering;
 /// <summary>
 /// The XDP program of one interface and its maps. Owns both, and the attachment.
 /// <para>
-/// Reading counters is safe from any thread at any time; everything that changes maps belongs to the engine's control path, one call
-/// at a time. Every change takes effect between two packets: entries are added before the flag that puts a list in force.
+/// Reading counters is safe from any thread at any time. Everything that changes maps belongs to the control path of
+/// the interface, one call at a time. Every change takes effect between two packets: entries are added before the flag
+/// that puts a list in force.
 /// </para>
 /// </summary>
-internal sealed class SteeringProgram : IDisposable
+internal sealed class SteeringProgram : ISteeringMaps, IDisposable
 {
     private const string ResourceName = "xdp_steer.bpf.o", ProgramName = "xdp_steer";
 
@@ -49,17 +50,19 @@ internal sealed class SteeringProgram : IDisposable
     internal static SteeringProgram Load() => new(BpfObject.Load(ReadObject()));
 
     /// <summary>
-    /// Attaches, waiting up to two seconds for another holder to let go. Blocks. <see cref="XdpAttachMode.Auto"/> means native:
-    /// generic mode is used only where it was asked for.
+    /// Attaches, waiting up to two seconds for another holder to let go. Blocks. <see cref="AttachMode.Auto"/> means
+    /// native: generic mode is used only where it was asked for.
     /// </summary>
     /// <returns>The mode in use, and why it is not native when it is not.</returns>
-    /// <exception cref="XdpException">Refused; the hint says why and, for EBUSY, which program holds the interface.</exception>
-    internal (XdpAttachMode Mode, string? Reason) Attach(int ifindex, XdpAttachMode requested, TimeSpan? busyRetry = null)
+    /// <exception cref="XdpException">
+    /// Refused; the hint says why and, for EBUSY, which program holds the interface.
+    /// </exception>
+    internal (AttachMode Mode, string? Reason) Attach(int ifindex, AttachMode requested, TimeSpan? busyRetry = null)
     {
         if (_link is not null)
             throw new InvalidOperationException("The program is attached already.");
         _link = XdpLink.Attach(Program, ifindex, requested, busyRetry);
-        return (_link.Mode, _link.Mode == XdpAttachMode.Generic ? "generic mode was asked for" : null);
+        return (_link.Mode, _link.Mode == AttachMode.Generic ? "generic mode was asked for" : null);
     }
 
     internal void Detach()
@@ -68,19 +71,16 @@ internal sealed class SteeringProgram : IDisposable
         _link = null;
     }
 
-    /// <summary>
-    /// Puts an endpoint into a mode, adding it when it is new. The address is one of the interface's, never a wildcard; IPv4-mapped
-    /// means IPv4. VLAN: 0 untagged; the tag's id; <c>outer &lt;&lt; 12 | inner</c> with two tags.
-    /// </summary>
-    internal void SetEndpoint(IPAddress local, int port, int vlan, SteeringMode mode)
+    /// <inheritdoc/>
+    public void SetEndpoint(IPAddress local, int port, int vlan, SteeringMode mode)
     {
         if (local.Equals(IPAddress.Any) || local.Equals(IPAddress.IPv6Any))
             throw new ArgumentException("A wildcard endpoint is expanded to addresses before it is steered.", nameof(local));
         _endpoints.Update(EndpointKey.From(local, port, vlan), (uint)mode);
     }
 
-    /// <returns>False when there was no such endpoint.</returns>
-    internal bool RemoveEndpoint(IPAddress local, int port, int vlan)
+    /// <inheritdoc/>
+    public bool RemoveEndpoint(IPAddress local, int port, int vlan)
         => _endpoints.Delete(EndpointKey.From(local, port, vlan));
 
     /// <summary>The destination MACs that are ours; frames to any other pass untouched.</summary>
@@ -112,14 +112,15 @@ internal sealed class SteeringProgram : IDisposable
         }
     }
 
-    internal void SetXsk(int queue, int xsk)
+    /// <inheritdoc/>
+    public void SetXsk(int queue, int xsk)
     {
         CheckQueue(queue);
         _xsks.Update((uint)queue, (uint)xsk);
     }
 
-    /// <returns>False when the queue had none. A socket that closes leaves the map by itself.</returns>
-    internal bool ClearXsk(int queue)
+    /// <inheritdoc/>
+    public bool ClearXsk(int queue)
     {
         CheckQueue(queue);
         return _xsks.Delete((uint)queue);
@@ -131,11 +132,8 @@ internal sealed class SteeringProgram : IDisposable
     /// <summary>These sources may not reach steered endpoints, whatever the allow list says.</summary>
     internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) => SetSources(_denied, networks, SteeringFlags.DenyList);
 
-    /// <summary>
-    /// Limits the SYNs a queue's socket gets; what is above is dropped and counted. A rate of 0 is no limit; the burst, at least 1, is how
-    /// many may come at once after a pause.
-    /// </summary>
-    internal void SetSynRate(int queue, long perSecond, long burst)
+    /// <inheritdoc/>
+    public void SetSynRate(int queue, long perSecond, long burst)
     {
         CheckQueue(queue);
         ArgumentOutOfRangeException.ThrowIfNegative(perSecond);

@@ -1,13 +1,18 @@
 namespace Kestrel.Transport.Xdp.Internal;
 
-/// <summary>The frames of all queues of the process, held against <see cref="XdpTransportOptions.MemoryBudget"/>. Any thread.</summary>
+/// <summary>
+/// The frames of all queues of the process, held against <see cref="XdpTransportOptions.MemoryBudget"/>. Any thread.
+/// </summary>
 internal sealed class FrameBudget
 {
     private long _used;
 
     internal long Used => Volatile.Read(ref _used);
 
-    /// <summary>Frames for one of <paramref name="queues"/> queues that share what is left: as wanted, or fewer; 0 when too few are left to be useful.</summary>
+    /// <summary>
+    /// Frames for one of <paramref name="queues"/> queues that share what is left: as wanted, or fewer. None when too
+    /// few are left to be useful.
+    /// </summary>
     internal int Take(int wanted, int queues, long budget)
     {
         long used = Volatile.Read(ref _used);

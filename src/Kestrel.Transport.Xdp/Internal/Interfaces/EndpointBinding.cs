@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using System.Net;
+using System.Net.Sockets;
 using System.Threading.Channels;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
@@ -9,10 +10,10 @@ using Xdp.TcpLite;
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
-/// One listener's side in the engines: which addresses and port are its own, what its connections are made with, and where they go. Several engines, and every
-/// queue of each, have it as the owner of their listening endpoints. Any thread.
+/// One listener's side in the engines: which addresses and port are its own, what its connections are made with, and
+/// where they go. It counts its connections over all queues of all engines that serve it. Any thread.
 /// </summary>
-internal sealed class EndpointBinding
+internal sealed class EndpointBinding : ListeningEndpoint
 {
     private static readonly bool FinOnError =
         AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out bool fin) && fin;
@@ -26,7 +27,8 @@ internal sealed class EndpointBinding
     private volatile bool _draining;
 
     internal EndpointBinding(
-        IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted, MemoryPool<byte> pool, ILogger logger)
+        IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted,
+        MemoryPool<byte> pool, ILogger logger)
     {
         EndPoint = endpoint;
         _settings = settings;
@@ -59,12 +61,11 @@ internal sealed class EndpointBinding
     /// <summary>Is a segment to this address of a steered interface the endpoint's?</summary>
     internal bool Covers(IPAddress local) =>
         IsDualMode
-        || (EndPoint.Address.Equals(IPAddress.Any) && local.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork)
+        || (EndPoint.Address.Equals(IPAddress.Any) && local.AddressFamily == AddressFamily.InterNetwork)
         || EndPoint.Address.Equals(local)
         || (EndPoint.Address.IsIPv4MappedToIPv6 && EndPoint.Address.MapToIPv4().Equals(local));
 
-    /// <summary>Counts a connection that is about to be made; false when the endpoint takes none any more.</summary>
-    internal bool TryBeginConnection()
+    internal override bool TryBeginConnection()
     {
         // Counted first: who drains the endpoint and then finds no connection may take it away.
         Interlocked.Increment(ref _connections);
@@ -77,32 +78,35 @@ internal sealed class EndpointBinding
         return true;
     }
 
-    /// <summary>Once for each connection, no later than its end.</summary>
-    internal void ConnectionDelivered() => Interlocked.Decrement(ref _undelivered);
+    internal override void ConnectionDelivered() => Interlocked.Decrement(ref _undelivered);
 
-    internal void EndConnection() => Interlocked.Decrement(ref _connections);
+    internal override void EndConnection() => Interlocked.Decrement(ref _connections);
 
-    internal XdpConnection CreateConnection(XdpQueue queue, TcpConnection tcp) =>
+    internal override XdpConnection CreateConnection(XdpQueue queue, TcpConnection tcp) =>
         new(queue, tcp, _perQueue.GetOrAdd(queue, static (q, self) => self.SettingsFor(q), this));
 
     /// <summary>Hands a connection to the listener; ends it when there is none any more.</summary>
-    internal void Accepted(XdpConnection connection)
+    internal override void Accepted(XdpConnection connection)
     {
-        if (!_accepted.TryWrite(connection))
-            connection.Abort(new ConnectionAbortedException("The listener was closed before the connection was accepted."));
+        if (_accepted.TryWrite(connection))
+            return;
+        connection.Abort(
+            new ConnectionAbortedException("The listener was closed before the connection was accepted."));
     }
 
+    /// <summary>The queue is closed.</summary>
     internal void Forget(XdpQueue queue) => _perQueue.TryRemove(queue, out _);
 
     private XdpConnectionSettings SettingsFor(XdpQueue queue) => new()
     {
         MaxReadBufferSize = _settings.MaxReadBufferSize,
         MaxWriteBufferSize = _settings.MaxWriteBufferSize,
-        // The queue's, which may be another host's choice: it delivers on its worker only when it runs application code itself.
+        // The queue's, which may be another host's choice: only a queue that runs application code itself delivers on
+        // its worker.
         InlineScheduling = queue.Settings.Inline,
         MemoryPool = _pool,
         Logger = _logger,
-        Binding = this,
+        Owner = this,
         MapIPv4 = IsDualMode,
         ScopeId = queue.Settings.InterfaceIndex,
         InterfaceName = queue.Settings.InterfaceName,

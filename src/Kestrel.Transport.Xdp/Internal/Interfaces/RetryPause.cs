@@ -1,8 +1,9 @@
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>
-/// How long to wait before an interface whose queues could not be opened is tried again: twice as long each time. An attempt attaches the program and takes it
-/// off again, for which many drivers restart the interface, and asks the memory for all its frames.
+/// How long to wait before an interface whose queues could not be opened is tried again: twice as long each time. An
+/// attempt is not free. It attaches the program and takes it off again, for which many drivers restart the interface,
+/// and it asks for the memory of all frames.
 /// </summary>
 internal sealed class RetryPause
 {

@@ -4,7 +4,8 @@ using Microsoft.Extensions.Logging;
 namespace Kestrel.Transport.Xdp.Internal;
 
 /// <summary>The engines that are to serve one endpoint, and what came of it.</summary>
-internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, bool filtersSources)
+internal sealed class EnginePlan(
+    IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, bool filtersSources)
 {
     // One entry for each engine; null is success.
     private readonly string?[] _failures = new string?[engines.Count];
@@ -30,11 +31,17 @@ internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reaso
             engine.Drain(binding);
     }
 
-    /// <exception cref="XdpUnavailableException">An interface that was named, or all of those that were chosen, cannot serve, and must.</exception>
+    /// <exception cref="XdpUnavailableException">
+    /// An interface that was named, or all of those that were chosen, cannot serve, and must.
+    /// </exception>
     internal void ThrowIfRequired(IPEndPoint endpoint)
     {
         if (required && (!IsServed || (namedInterfaces && _failures.Any(f => f is not null))))
-            throw new XdpUnavailableException($"{endpoint} cannot be served over AF_XDP, which is required (XdpTransportOptions.Required): {Reason}.");
+        {
+            throw new XdpUnavailableException(
+                $"{endpoint} cannot be served over AF_XDP, which is required (XdpTransportOptions.Required): "
+                + $"{Reason}.");
+        }
     }
 
     internal void Log(ILogger logger, IPEndPoint endpoint)
@@ -54,9 +61,20 @@ internal sealed class EnginePlan(IReadOnlyList<XdpEngine> engines, string? reaso
     }
 
     // Whoever relies on the lists must learn that they are not in force.
-    private string Unfiltered => filtersSources ? ". AllowedSources and DeniedSources do not apply to what sockets serve" : "";
+    private string Unfiltered =>
+        filtersSources ? ". AllowedSources and DeniedSources do not apply to what sockets serve" : "";
 
-    private string Reason => (reason ?? string.Join("; ", engines.Zip(_failures)
-        .Where(e => e.Second is not null)
-        .Select(e => e.Second!.Contains(e.First.InterfaceName, StringComparison.Ordinal) ? e.Second : $"{e.First.InterfaceName}: {e.Second}"))).TrimEnd('.');
+    private string Reason => (reason ?? string.Join("; ", Failures())).TrimEnd('.');
+
+    private IEnumerable<string> Failures()
+    {
+        foreach ((XdpEngine engine, string? failure) in engines.Zip(_failures))
+        {
+            if (failure is not null)
+            {
+                bool named = failure.Contains(engine.InterfaceName, StringComparison.Ordinal);
+                yield return named ? failure : $"{engine.InterfaceName}: {failure}";
+            }
+        }
+    }
 }

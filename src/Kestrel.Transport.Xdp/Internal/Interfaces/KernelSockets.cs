@@ -1,23 +1,28 @@
 using System.Globalization;
 using System.Net;
 using System.Runtime.InteropServices;
+using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal;
 
-/// <summary>The kernel's TCP connections in the calling thread's network namespace, as /proc tells them. For the control path: reading costs time with every socket.</summary>
+/// <summary>
+/// The kernel's TCP connections in the calling thread's network namespace, as /proc tells them. For the control path:
+/// reading costs time with every socket.
+/// </summary>
 internal static class KernelSockets
 {
     private const string Listen = "0A";
 
     /// <summary>
-    /// Local ends of connections, TIME-WAIT included, whose peer is not this host itself: their segments come in through an interface. Null when /proc does not
-    /// tell, which is to be taken as "any".
+    /// Local ends of connections, TIME-WAIT included, whose peer is not this host itself: their segments come in
+    /// through an interface. Null when /proc does not tell, which is to be taken as "any".
     /// </summary>
     /// <param name="ports">Local ports of interest.</param>
-    /// <param name="own">The host's own addresses.</param>
-    internal static HashSet<(IpAddr Address, int Port)>? RemoteConnections(IReadOnlySet<int> ports, IReadOnlySet<IpAddr> own)
+    internal static HashSet<(IpAddr Address, int Port)>? RemoteConnections(IReadOnlySet<int> ports)
     {
+        HashSet<IpAddr> own =
+            [.. NetworkInterfaceInfo.List().SelectMany(i => i.Addresses).Select(a => IpAddr.From(a.Address))];
         var found = new HashSet<(IpAddr, int)>();
         try
         {
@@ -34,17 +39,21 @@ internal static class KernelSockets
         return found;
     }
 
-    /// <param name="lines">A header, then: number, local address:port, remote address:port, state, … in hexadecimal.</param>
+    /// <param name="lines">
+    /// A header, then: number, local address:port, remote address:port, state, … in hexadecimal.
+    /// </param>
     /// <param name="ports">Local ports of interest.</param>
     /// <param name="own">The host's own addresses.</param>
     /// <param name="found">Gets what there is.</param>
-    internal static void Read(IEnumerable<string> lines, IReadOnlySet<int> ports, IReadOnlySet<IpAddr> own, HashSet<(IpAddr, int)> found)
+    internal static void Read(
+        IEnumerable<string> lines, IReadOnlySet<int> ports, IReadOnlySet<IpAddr> own, HashSet<(IpAddr, int)> found)
     {
         Span<Range> fields = stackalloc Range[5];
         foreach (string line in lines.Skip(1))
         {
             ReadOnlySpan<char> text = line;
-            if (text.Split(fields, ' ', StringSplitOptions.RemoveEmptyEntries) < 5 || text[fields[3]].SequenceEqual(Listen))
+            if (text.Split(fields, ' ', StringSplitOptions.RemoveEmptyEntries) < 5
+                || text[fields[3]].SequenceEqual(Listen))
                 continue;
             (IpAddr local, int port) = Parse(text[fields[1]]);
             if (!ports.Contains(port))
@@ -65,6 +74,7 @@ internal static class KernelSockets
             uint value = uint.Parse(text.Slice(word * 8, 8), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
             MemoryMarshal.Write(bytes[(word * 4)..], value);
         }
-        return (IpAddr.From(new IPAddress(bytes[..(colon / 2)])), int.Parse(text[(colon + 1)..], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        int port = int.Parse(text[(colon + 1)..], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        return (IpAddr.From(new IPAddress(bytes[..(colon / 2)])), port);
     }
 }

@@ -1,0 +1,178 @@
+using System.Net;
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Microsoft.Extensions.Logging;
+using Xdp.Sockets.Net;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>An interface that is served, as its endpoints depend on it.</summary>
+/// <param name="Maps">Of its program.</param>
+/// <param name="Addresses">Its own.</param>
+/// <param name="AllQueues">Every NIC queue has a socket, so nothing arrives that only the companion could take.</param>
+internal readonly record struct ServedInterface(
+    ISteeringMaps Maps, IReadOnlyList<InterfaceAddress> Addresses, bool AllQueues);
+
+/// <summary>
+/// Keeps the endpoints in the program's map and in the stacks equal to what is wanted: each address of the interface
+/// that a listener covers, with the listener's port. Owns the listeners' bindings, and what it has installed for them.
+/// Under the engine's lock. Times are in milliseconds.
+/// </summary>
+/// <param name="interfaceName">The interface's name.</param>
+/// <param name="stacks">Those of all queues that are open.</param>
+/// <param name="kernelConnections">
+/// Local ends of the kernel's connections on some ports that come in from outside; null when that is not to be found
+/// out.
+/// </param>
+/// <param name="logger">The engine's.</param>
+internal sealed class EndpointReconciler(
+    string interfaceName, IListeningStacks stacks,
+    Func<IReadOnlySet<int>, IReadOnlySet<(IpAddr Address, int Port)>?> kernelConnections, ILogger logger)
+{
+    /// <summary>
+    /// Not before this long in mixed mode is an endpoint steered whole. Late segments of connections that the kernel
+    /// has just forgotten have arrived by then.
+    /// </summary>
+    internal const long QuietGrace = 2_000;
+
+    /// <summary>Between two looks at the kernel's connections.</summary>
+    internal const long QuietCheck = 2_000;
+
+    private readonly List<EndpointBinding> _bindings = [];
+    private readonly Dictionary<(IPAddress Address, int Port), Endpoint> _installed = [];
+    private long _nextQuietCheck;
+
+    private sealed class Endpoint(EndpointBinding binding, long now)
+    {
+        internal EndpointBinding Binding = binding;
+        internal SteeringMode Mode = SteeringMode.Off;
+        internal bool Listening;
+
+        /// <summary>The kernel has no connection of the endpoint's.</summary>
+        internal bool Quiet;
+
+        /// <summary>When something last changed that makes the kernel's connections count again.</summary>
+        internal long Since = now;
+    }
+
+    /// <summary>Those that are open, and those whose connections have not ended.</summary>
+    internal IReadOnlyList<EndpointBinding> Bindings => _bindings;
+
+    /// <summary>What every stack listens on.</summary>
+    internal IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> Listening =>
+    [
+        .. _installed.Where(e => e.Value.Listening)
+            .Select(e => (IpAddr.From(e.Key.Address), (ushort)e.Key.Port, (ListeningEndpoint)e.Value.Binding)),
+    ];
+
+    internal void Add(EndpointBinding binding) => _bindings.Add(binding);
+
+    /// <summary>
+    /// A draining endpoint goes when its last connection has: until then its segments must not reach a kernel that
+    /// would answer with RST. False when there is none to go.
+    /// </summary>
+    internal bool RemoveEnded() => _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0) > 0;
+
+    /// <summary>Makes map and stacks what they should be.</summary>
+    internal void Reconcile(in ServedInterface served, long now)
+    {
+        Dictionary<(IPAddress, int), EndpointBinding> wanted = Wanted(served.Addresses);
+        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in _installed.ToArray())
+        {
+            if (wanted.ContainsKey(key))
+                continue;
+            served.Maps.RemoveEndpoint(key.Address, key.Port, vlan: 0);
+            StopListening(key, endpoint);
+            _installed.Remove(key);
+        }
+        foreach (((IPAddress Address, int Port) key, EndpointBinding binding) in wanted)
+        {
+            if (!_installed.TryGetValue(key, out Endpoint? endpoint))
+                _installed[key] = endpoint = new Endpoint(binding, now);
+            if (endpoint.Binding != binding)
+            {
+                StopListening(key, endpoint);
+                endpoint.Binding = binding;
+                endpoint.Quiet = false;
+                endpoint.Since = now;
+            }
+            Install(key, endpoint, served, now);
+        }
+    }
+
+    /// <summary>
+    /// Steers endpoints whole once the kernel has no connection of theirs left that comes in from outside.
+    /// </summary>
+    internal void PromoteQuiet(in ServedInterface served, long now)
+    {
+        if (now < _nextQuietCheck || !served.AllQueues)
+            return;
+        KeyValuePair<(IPAddress Address, int Port), Endpoint>[] candidates =
+            [.. _installed.Where(e => e.Value.Mode == SteeringMode.Mixed && now - e.Value.Since >= QuietGrace)];
+        if (candidates.Length == 0)
+            return;
+        _nextQuietCheck = now + QuietCheck;
+
+        if (kernelConnections(candidates.Select(c => c.Key.Port).ToHashSet()) is not { } connections)
+            return;
+        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in candidates)
+            endpoint.Quiet = !connections.Contains((IpAddr.From(key.Address), key.Port));
+        Reconcile(served, now);
+    }
+
+    /// <summary>The program and the queues are gone, and with them what was installed. What is wanted stays.</summary>
+    internal void ForgetInstalled() => _installed.Clear();
+
+    // A stack must be listening before the first SYN is sent to it, and must not be left before the last.
+    private void Install((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, long now)
+    {
+        bool listen = !endpoint.Binding.IsDraining;
+        if (listen && !endpoint.Listening)
+        {
+            stacks.Listen(IpAddr.From(key.Address), (ushort)key.Port, endpoint.Binding);
+            endpoint.Listening = true;
+        }
+
+        // What arrived at a queue without a socket meanwhile is the kernel's.
+        if (!served.AllQueues)
+        {
+            endpoint.Quiet = false;
+            endpoint.Since = now;
+        }
+        SteeringMode mode = !listen ? SteeringMode.Drain
+            : endpoint.Quiet ? SteeringMode.Steer
+            : SteeringMode.Mixed;
+        if (mode != endpoint.Mode)
+        {
+            served.Maps.SetEndpoint(key.Address, key.Port, vlan: 0, mode);
+            XdpLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
+            endpoint.Mode = mode;
+        }
+
+        if (!listen)
+            StopListening(key, endpoint);
+    }
+
+    private void StopListening((IPAddress Address, int Port) key, Endpoint endpoint)
+    {
+        if (endpoint.Listening)
+            stacks.StopListening(IpAddr.From(key.Address), (ushort)key.Port);
+        endpoint.Listening = false;
+    }
+
+    // Open endpoints before those that drain: a listener may have come back to the same port.
+    private Dictionary<(IPAddress, int), EndpointBinding> Wanted(IReadOnlyList<InterfaceAddress> addresses)
+    {
+        var wanted = new Dictionary<(IPAddress, int), EndpointBinding>();
+        foreach (EndpointBinding binding in _bindings.OrderBy(b => b.IsDraining)
+            .ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address)))
+        {
+            foreach (InterfaceAddress own in addresses)
+            {
+                if (!own.IsTentative && binding.Covers(own.Address))
+                    wanted.TryAdd((own.Address, binding.EndPoint.Port), binding);
+            }
+        }
+        return wanted;
+    }
+}

@@ -1,0 +1,93 @@
+using System.Security.Cryptography;
+using Microsoft.Extensions.Logging;
+using Xdp.TcpLite;
+using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// The engines of the process, one for each network namespace and interface, shared by all hosts in it: an interface
+/// takes one XDP program. An engine lives from the first lease to the last, so a host that rebinds its endpoints
+/// detaches nothing.
+/// </summary>
+internal sealed class EngineRegistry
+{
+    internal static readonly EngineRegistry Process = new();
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<(ulong Namespace, string Interface), (XdpEngine Engine, int Leases)> _engines = [];
+    private readonly Dictionary<ulong, QueueResources> _resources = [];
+    private readonly FrameBudget _frames = new();
+    private readonly byte[] _secret = RandomNumberGenerator.GetBytes(32);
+
+    /// <summary>Heap blocks for payload, of all queues.</summary>
+    internal BlockPool Blocks { get; } = new() { Poison = EnvironmentSwitches.PoisonsMemory };
+
+    internal static ulong CurrentNamespace => NetworkNamespace.CurrentId;
+
+    /// <summary>
+    /// The engine of an interface in the calling thread's network namespace, created if need be with the settings
+    /// given. To be returned by <see cref="Release"/>.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">
+    /// Another host has the interface with other source lists: whom one of them keeps out would come in.
+    /// </exception>
+    internal XdpEngine Lease(string interfaceName, InterfaceSettings settings, ILogger logger)
+    {
+        lock (_lock)
+        {
+            (ulong Namespace, string) key = (CurrentNamespace, interfaceName);
+            XdpEngine engine;
+            if (_engines.TryGetValue(key, out var entry))
+            {
+                engine = entry.Engine;
+                CompareSettings(engine, settings, logger);
+            }
+            else
+            {
+                engine = new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger);
+            }
+            _engines[key] = (engine, entry.Leases + 1);
+            return engine;
+        }
+    }
+
+    internal void Release(XdpEngine engine)
+    {
+        lock (_lock)
+        {
+            (_, int leases) = _engines[engine.Key];
+            if (leases > 1)
+            {
+                _engines[engine.Key] = (engine, leases - 1);
+                return;
+            }
+            _engines.Remove(engine.Key);
+            // Under the lock: the next lease of this interface waits until the program is off.
+            engine.Close();
+        }
+    }
+
+    private static void CompareSettings(XdpEngine engine, InterfaceSettings settings, ILogger logger)
+    {
+        IReadOnlyList<string> differences = engine.Settings.DifferencesTo(settings);
+        if (differences.FirstOrDefault(IsSourceList) is { } list)
+        {
+            throw new InvalidOperationException(
+                $"Another host of this process serves {engine.InterfaceName} with other {list}. "
+                + "An interface has one list: give both hosts the same one.");
+        }
+        if (differences.Count > 0)
+            XdpLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
+    }
+
+    private static bool IsSourceList(string setting) =>
+        setting is nameof(InterfaceSettings.AllowedSources) or nameof(InterfaceSettings.DeniedSources);
+
+    private QueueResources ResourcesOf(ulong space)
+    {
+        if (!_resources.TryGetValue(space, out QueueResources? resources))
+            _resources[space] = resources = new(_frames, Blocks, _secret, new(static connection => connection.Flow));
+        return resources;
+    }
+}

@@ -1,0 +1,11 @@
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>The TCP stacks of an interface's queues, all at once, for whoever says what they listen on.</summary>
+internal interface IListeningStacks
+{
+    void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint);
+
+    void StopListening(IpAddr address, ushort port);
+}

@@ -1,0 +1,132 @@
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Xdp.Sockets;
+using Xdp.Sockets.Net;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// The XDP program on one interface. Owns the program while it is attached, what is known of the device, when it may be
+/// tried again, and why the interface is not served. Under the engine's lock. Times are in milliseconds.
+/// </summary>
+internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings settings)
+{
+    /// <summary>
+    /// Between two attempts to take an interface that is missing, down or held by another program. Nothing is changed
+    /// by them.
+    /// </summary>
+    internal const long RetryAfter = 2_000;
+
+    private readonly RetryPause _queuesRetry = new();
+    private long _nextAttempt;
+
+    /// <summary>Null while it is not attached.</summary>
+    internal SteeringProgram? Program { get; private set; }
+
+    /// <summary>The interface as it was seen last; null when there is none.</summary>
+    internal NetworkInterfaceInfo? Device { get; private set; }
+
+    /// <summary>Native or generic, once the program is attached.</summary>
+    internal AttachMode Mode { get; private set; }
+
+    /// <summary>Why the interface is not served; null when it is.</summary>
+    internal string? Failure { get; private set; } = "it has not been tried";
+
+    /// <summary>May it be tried now to attach, or to open queues?</summary>
+    internal bool MayTry(long now) => now >= _nextAttempt;
+
+    /// <summary>
+    /// Attaches the program, without an endpoint in it. False, with a <see cref="Failure"/>, when that is refused.
+    /// </summary>
+    /// <param name="patience">How long to wait for a predecessor's program to go.</param>
+    /// <param name="now">In milliseconds.</param>
+    internal bool TryAttach(TimeSpan patience, long now)
+    {
+        RetrySoon(now);
+        SteeringProgram? program = null;
+        try
+        {
+            Device = NetworkInterfaceInfo.Get(interfaceName);
+            if (Device is null)
+                return Refuse($"there is no interface {interfaceName}");
+            if (!Device.IsUp)
+                return Refuse($"the interface {interfaceName} is down");
+            program = SteeringProgram.Load();
+            program.SetMacs([Device.Mac]);
+            program.SetAllowedSources(settings.AllowedSources);
+            program.SetDeniedSources(settings.DeniedSources);
+            (Mode, _) = program.Attach(Device.Index, settings.AttachMode, patience);
+            Program = program;
+            Failure = null;
+            return true;
+        }
+        catch (Exception e) when (e is XdpException or PlatformNotSupportedException or DllNotFoundException
+            or EntryPointNotFoundException or ArgumentException)
+        {
+            program?.Dispose();
+            return Refuse(e.Message);
+        }
+    }
+
+    /// <summary>Nothing is steered any more. The maps stay until <see cref="Release"/>.</summary>
+    internal void Detach() => Program?.Detach();
+
+    /// <summary>After <see cref="Detach"/>, and after the queues that the maps refer to are closed.</summary>
+    internal void Release(string reason, long now)
+    {
+        Failure = reason;
+        Program?.Dispose();
+        Program = null;
+        RetrySoon(now);
+    }
+
+    /// <summary>While the program is not attached: is the device such that it is worth another try at once?</summary>
+    internal void ConsiderDevice(NetworkInterfaceInfo? device)
+    {
+        // Attaching and detaching make a driver tell of changes as well: those are no reason to try again.
+        if (device is { IsUp: true } && !LooksLike(device, Device))
+        {
+            _queuesRetry.Reset();
+            _nextAttempt = 0;
+        }
+    }
+
+    /// <summary>While the program is attached: false when the device that it is attached to is gone.</summary>
+    internal bool FollowDevice(NetworkInterfaceInfo? device)
+    {
+        if (device is null || device.Index != Device!.Index)
+            return false;
+        if (!device.Mac.Equals(Device.Mac))
+            Program!.SetMacs([device.Mac]);
+        Device = device;
+        return true;
+    }
+
+    /// <summary>The interface is served, by some of its queues at least.</summary>
+    internal void QueuesOpened(bool all, long now)
+    {
+        Failure = null;
+        if (all)
+            _queuesRetry.Reset();
+        else
+            RetryLater(now);
+    }
+
+    /// <summary>After a failure that costs nothing to find again.</summary>
+    internal void RetrySoon(long now) => _nextAttempt = now + RetryAfter;
+
+    /// <summary>After queues could not be opened: see <see cref="RetryPause"/>.</summary>
+    internal void RetryLater(long now) => _nextAttempt = now + (long)_queuesRetry.Next().TotalMilliseconds;
+
+    private bool Refuse(string reason)
+    {
+        Failure = reason;
+        return false;
+    }
+
+    // As far as it decides whether the interface can be served.
+    private static bool LooksLike(NetworkInterfaceInfo device, NetworkInterfaceInfo? other) =>
+        other is not null
+        && (device.Index, device.IsUp, device.Mtu, device.RxQueues, device.TxQueues, device.MasterIndex)
+            == (other.Index, other.IsUp, other.Mtu, other.RxQueues, other.TxQueues, other.MasterIndex)
+        && device.Mac.Equals(other.Mac);
+}

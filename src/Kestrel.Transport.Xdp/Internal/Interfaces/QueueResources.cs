@@ -1,0 +1,13 @@
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>What queues share, whichever interface they belong to.</summary>
+/// <param name="Frames">Of the process.</param>
+/// <param name="Blocks">Of the process.</param>
+/// <param name="Secret">
+/// The key of sequence numbers and SYN cookies: one, since queues may see each other's flows.
+/// </param>
+/// <param name="Flows">Of the network namespace: two namespaces may have the same addresses.</param>
+internal sealed record QueueResources(
+    FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<XdpConnection> Flows);

@@ -1,0 +1,301 @@
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Microsoft.Extensions.Logging;
+using Xdp.Sockets;
+using Xdp.Sockets.Bpf;
+using Xdp.Sockets.Net;
+
+namespace Kestrel.Transport.Xdp.Internal;
+
+/// <summary>
+/// One interface: the XDP program on it, a queue for each of the NIC's, and the endpoints of all listeners that it
+/// serves. It always knows what should be (the listeners' bindings) and works towards it: at every change, when the
+/// network changes, and from time to time, on a thread of its own that stays in the interface's network namespace. So
+/// an interface that is missing, busy or refused at start is taken later, without anybody asking.
+/// <para>
+/// Order at start: <see cref="Prepare"/> (program attached, no endpoint in it) → the listener binds its companion →
+/// <see cref="Activate"/> (sockets, then the endpoint, mixed) → the companion listens. At the end: <see cref="Drain"/>
+/// → the companion closes → connections finish → <see cref="Close"/>. All of it is for any thread, and never from
+/// within a queue's turn.
+/// </para>
+/// <para>
+/// It owns the order in which things happen: one lock, the control thread, and the watch on the network. What happens
+/// is left to its parts, each of which owns its variables.
+/// </para>
+/// </summary>
+internal sealed class XdpEngine
+{
+    private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(250);
+
+    private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(10);
+
+    private readonly ILogger _logger;
+    private readonly Lock _lock = new();
+    private readonly AutoResetEvent _wake = new(false);
+    private readonly Thread _control;
+    private readonly ProgramAttachment _attachment;
+    private readonly QueueSet _queues;
+    private readonly EndpointReconciler _endpoints;
+    private readonly PathResolver _paths = new();
+    private readonly SynLimiter _syns;
+    private readonly StallWatch _stalls;
+    private NetworkWatcher? _watcher;
+    private volatile bool _networkChanged;
+    private volatile bool _stopping;
+
+    internal XdpEngine(
+        (ulong Namespace, string Interface) key, InterfaceSettings settings, QueueResources shared, ILogger logger)
+    {
+        Key = key;
+        Settings = settings;
+        _logger = logger;
+        _attachment = new ProgramAttachment(InterfaceName, settings);
+        _queues = new QueueSet(InterfaceName, settings, shared, _paths, failed: () => _wake.Set(), logger);
+        _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
+        _syns = new SynLimiter(InterfaceName, logger);
+        _stalls = new StallWatch(InterfaceName, logger);
+        _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
+        _control.Start();
+    }
+
+    internal (ulong Namespace, string Interface) Key { get; }
+
+    internal string InterfaceName => Key.Interface;
+
+    internal InterfaceSettings Settings { get; }
+
+    /// <summary>The queues that are open. Any thread.</summary>
+    internal IReadOnlyList<XdpQueue> Queues => _queues.Open;
+
+    /// <summary>Reads "native, copy as the driver has no zero-copy, 2 queues".</summary>
+    internal string Modes
+    {
+        get
+        {
+            IReadOnlyList<XdpQueue> queues = Queues;
+            bool generic = _attachment.Mode == AttachMode.Generic;
+            string copy = queues.All(q => q.IsZeroCopy) ? "zero-copy"
+                : Settings.BindMode == BindMode.Copy ? "copy as asked for"
+                : generic ? "copy"
+                : "copy as the driver has no zero-copy";
+            string count = queues.Count == 1 ? "1 queue" : $"{queues.Count} queues";
+            return $"{(generic ? "generic as asked for" : "native")}, {copy}, {count}";
+        }
+    }
+
+    private static long Now => Environment.TickCount64;
+
+    // What the endpoints need; null while the interface is not served.
+    private ServedInterface? Served =>
+        _attachment is { Program: { } program, Device: { } device } && Queues.Count > 0
+            ? new(program, device.Addresses, AllQueues: Queues.Count >= device.RxQueues)
+            : null;
+
+    /// <summary>
+    /// Attaches the program, waiting up to two seconds for a predecessor's. No segment changes its way yet. Returns why
+    /// the interface is not served, or null.
+    /// </summary>
+    internal string? Prepare()
+    {
+        lock (_lock)
+        {
+            if (_attachment.Program is null && !_stopping)
+                _attachment.TryAttach(XdpLink.BusyRetry, Now);
+            return _attachment.Failure;
+        }
+    }
+
+    /// <summary>
+    /// Serves the binding's endpoint from now on, or as soon as that is possible. Returns why the interface is not
+    /// served, or null.
+    /// </summary>
+    internal string? Activate(EndpointBinding binding)
+    {
+        lock (_lock)
+        {
+            _endpoints.Add(binding);
+            if (_attachment.Program is not null && OpenQueues())
+                Reconcile();
+            return _attachment.Failure;
+        }
+    }
+
+    /// <summary>
+    /// New connections to the binding's endpoint are the kernel's. Those that are open go on, until the binding has
+    /// none.
+    /// </summary>
+    internal void Drain(EndpointBinding binding)
+    {
+        lock (_lock)
+        {
+            binding.Drain();
+            Reconcile();
+        }
+    }
+
+    /// <summary>Takes everything down. Connections that are left end.</summary>
+    internal void Close()
+    {
+        _stopping = true;
+        _wake.Set();
+        _control.Join();
+        lock (_lock)
+        {
+            TakeDown("it was closed");
+            _watcher?.Dispose();
+            _watcher = null;
+            _paths.Dispose();
+        }
+        _wake.Dispose();
+    }
+
+    internal SteeringCounters? ReadSteering()
+    {
+        lock (_lock)
+            return _attachment.Program?.ReadCounters();
+    }
+
+    private void Control()
+    {
+        TimeSpan pause = Tick;
+        while (!_stopping)
+        {
+            _wake.WaitOne(pause);
+            if (_stopping)
+                return;
+            try
+            {
+                lock (_lock)
+                    Maintain();
+                pause = Tick;
+            }
+            catch (Exception e) when (e is not OutOfMemoryException)
+            {
+                XdpLog.ControlFailed(_logger, InterfaceName, e);
+                pause = PauseAfterFailure;
+            }
+        }
+    }
+
+    private void Maintain()
+    {
+        WatchNetwork();
+        if (_endpoints.RemoveEnded())
+            Reconcile();
+        ReplaceFailedQueues();
+        if (_endpoints.Bindings.Count > 0 && Served is null && _attachment.MayTry(Now))
+            TryUpgrade();
+        if (Served is { } served)
+            _endpoints.PromoteQuiet(served, Now);
+        foreach (XdpQueue queue in Queues)
+            _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters);
+        if (_attachment.Program is { } program)
+        {
+            foreach (XdpQueue queue in Queues)
+                _syns.Check(queue.Settings.QueueId, queue.Tcp.SynCookiesSent, program, Now);
+        }
+        _paths.Resolve(_attachment.Device);
+    }
+
+    private void WatchNetwork()
+    {
+        if (_watcher is null)
+        {
+            _watcher = new NetworkWatcher(OnNetworkChanged);
+            _networkChanged = true;
+        }
+        if (_networkChanged)
+        {
+            _networkChanged = false;
+            OnDeviceChanged(NetworkInterfaceInfo.Get(InterfaceName));
+        }
+    }
+
+    // On the watcher's thread, which must not wait.
+    private void OnNetworkChanged(NetworkChange change)
+    {
+        _networkChanged = true;
+        _wake.Set();
+    }
+
+    private void OnDeviceChanged(NetworkInterfaceInfo? device)
+    {
+        if (_attachment.Program is null)
+        {
+            _attachment.ConsiderDevice(device);
+        }
+        else if (_attachment.FollowDevice(device))
+        {
+            Reconcile();
+        }
+        else
+        {
+            string reason = $"the interface {InterfaceName} is gone";
+            TakeDown(reason);
+            XdpLog.InterfaceLost(_logger, InterfaceName, reason);
+        }
+    }
+
+    private void ReplaceFailedQueues()
+    {
+        IReadOnlyList<XdpQueue> failed = _queues.RemoveFailed(_attachment.Program);
+        if (failed.Count > 0)
+        {
+            Forget(failed, _attachment.Program);
+            Reconcile();
+            _attachment.RetrySoon(Now);
+        }
+        else if (_queues.IsIncomplete && _attachment.Program is not null && _attachment.MayTry(Now) && OpenQueues())
+        {
+            Reconcile();
+        }
+    }
+
+    private void TryUpgrade()
+    {
+        if ((_attachment.Program is not null || _attachment.TryAttach(TimeSpan.Zero, Now)) && OpenQueues())
+        {
+            Reconcile();
+            foreach (EndpointBinding binding in _endpoints.Bindings.Where(b => !b.IsDraining))
+                XdpLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+        }
+    }
+
+    // With the program attached. False when not one queue is open; then the program is off again as well.
+    private bool OpenQueues()
+    {
+        if (_queues.OpenMissing(_attachment.Device!, _attachment.Program!, _endpoints.Listening) is { } refusal)
+        {
+            TakeDown(refusal);
+            _attachment.RetryLater(Now);
+            return false;
+        }
+        _attachment.QueuesOpened(all: !_queues.IsIncomplete, Now);
+        return true;
+    }
+
+    private void Reconcile()
+    {
+        if (Served is { } served)
+            _endpoints.Reconcile(served, Now);
+    }
+
+    // The program first: a segment must not be sent to a socket that is about to close.
+    private void TakeDown(string reason)
+    {
+        _attachment.Detach();
+        Forget(_queues.CloseAll(), maps: null);
+        _endpoints.ForgetInstalled();
+        _attachment.Release(reason, Now);
+    }
+
+    private void Forget(IReadOnlyList<XdpQueue> closed, ISteeringMaps? maps)
+    {
+        foreach (XdpQueue queue in closed)
+        {
+            _stalls.Forget(queue.Settings.QueueId);
+            _syns.Forget(queue.Settings.QueueId, maps);
+            foreach (EndpointBinding binding in _endpoints.Bindings)
+                binding.Forget(queue);
+        }
+    }
+}

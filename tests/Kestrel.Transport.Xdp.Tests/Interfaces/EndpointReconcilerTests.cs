@@ -1,0 +1,217 @@
+using System.Buffers;
+using System.Net;
+using System.Threading.Channels;
+using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xdp.Sockets.Net;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Tests.Interfaces;
+
+public class EndpointReconcilerTests
+{
+    private const string V4 = "10.0.0.1:80", OtherV4 = "10.0.0.2:80", V6 = "2001:db8::1:80";
+
+    private readonly FakeInterface _interface = new();
+    private readonly EndpointReconciler _endpoints;
+    private readonly List<IReadOnlySet<int>> _asked = [];
+    private HashSet<(IpAddr, int)>? _kernel = [];
+    private string[] _addresses = ["10.0.0.1"];
+    private bool _allQueues = true;
+    private long _now = 1_000_000;
+
+    public EndpointReconcilerTests() =>
+        _endpoints = new EndpointReconciler("eth7", _interface, KernelConnections, NullLogger.Instance);
+
+    [Fact]
+    public void NewEndpoint_StackListensBeforeItIsSteered()
+    {
+        Serve("10.0.0.1:80");
+        Assert.Equal([$"{V4} listen", $"{V4} Mixed"], _interface.TakeChanges());
+        Reconcile();
+        Assert.Empty(_interface.Changes);
+    }
+
+    [Fact]
+    public void Wildcard_IsExpandedToAddressesOfTheInterface()
+    {
+        _addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"];
+        Serve("0.0.0.0:80");
+        Assert.Equal([V4, OtherV4], _interface.Endpoints.Keys.Order());
+        Serve("[::]:81");
+        string[] added = ["10.0.0.1:81", "10.0.0.2:81", "2001:db8::1:81"];
+        Assert.Equal([V4, OtherV4, .. added], _interface.Endpoints.Keys.OrderBy(k => k[^2..]).ThenBy(k => k));
+    }
+
+    [Fact]
+    public void Address_ComesAndGoes()
+    {
+        Serve("[::]:80");
+        _interface.Changes.Clear();
+        _addresses = ["2001:db8::1"];
+        Reconcile();
+        // Taken out of the map first: the last SYN must find its listener.
+        Assert.Equal([$"{V4} removed", $"{V4} stop", $"{V6} listen", $"{V6} Mixed"], _interface.TakeChanges());
+    }
+
+    [Fact]
+    public void TentativeAddress_IsNotSteered()
+    {
+        _endpoints.Add(Binding("[::]:80"));
+        InterfaceAddress tentative = Address("2001:db8::1") with { IsTentative = true };
+        _endpoints.Reconcile(new ServedInterface(_interface, [tentative], AllQueues: true), _now);
+        Assert.Empty(_interface.Endpoints);
+    }
+
+    [Fact]
+    public void OwnAddress_GoesBeforeTheWildcard()
+    {
+        EndpointBinding wildcard = Serve("0.0.0.0:80");
+        Assert.Same(wildcard, _interface.Listeners[V4]);
+        EndpointBinding own = Serve("10.0.0.1:80");
+        Assert.Same(own, _interface.Listeners[V4]);
+        Assert.Same(own, Assert.Single(_endpoints.Listening).Item3);
+    }
+
+    [Fact]
+    public void Drain_ModeChangesBeforeTheStackStops()
+    {
+        EndpointBinding binding = Serve("10.0.0.1:80");
+        _interface.Changes.Clear();
+        binding.Drain();
+        Reconcile();
+        Assert.Equal([$"{V4} Drain", $"{V4} stop"], _interface.TakeChanges());
+        Assert.Empty(_endpoints.Listening);
+    }
+
+    [Fact]
+    public void DrainedBinding_GoesWithItsLastConnection()
+    {
+        EndpointBinding binding = Serve("10.0.0.1:80");
+        Assert.True(binding.TryBeginConnection());
+        binding.Drain();
+        Assert.False(_endpoints.RemoveEnded());
+        binding.ConnectionDelivered();
+        binding.EndConnection();
+        Assert.True(_endpoints.RemoveEnded());
+        Reconcile();
+        Assert.Empty(_interface.Endpoints);
+        Assert.Empty(_endpoints.Bindings);
+    }
+
+    [Fact]
+    public void ListenerThatComesBack_TakesTheEndpointFromTheOneThatDrains()
+    {
+        EndpointBinding first = Serve("10.0.0.1:80");
+        first.TryBeginConnection();
+        first.Drain();
+        Reconcile();
+        EndpointBinding second = Serve("10.0.0.1:80");
+        Assert.Same(second, _interface.Listeners[V4]);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+    }
+
+    [Fact]
+    public void QuietEndpoint_IsSteeredWhole_NotBeforeTheGrace()
+    {
+        Serve("10.0.0.1:80");
+        Promote(EndpointReconciler.QuietGrace - 1);
+        Assert.Empty(_asked);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+        Promote(1);
+        Assert.Equal([80], Assert.Single(_asked));
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+        Promote(EndpointReconciler.QuietCheck);
+        Assert.Single(_asked);
+    }
+
+    [Fact]
+    public void EndpointWithConnectionsInTheKernel_StaysMixed_AndIsAskedForAgain()
+    {
+        _kernel!.Add((IpAddr.From(IPAddress.Parse("10.0.0.1")), 80));
+        Serve("10.0.0.1:80");
+        Promote(EndpointReconciler.QuietGrace);
+        Promote(EndpointReconciler.QuietCheck - 1);
+        Assert.Single(_asked);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+        _kernel.Clear();
+        Promote(1);
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+    }
+
+    [Fact]
+    public void KernelThatDoesNotTell_MayHaveConnections()
+    {
+        _kernel = null;
+        Serve("10.0.0.1:80");
+        Promote(EndpointReconciler.QuietGrace);
+        Assert.Single(_asked);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+    }
+
+    [Fact]
+    public void QueueWithoutASocket_KeepsTheEndpointMixed_AndTheGraceBeginsAnew()
+    {
+        Serve("10.0.0.1:80");
+        Promote(EndpointReconciler.QuietGrace);
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+        _allQueues = false;
+        Reconcile();
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+        Promote(EndpointReconciler.QuietGrace);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+
+        Reconcile();
+        _allQueues = true;
+        Promote(EndpointReconciler.QuietGrace - 1);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+        Promote(1);
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+    }
+
+    [Fact]
+    public void AfterTheProgramWasGone_EverythingIsInstalledAgain()
+    {
+        Serve("10.0.0.1:80");
+        _endpoints.ForgetInstalled();
+        Assert.Empty(_endpoints.Listening);
+        _interface.Changes.Clear();
+        Reconcile();
+        Assert.Equal([$"{V4} listen", $"{V4} Mixed"], _interface.TakeChanges());
+    }
+
+    private EndpointBinding Serve(string endpoint)
+    {
+        EndpointBinding binding = Binding(endpoint);
+        _endpoints.Add(binding);
+        Reconcile();
+        return binding;
+    }
+
+    private static EndpointBinding Binding(string endpoint) => new(
+        IPEndPoint.Parse(endpoint), new TransportSettings(new XdpTransportOptions(), new SocketTransportOptions()),
+        Channel.CreateUnbounded<ConnectionContext>().Writer, MemoryPool<byte>.Shared, NullLogger.Instance);
+
+    private ServedInterface Served => new(
+        _interface, [.. _addresses.Select(Address)], _allQueues);
+
+    private static InterfaceAddress Address(string address) =>
+        new(IPAddress.Parse(address), 24, AddressScope.Global, IsTentative: false);
+
+    private void Reconcile() => _endpoints.Reconcile(Served, _now);
+
+    private void Promote(long later)
+    {
+        _now += later;
+        _endpoints.PromoteQuiet(Served, _now);
+    }
+
+    private HashSet<(IpAddr, int)>? KernelConnections(IReadOnlySet<int> ports)
+    {
+        _asked.Add(ports);
+        return _kernel;
+    }
+}

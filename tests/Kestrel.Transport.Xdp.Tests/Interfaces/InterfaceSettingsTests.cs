@@ -1,0 +1,70 @@
+using System.Net;
+using System.Reflection;
+using Kestrel.Transport.Xdp.Internal;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Xdp.Sockets;
+
+namespace Kestrel.Transport.Xdp.Tests.Interfaces;
+
+public class InterfaceSettingsTests
+{
+    private static readonly Dictionary<string, Action<XdpTransportOptions>> Changes = new()
+    {
+        ["AttachMode"] = o => o.AttachMode = AttachMode.Generic,
+        ["BindMode"] = o => o.BindMode = BindMode.Copy,
+        ["Queues"] = o => o.Queues = [1, 0],
+        ["FramesPerQueue"] = o => o.FramesPerQueue = 777,
+        ["MemoryBudget"] = o => o.MemoryBudget++,
+        ["ReceiveRingSize"] = o => o.ReceiveRingSize *= 2,
+        ["TransmitRingSize"] = o => o.TransmitRingSize *= 2,
+        ["BusySpin"] = o => o.BusySpin = TimeSpan.FromTicks(1),
+        ["AllowedSources"] = o => o.AllowedSources.Add(IPNetwork.Parse("10.0.0.0/9")),
+        ["DeniedSources"] = o => o.DeniedSources[0] = IPNetwork.Parse("10.0.0.0/9"),
+        ["ReceiveBufferMax"] = o => o.ReceiveBufferMax++,
+        ["SendBufferMax"] = o => o.SendBufferMax++,
+        ["Backlog"] = o => o.Backlog = 1,
+        ["NoDelay"] = o => o.NoDelay = false,
+        ["UnsafePreferInlineScheduling"] = o => o.UnsafePreferInlineScheduling = true,
+    };
+
+    public static TheoryData<string> Names => [.. Changes.Keys];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void EachSetting_IsComparedByName(string name)
+    {
+        XdpTransportOptions changed = Options();
+        Changes[name](changed);
+        Assert.Equal([name], From(Options()).DifferencesTo(From(changed)));
+    }
+
+    [Fact]
+    public void EachSetting_IsAmongThoseTried() => Assert.Equal(
+        typeof(InterfaceSettings).GetProperties(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public)
+            .Select(p => p.Name).Order(),
+        Changes.Keys.Order());
+
+    [Fact]
+    public void SameValuesInOtherLists_AreNoDifference() =>
+        Assert.Empty(From(Options()).DifferencesTo(From(Options())));
+
+    [Fact]
+    public void OptionsThatChangeLater_DoNotMatter()
+    {
+        XdpTransportOptions options = Options();
+        InterfaceSettings settings = From(options);
+        options.DeniedSources.Clear();
+        options.Queues!.Add(5);
+        Assert.Empty(settings.DifferencesTo(From(Options())));
+    }
+
+    private static XdpTransportOptions Options()
+    {
+        var options = new XdpTransportOptions { Queues = [0, 1] };
+        options.DeniedSources.Add(IPNetwork.Parse("10.0.0.0/8"));
+        return options;
+    }
+
+    private static InterfaceSettings From(XdpTransportOptions options) =>
+        InterfaceSettings.From(options, new SocketTransportOptions());
+}
