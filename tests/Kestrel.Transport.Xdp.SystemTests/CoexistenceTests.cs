@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -10,6 +11,8 @@ namespace Kestrel.Transport.Xdp.SystemTests;
 [Collection(DirectCollection.Name)]
 public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
+    private const int DrainedBytes = 8_000_000;
+
     [SkippableFact]
     public async Task KernelConnection_OpenedBeforeXdpStarts_KeepsWorking()
     {
@@ -57,7 +60,7 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
         string directory = Directory.CreateTempSubdirectory().FullName;
         string program = Path.Combine(directory, "lab_impair.bpf.o");
         (await Command.RunAsync(["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", $"-I/usr/include/{Machine()}-linux-gnu", "-c",
-            Path.Combine(Lab.Root, "bpf", "lab_impair.bpf.c"), "-o", program])).Succeeded();
+            Path.Combine(Repository.Root, "bpf", "lab_impair.bpf.c"), "-o", program])).Succeeded();
         try
         {
             (await lab.Server.RunAsync("ip", "link", "set", "dev", Lab.Interface, "xdpdrv", "obj", program, "sec", "xdp")).Succeeded();
@@ -94,23 +97,15 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
     public async Task Drain_EstablishedConnectionsFinish_WhileNewOnesGoToTheKernel()
     {
         Lab.Require();
-        const int Bytes = 8_000_000;
         await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
         {
-            // A response that cannot be finished before its client reads on.
-            using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
-            (await http.FactsAsync()).AssertOnXdp();
-            await http.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
-            Assert.Equal(Bytes, await http.ReadHeadAsync());
-
-            server.Signal(SystemCalls.SIGTERM);
-            await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+            using RawHttp http = await DrainAsync(server);
             await WithServerAsync(lab.Server, HelloWebSettings.Sockets, async successor =>
             {
                 using HttpClient client = lab.Client.HttpClient();
                 Assert.Equal("sockets", (await FactsAsync(client, successor.Url("/connection"))).Transport);
                 Assert.False(server.HasExited);
-                await http.ReadPatternAsync(0, Bytes);
+                await http.ReadPatternAsync(0, DrainedBytes);
                 await server.AssertCleanExitAsync();
                 Assert.Equal("sockets", (await FactsAsync(client, successor.Url("/connection"))).Transport);
                 client.Dispose();
@@ -124,19 +119,14 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
     public async Task Drain_SuccessorOnXdp_TakesOverInPlace()
     {
         Lab.Require();
-        const int Bytes = 8_000_000;
         await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
         {
-            using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
-            await http.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
-            Assert.Equal(Bytes, await http.ReadHeadAsync());
-            server.Signal(SystemCalls.SIGTERM);
-            await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+            using RawHttp http = await DrainAsync(server);
             await WithServerAsync(lab.Server, new HelloWebSettings { Required = false }, async successor =>
             {
                 using (HttpClient client = lab.Client.HttpClient())
                     (await FactsAsync(client, successor.Url("/connection"))).AssertOnCompanion();
-                await http.ReadPatternAsync(0, Bytes);
+                await http.ReadPatternAsync(0, DrainedBytes);
                 await server.AssertCleanExitAsync();
                 await Eventually.TrueAsync(async () =>
                 {
@@ -146,6 +136,21 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
                 await successor.StopAsync();
             });
         });
+    }
+
+    /// <summary>Has the server stop in the middle of a response; ends once it takes no more connections.</summary>
+    private async Task<RawHttp> DrainAsync(HelloWebServer server)
+    {
+        // A response that cannot be finished before its client reads on.
+        RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
+        (await http.FactsAsync()).AssertOnXdp();
+        await http.WriteAsync(RawHttp.Get($"/bytes/{DrainedBytes}"));
+        Assert.Equal(DrainedBytes, await http.ReadHeadAsync());
+
+        server.Signal(SystemCalls.SIGTERM);
+        await Eventually.TrueAsync(
+            () => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+        return http;
     }
 }
 

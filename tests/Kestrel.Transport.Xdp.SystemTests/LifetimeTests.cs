@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;

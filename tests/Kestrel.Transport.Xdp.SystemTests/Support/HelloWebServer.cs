@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
@@ -145,18 +146,11 @@ internal sealed class HelloWebServer : IAsyncDisposable
 
     private static HelloWebServer Launch(Namespace at, HelloWebSettings settings)
     {
-        string[] command = at.Inside([.. settings.Through, "dotnet", AssemblyPath(), .. settings.Arguments()]);
+        string[] command = at.Inside([.. settings.Through, "dotnet", Repository.SampleAssembly("HelloWeb"), .. settings.Arguments()]);
         Process process = settings.WithoutAfXdp
             ? SystemCalls.WithoutAfXdp(() => Command.Start(command, settings.Environment))
             : Command.Start(command, settings.Environment);
         return new HelloWebServer(at, settings, process);
-    }
-
-    // Built along with the tests, in the same configuration.
-    private static string AssemblyPath()
-    {
-        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-        return Path.Combine(Lab.Root, "samples", "HelloWeb", "bin", configuration, "net10.0", "HelloWeb.dll");
     }
 
     private async Task ReadAsync(StreamReader reader)

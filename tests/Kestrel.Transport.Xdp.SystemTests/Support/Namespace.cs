@@ -1,8 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.ExceptionServices;
-using Xdp.Sockets;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
@@ -11,32 +10,12 @@ internal sealed class Namespace(string name)
 {
     internal string Name => name;
 
-    internal string[] Inside(params IEnumerable<string> command) => ["ip", "netns", "exec", name, .. command];
+    internal string[] Inside(params IEnumerable<string> command) => LabScript.Inside(name, command);
 
     internal Task<CommandResult> RunAsync(params string[] command) => Command.RunAsync(Inside(command));
 
     /// <summary>On a thread of its own, moved into the namespace.</summary>
-    internal T Enter<T>(Func<T> action)
-    {
-        T result = default!;
-        ExceptionDispatchInfo? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                using (NetworkNamespace.Enter($"/run/netns/{name}"))
-                    result = action();
-            }
-            catch (Exception e)
-            {
-                failure = ExceptionDispatchInfo.Capture(e);
-            }
-        });
-        thread.Start();
-        thread.Join();
-        failure?.Throw();
-        return result;
-    }
+    internal T Enter<T>(Func<T> action) => OwnThread.RunIn($"/run/netns/{name}", action);
 
     /// <summary>As <see cref="Enter"/>, for several threads at a time that block.</summary>
     internal Task<T> EnterAsync<T>(Func<T> action) =>

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
 
@@ -16,7 +17,7 @@ public sealed class Guest : IAsyncLifetime
     // Booting takes seconds, and an emulated processor that shares a busy machine's takes its time; a hang is an error.
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(180);
 
-    private static readonly string Script = Path.Combine(Lab.Root, "scripts", "zero-copy-guest");
+    private static readonly string Script = Path.Combine(Repository.Root, "scripts", "zero-copy-guest");
 
     private readonly string _name = $"zct{Environment.ProcessId}";
     private readonly SemaphoreSlim _shell = new(1);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
 
@@ -29,18 +30,11 @@ internal sealed class GuestServer
         var settings = new HelloWebSettings { Required = true, Port = Port };
         string arguments = string.Join(' ', settings.Arguments().Select(argument => $"'{argument}'"));
         string started = (await guest.RunAsync(
-            $"{Environment} dotnet {HelloWebAssembly()} {arguments} > {Log} 2>&1 & echo $!\n" +
+            $"{Environment} dotnet {Repository.SampleAssembly("HelloWeb")} {arguments} > {Log} 2>&1 & echo $!\n" +
             $"until grep -q '^HelloWeb ready' {Log} || ! kill -0 $!; do sleep 0.1; done; grep -q '^HelloWeb ready' {Log} || cat {Log}")).Output;
         string[] lines = started.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.True(lines.Length == 1, $"HelloWeb did not start.\n{started}");
         return new GuestServer(guest, int.Parse(lines[0], CultureInfo.InvariantCulture));
-    }
-
-    // As the guest sees the same files.
-    private static string HelloWebAssembly()
-    {
-        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-        return Path.Combine(Lab.Root, "samples", "HelloWeb", "bin", configuration, "net10.0", "HelloWeb.dll");
     }
 
     internal async Task<string> LogAsync() => (await _guest.RunAsync($"cat {Log}")).Output;

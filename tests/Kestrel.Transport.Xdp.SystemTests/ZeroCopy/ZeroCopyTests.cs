@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.RegularExpressions;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;

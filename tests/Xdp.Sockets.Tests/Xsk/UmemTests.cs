@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Shared;
 using Xdp.Sockets.Tests.Support;
 
 namespace Xdp.Sockets.Tests;

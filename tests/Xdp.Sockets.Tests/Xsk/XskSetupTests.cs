@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Shared;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Tests.Support;
 
@@ -143,7 +144,7 @@ public class XskSetupTests
         TestNative.Check(TestNative.setrlimit(TestNative.RLIMIT_MEMLOCK, [64 << 10, limit[1]]), "setrlimit");
         try
         {
-            XdpException e = TestThread.Run(() =>
+            XdpException e = OwnThread.Run(() =>
             {
                 TestNative.DropCapability(TestNative.CAP_IPC_LOCK);
                 return Assert.Throws<XdpException>(() => Xsk.Create(umem, XskFixtures.Options(1)));
@@ -164,7 +165,7 @@ public class XskSetupTests
     {
         Require.Root();
         using Umem umem = SmallUmem();
-        XdpException e = TestThread.Run(() =>
+        XdpException e = OwnThread.Run(() =>
         {
             TestNative.DropCapability(TestNative.CAP_NET_RAW);
             return Assert.Throws<XdpException>(() => Xsk.Create(umem, XskFixtures.Options(1)));

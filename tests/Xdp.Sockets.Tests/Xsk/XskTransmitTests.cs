@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Shared;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Tests.Support;
 

@@ -266,24 +266,23 @@ public class PacketParserTests
     [InlineData(0x2001)]
     [InlineData(0x0001)]
     [InlineData(0x1fff)]
-    public void Parse_IPv4Fragment_IsDropped(ushort flags)
-    {
-        byte[] frame = s_v4.Build();
-        SegmentBuilder.Put(frame.AsSpan(14 + 6), flags);
-        FixIPv4(frame, 14);
-        Assert.Equal(DropReason.Fragment, Parse(frame));
-    }
+    public void Parse_IPv4Fragment_IsDropped(ushort flags) =>
+        Assert.Equal(DropReason.Fragment, Parse(WithFragmentField(flags)));
 
     [Theory]
     [InlineData(0x0000)]
     [InlineData(0x4000)]
     [InlineData(0x8000)]
-    public void Parse_IPv4NotFragment_IsTaken(ushort flags)
+    public void Parse_IPv4NotFragment_IsTaken(ushort flags) =>
+        Assert.Equal(DropReason.None, Parse(WithFragmentField(flags)));
+
+    // Flags and fragment offset.
+    private static byte[] WithFragmentField(ushort value)
     {
         byte[] frame = s_v4.Build();
-        SegmentBuilder.Put(frame.AsSpan(14 + 6), flags);
+        SegmentBuilder.Put(frame.AsSpan(14 + 6), value);
         FixIPv4(frame, 14);
-        Assert.Equal(DropReason.None, Parse(frame));
+        return frame;
     }
 
     [Fact]
