@@ -7,26 +7,32 @@ namespace Xdp.Sockets.Bpf;
 
 public enum XdpAttachMode
 {
-    /// <summary>Native, and never silently generic.</summary>
+    /// <summary>Native. Where that is not possible it fails, rather than fall back to generic.</summary>
     Auto,
 
     /// <summary>In the driver, before the kernel makes a socket buffer.</summary>
     Native,
 
-    /// <summary>After the driver, on any device: slower, and segments arrive merged (GRO).</summary>
+    /// <summary>After the driver, on any device. It is slower, and segments arrive merged (GRO).</summary>
     Generic,
 }
 
-/// <summary>The XDP program of a device. Hardware offload reads as Native; the name is null when the program may not be looked at.</summary>
+/// <summary>
+/// The XDP program of a device. Hardware offload counts as Native. The name is null when the program may not be looked
+/// at.
+/// </summary>
 public readonly record struct XdpAttachment(XdpAttachMode Mode, uint ProgramId, string? ProgramName);
 
 /// <summary>
-/// A program attached to a device by a bpf_link. The attachment is exclusive, changes program atomically, and ends when
-/// this is disposed or the process dies, however it dies.
+/// A program attached to a device by a bpf_link. No other program can be attached beside it. The program can be
+/// exchanged atomically. The attachment ends when this is disposed or the process dies, however it dies.
 /// </summary>
 public sealed class XdpLink : IDisposable
 {
-    /// <summary>A killed holder's link lives on for 27–44 ms; two seconds also cover a busy machine.</summary>
+    /// <summary>
+    /// How long to try while another program holds the device. The link of a killed process lives on for 27 to 44 ms;
+    /// two seconds also cover a busy machine.
+    /// </summary>
     public static readonly TimeSpan BusyRetry = TimeSpan.FromSeconds(2);
 
     private static readonly TimeSpan s_busyPause = TimeSpan.FromMilliseconds(10);
@@ -49,9 +55,15 @@ public sealed class XdpLink : IDisposable
 
     public BpfHandle Handle => _handle;
 
-    /// <summary>Attaches. Blocks while another program holds the device, up to <paramref name="busyRetry"/>.</summary>
-    /// <exception cref="XdpException">EBUSY or EEXIST: names the program that holds the device. EOPNOTSUPP, ERANGE, ENOSPC and others: what the driver misses.</exception>
-    public static XdpLink Attach(BpfProgram program, int ifindex, XdpAttachMode mode = XdpAttachMode.Auto, TimeSpan? busyRetry = null)
+    /// <summary>
+    /// Attaches. While another program holds the device it tries again, for up to <paramref name="busyRetry"/>.
+    /// </summary>
+    /// <exception cref="XdpException">
+    /// EBUSY or EEXIST: the message names the program that holds the device. EOPNOTSUPP, ERANGE, ENOSPC and others: it
+    /// says what the driver lacks.
+    /// </exception>
+    public static XdpLink Attach(
+        BpfProgram program, int ifindex, XdpAttachMode mode = XdpAttachMode.Auto, TimeSpan? busyRetry = null)
     {
         ArgumentNullException.ThrowIfNull(program);
         bool generic = mode == XdpAttachMode.Generic;
@@ -69,7 +81,8 @@ public sealed class XdpLink : IDisposable
             int fd = BpfNative.Bpf(BpfNative.BPF_LINK_CREATE, ref attributes);
             GC.KeepAlive(program);
             if (fd >= 0)
-                return new XdpLink(new BpfHandle(fd), program, ifindex, generic ? XdpAttachMode.Generic : XdpAttachMode.Native);
+                return new XdpLink(
+                    new BpfHandle(fd), program, ifindex, generic ? XdpAttachMode.Generic : XdpAttachMode.Native);
 
             bool busy = fd is -ErrnoNames.EBUSY or -ErrnoNames.EEXIST;
             if (!busy || Stopwatch.GetElapsedTime(start) >= patience)
@@ -78,7 +91,9 @@ public sealed class XdpLink : IDisposable
         }
     }
 
-    /// <summary>What is attached to a device, by whomever; null when nothing is or there is no such device.</summary>
+    /// <summary>
+    /// What is attached to a device, whoever attached it. Null when nothing is, or when there is no such device.
+    /// </summary>
     public static XdpAttachment? Query(int ifindex)
     {
         XdpAttachment? found = null;
@@ -96,7 +111,7 @@ public sealed class XdpLink : IDisposable
         return found;
     }
 
-    /// <summary>Puts another program in place, atomically: no packet passes unseen.</summary>
+    /// <summary>Puts another program in place, atomically: no packet passes without meeting one of the two.</summary>
     public void Update(BpfProgram program)
     {
         ArgumentNullException.ThrowIfNull(program);
@@ -104,11 +119,12 @@ public sealed class XdpLink : IDisposable
         int result = BpfNative.Bpf(BpfNative.BPF_LINK_UPDATE, ref attributes);
         GC.KeepAlive(program);
         if (result < 0)
-            throw new XdpException($"bpf(BPF_LINK_UPDATE, ifindex {Ifindex}, \"{_program.Name}\" to \"{program.Name}\")", -result);
+            throw new XdpException(
+                $"bpf(BPF_LINK_UPDATE, ifindex {Ifindex}, \"{_program.Name}\" to \"{program.Name}\")", -result);
         _program = program;
     }
 
-    /// <summary>Detaches before it returns, even if a forked child still holds a copy of the descriptor.</summary>
+    /// <summary>Detaches before it returns, even where a forked child still holds a copy of the descriptor.</summary>
     public void Dispose()
     {
         if (_handle.IsClosed)
@@ -134,12 +150,14 @@ public sealed class XdpLink : IDisposable
         const byte AttachedGeneric = 2; // XDP_ATTACHED_SKB
         if (attached == 0)
             return null;
-        return new XdpAttachment(attached == AttachedGeneric ? XdpAttachMode.Generic : XdpAttachMode.Native, program, BpfProgram.NameOf(program));
+        XdpAttachMode mode = attached == AttachedGeneric ? XdpAttachMode.Generic : XdpAttachMode.Native;
+        return new XdpAttachment(mode, program, BpfProgram.NameOf(program));
     }
 
     /// <summary>
-    /// A link that is refused gets no explanation, an attachment by netlink does: the driver's own words. So ask for one, which fails
-    /// for the same reason; should it not, take it off again.
+    /// Why the driver refuses. The kernel gives no reason for a refused link, but it gives the driver's own words for a
+    /// refused attachment by netlink. So this asks for such an attachment, which fails for the same reason. Should it
+    /// succeed, it is taken off again.
     /// </summary>
     private static string? AskWhy(BpfProgram program, int ifindex, bool generic)
     {
@@ -157,9 +175,10 @@ public sealed class XdpLink : IDisposable
         int Set(int fd, uint flags, int? expected)
         {
             var header = new NetlinkNative.IfInfoMsg { Index = ifindex };
-            int[] words = expected is { } old
-                ? [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags, Attribute(ExpectedFd), old]
-                : [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags];
+            int[] words =
+                [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags];
+            if (expected is { } old)
+                words = [.. words, Attribute(ExpectedFd), old];
             return socket.Request(
                 NetlinkRequest.Create(NetlinkNative.RTM_SETLINK, dump: false, header, NetlinkNative.NLM_F_ACK)
                     .Add(NetlinkNative.IFLA_XDP | NetlinkNative.NLA_F_NESTED, MemoryMarshal.AsBytes<int>(words)),
@@ -174,18 +193,24 @@ public sealed class XdpLink : IDisposable
     {
         string? hint = errno switch
         {
-            ErrnoNames.EINVAL or ErrnoNames.ENODEV when NetworkInterfaceInfo.Get(ifindex) is null => "There is no such device in this network namespace",
+            ErrnoNames.EINVAL or ErrnoNames.ENODEV when NetworkInterfaceInfo.Get(ifindex) is null =>
+                "There is no such device in this network namespace",
             ErrnoNames.EBUSY or ErrnoNames.EEXIST => Query(ifindex) is { } holder
-                ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); see bpftool net"
+                ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); "
+                    + "see bpftool net"
                 : "The device is held by another XDP program",
             _ when AskWhy(program, ifindex, generic) is { } words => words,
-            ErrnoNames.EOPNOTSUPP when !generic => "The driver has no native XDP, or not in the device's present configuration; generic mode must be asked for",
+            ErrnoNames.EOPNOTSUPP when !generic =>
+                "The driver has no native XDP, or not in the device's present configuration; "
+                + "generic mode must be asked for",
             ErrnoNames.ERANGE => "The MTU, or that of a veth's peer, is too big for native XDP",
             ErrnoNames.ENOSPC => "A veth must have at least as many RX queues as its peer has TX queues",
-            ErrnoNames.EINVAL => "The driver refuses the device's present configuration: MTU, channels or LRO; the kernel log may say which",
+            ErrnoNames.EINVAL =>
+                "The driver refuses the device's present configuration: MTU, channels or LRO; "
+                + "the kernel log may say which",
             _ => BpfObject.PrivilegeHint(errno),
         };
-        return new XdpException(
-            $"bpf(BPF_LINK_CREATE, \"{program.Name}\", ifindex {ifindex}, {(generic ? "generic" : "native")})", errno, hint);
+        string mode = generic ? "generic" : "native";
+        return new XdpException($"bpf(BPF_LINK_CREATE, \"{program.Name}\", ifindex {ifindex}, {mode})", errno, hint);
     }
 }
