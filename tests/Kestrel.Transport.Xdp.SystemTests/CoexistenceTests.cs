@@ -59,11 +59,13 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
         Lab.Require("clang", "bpftool");
         string directory = Directory.CreateTempSubdirectory().FullName;
         string program = Path.Combine(directory, "lab_impair.bpf.o");
-        (await Command.RunAsync(["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", $"-I/usr/include/{Machine()}-linux-gnu", "-c",
+        (await Command.RunAsync(
+            ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", $"-I/usr/include/{Machine()}-linux-gnu", "-c",
             Path.Combine(Repository.Root, "bpf", "lab_impair.bpf.c"), "-o", program])).Succeeded();
         try
         {
-            (await lab.Server.RunAsync("ip", "link", "set", "dev", Lab.Interface, "xdpdrv", "obj", program, "sec", "xdp")).Succeeded();
+            (await lab.Server.RunAsync(
+                "ip", "link", "set", "dev", Lab.Interface, "xdpdrv", "obj", program, "sec", "xdp")).Succeeded();
             await WithServerAsync(lab.Server, new HelloWebSettings { Required = false }, async server =>
             {
                 using HttpClient early = lab.Client.HttpClient();
@@ -114,7 +116,9 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
         });
     }
 
-    /// <summary>One app hands its port on to the next, which is on XDP as well, as soon as the first has let go.</summary>
+    /// <summary>
+    /// One app hands its port on to the next, which is on XDP as well and takes over as soon as the first has let go.
+    /// </summary>
     [SkippableFact]
     public async Task Drain_SuccessorOnXdp_TakesOverInPlace()
     {
@@ -142,7 +146,8 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
     private async Task<RawHttp> DrainAsync(HelloWebServer server)
     {
         // A response that cannot be finished before its client reads on.
-        RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
+        RawHttp http =
+            await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
         (await http.FactsAsync()).AssertOnXdp();
         await http.WriteAsync(RawHttp.Get($"/bytes/{DrainedBytes}"));
         Assert.Equal(DrainedBytes, await http.ReadHeadAsync());
@@ -177,7 +182,8 @@ public sealed class ForwardingTests(RouterLab lab, ITestOutputHelper output) : S
             using HttpClient own = lab.Client.HttpClient();
             (await FactsAsync(own, router.Url("/connection", RouterLab.ClientSideIp4))).AssertOnXdp("rtc0");
             using HttpClient fromServer = lab.Server.HttpClient();
-            (await FactsAsync(fromServer, router.Url("/connection", IPAddress.Parse("10.77.0.254")))).AssertOnXdp("rts0");
+            (await FactsAsync(fromServer, router.Url("/connection", IPAddress.Parse("10.77.0.254"))))
+                .AssertOnXdp("rts0");
         });
     }
 }

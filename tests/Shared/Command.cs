@@ -50,10 +50,15 @@ internal static class Command
             text, process.ExitCode, await output.ConfigureAwait(false), await error.ConfigureAwait(false));
     }
 
-    /// <summary>As <see cref="RunAsync"/>, for callers that cannot wait otherwise. No step of it needs the caller's thread.</summary>
-    internal static CommandResult Run(params IReadOnlyList<string> command) => RunAsync(command).GetAwaiter().GetResult();
+    /// <summary>
+    /// As <see cref="RunAsync"/>, for callers that are not asynchronous. Nothing in it needs to run on the caller's
+    /// thread.
+    /// </summary>
+    internal static CommandResult Run(params IReadOnlyList<string> command) =>
+        RunAsync(command).GetAwaiter().GetResult();
 
-    internal static Process Start(IReadOnlyList<string> command, IReadOnlyDictionary<string, string>? environment = null)
+    internal static Process Start(
+        IReadOnlyList<string> command, IReadOnlyDictionary<string, string>? environment = null)
     {
         var start = new ProcessStartInfo(command[0], command.Skip(1))
         {

@@ -1,6 +1,8 @@
 namespace Shared;
 
-/// <summary>The repository's <c>lab</c> script, for the lab of one name: what the script does, and how to run things in it.</summary>
+/// <summary>
+/// The repository's <c>lab</c> script, for the lab of one name: runs it, and tells how to run commands in that lab.
+/// </summary>
 internal sealed class LabScript(string name)
 {
     private static readonly string s_script = Path.Combine(Repository.Root, "lab");
@@ -15,7 +17,9 @@ internal sealed class LabScript(string name)
     internal async Task<string> RunAsync(params IEnumerable<string> arguments) =>
         (await Command.RunAsync([s_script, .. arguments], _environment)).Succeeded();
 
-    /// <summary>What the script writes as lines NAME=value, such as the names and addresses of <c>lab env</c>.</summary>
+    /// <summary>
+    /// Reads lines of NAME=value that the script writes, such as the names and addresses of <c>lab env</c>.
+    /// </summary>
     internal static IReadOnlyDictionary<string, string> Values(string lines) =>
         lines.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split('=', 2))
             .ToDictionary(pair => pair[0], pair => pair[1]);

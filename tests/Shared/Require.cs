@@ -1,7 +1,8 @@
 namespace Shared;
 
 /// <summary>
-/// What a test needs of the machine. Where it is missing, the test is skipped, visibly; with XDP_TESTS_REQUIRED=1 it fails.
+/// What a test needs of the machine. Where it is missing, the test is skipped, visibly; with XDP_TESTS_REQUIRED=1 it
+/// fails.
 /// </summary>
 internal static class Require
 {

@@ -5,8 +5,8 @@ using Shared;
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
 /// <summary>
-/// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's own.
-/// Where the machine lacks what a lab needs there is none, and <see cref="Require"/> says so.
+/// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's
+/// own. Where the machine lacks what a lab needs there is none, and <see cref="Require"/> says so.
 /// </summary>
 public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
 {

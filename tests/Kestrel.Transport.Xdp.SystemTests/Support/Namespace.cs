@@ -18,13 +18,14 @@ internal sealed class Namespace(string name)
     internal T Enter<T>(Func<T> action) => OwnThread.RunIn($"/run/netns/{name}", action);
 
     /// <summary>As <see cref="Enter"/>, for several threads at a time that block.</summary>
-    internal Task<T> EnterAsync<T>(Func<T> action) =>
-        Task.Factory.StartNew(() => Enter(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    internal Task<T> EnterAsync<T>(Func<T> action) => Task.Factory.StartNew(
+        () => Enter(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
     internal Socket NewSocket(AddressFamily family) =>
         Enter(() => new Socket(family, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
 
-    internal async Task<Socket> ConnectAsync(IPEndPoint server, CancellationToken cancellation = default, Action<Socket>? prepare = null)
+    internal async Task<Socket> ConnectAsync(
+        IPEndPoint server, CancellationToken cancellation = default, Action<Socket>? prepare = null)
     {
         Socket socket = NewSocket(server.AddressFamily);
         try
@@ -40,7 +41,9 @@ internal sealed class Namespace(string name)
         }
     }
 
-    /// <summary>A handler whose connections begin in this namespace, to hosts that are addresses, with any certificate.</summary>
+    /// <summary>
+    /// A handler whose connections begin in this namespace. Hosts must be addresses; any certificate will do.
+    /// </summary>
     internal SocketsHttpHandler HttpHandler() => new()
     {
         UseProxy = false,
@@ -58,7 +61,8 @@ internal sealed class Namespace(string name)
     /// <summary>What the kernel's own TCP has done here.</summary>
     internal KernelTcp KernelTcp() => Enter(static () =>
     {
-        string[][] lines = [.. File.ReadLines("/proc/thread-self/net/snmp").Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
+        string[][] lines = [.. File.ReadLines("/proc/thread-self/net/snmp")
+            .Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
         long Value(string field) => long.Parse(lines[1][Array.IndexOf(lines[0], field)], CultureInfo.InvariantCulture);
         return new KernelTcp(Value("PassiveOpens"), Value("OutRsts"), Value("RetransSegs"));
     });

@@ -19,8 +19,8 @@ internal static partial class SystemCalls
     }
 
     /// <summary>
-    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails with EAFNOSUPPORT, as it does in a kernel built without
-    /// CONFIG_XDP_SOCKETS. Processes started there inherit it.
+    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails with EAFNOSUPPORT, as it does in a kernel built
+    /// without CONFIG_XDP_SOCKETS. Processes started there inherit it.
     /// </summary>
     internal static T WithoutAfXdp<T>(Func<T> action) => OwnThread.Run(() =>
     {

@@ -10,7 +10,8 @@ namespace Kestrel.Transport.Xdp.Tests.Engine;
 public class OptionsTests
 {
     [Fact]
-    public void Defaults_AreValid() => Assert.True(new XdpOptionsValidator().Validate(null, new XdpTransportOptions()).Succeeded);
+    public void Defaults_AreValid() =>
+        Assert.True(new XdpOptionsValidator().Validate(null, new XdpTransportOptions()).Succeeded);
 
     public static TheoryData<string, Action<XdpTransportOptions>> Mistakes => new()
     {
@@ -131,24 +132,45 @@ public class OptionsTests
     [InlineData("Interface", "eth0")]
     public void Configuration_Mistake_NamesKey(string key, string value)
     {
-        var error = Assert.Throws<OptionsValidationException>(() => FromConfiguration(new() { ["Kestrel:Xdp:" + key] = value }));
+        var error = Assert.Throws<OptionsValidationException>(
+            () => FromConfiguration(new() { ["Kestrel:Xdp:" + key] = value }));
         Assert.Contains("Kestrel:Xdp:" + key, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Settings_NullInherits_ElseOwn()
     {
-        var sockets = new SocketTransportOptions { Backlog = 3, NoDelay = false, MaxReadBufferSize = null, MaxWriteBufferSize = 5, UnsafePreferInlineScheduling = true };
+        var sockets = new SocketTransportOptions
+        {
+            Backlog = 3,
+            NoDelay = false,
+            MaxReadBufferSize = null,
+            MaxWriteBufferSize = 5,
+            UnsafePreferInlineScheduling = true,
+        };
         var inherited = new TransportSettings(new XdpTransportOptions(), sockets);
-        Assert.Equal((3, false, 0, 5, true), (inherited.Backlog, inherited.NoDelay, inherited.MaxReadBufferSize, inherited.MaxWriteBufferSize, inherited.Inline));
+        Assert.Equal(
+            (3, false, 0, 5, true),
+            (inherited.Backlog, inherited.NoDelay, inherited.MaxReadBufferSize, inherited.MaxWriteBufferSize,
+                inherited.Inline));
         Assert.Same(sockets, inherited.Sockets);
 
-        var own = new TransportSettings(
-            new XdpTransportOptions { Backlog = 4, NoDelay = true, MaxReadBufferSize = 6, MaxWriteBufferSize = 0, UnsafePreferInlineScheduling = false }, sockets);
-        Assert.Equal((4, true, 6, 0, false), (own.Backlog, own.NoDelay, own.MaxReadBufferSize, own.MaxWriteBufferSize, own.Inline));
+        var options = new XdpTransportOptions
+        {
+            Backlog = 4,
+            NoDelay = true,
+            MaxReadBufferSize = 6,
+            MaxWriteBufferSize = 0,
+            UnsafePreferInlineScheduling = false,
+        };
+        var own = new TransportSettings(options, sockets);
+        Assert.Equal(
+            (4, true, 6, 0, false),
+            (own.Backlog, own.NoDelay, own.MaxReadBufferSize, own.MaxWriteBufferSize, own.Inline));
     }
 
-    private static XdpTransportOptions FromConfiguration(Dictionary<string, string?> values, Action<XdpTransportOptions>? code = null)
+    private static XdpTransportOptions FromConfiguration(
+        Dictionary<string, string?> values, Action<XdpTransportOptions>? code = null)
     {
         using ServiceProvider services = new ServiceCollection()
             .AddSingleton<IConfiguration>(new ConfigurationBuilder().AddInMemoryCollection(values).Build())

@@ -4,8 +4,8 @@ using Xdp.Sockets.Tests.Net;
 namespace Xdp.Sockets.Tests.Support;
 
 /// <summary>
-/// A network namespace of its own with a veth pair of one queue each: the socket under test sits on <see cref="Near"/>, its
-/// peer on <see cref="Far"/>. IPv6 is off, so that nothing travels but what the test sends.
+/// A network namespace of its own with a veth pair of one queue each: the socket under test sits on <see cref="Near"/>,
+/// its peer on <see cref="Far"/>. IPv6 is off, so that nothing travels but what the test sends.
 /// </summary>
 internal sealed class VethPair : IDisposable
 {
@@ -16,7 +16,8 @@ internal sealed class VethPair : IDisposable
         try
         {
             _network.Exec("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
-            _network.Ip("link add near numtxqueues 1 numrxqueues 1 type veth peer name far numtxqueues 1 numrxqueues 1");
+            _network.Ip(
+                "link add near numtxqueues 1 numrxqueues 1 type veth peer name far numtxqueues 1 numrxqueues 1");
             SetLink("near", "up");
             SetLink("far", "up");
             (Near, Far) = Run(() => ((int)TestNative.if_nametoindex("near"), (int)TestNative.if_nametoindex("far")));

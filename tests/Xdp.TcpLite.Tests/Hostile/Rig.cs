@@ -11,7 +11,9 @@ internal sealed record Seen(Packet Packet, byte[] Payload, Instant At)
     internal TcpFlags Flags => Packet.Flags;
 }
 
-/// <summary>A stack under test and peers made by hand, on virtual time. Invariants are checked after each step.</summary>
+/// <summary>
+/// A stack under test and peers made by hand, on virtual time. Invariants are checked after each step.
+/// </summary>
 internal sealed class Rig
 {
     internal const ushort Port = 80;
@@ -22,7 +24,8 @@ internal sealed class Rig
 
     internal Rig(TcpStackOptions? options = null, int frames = 512, long heap = 256 << 20)
     {
-        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9, receiveReserve: frames / 8, heap: heap);
+        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9,
+            receiveReserve: frames / 8, heap: heap);
         Stack.Listen(default, Port, null);
         Stack.OnDeadline(Now);
     }
@@ -52,8 +55,10 @@ internal sealed class Rig
     {
         Host.Emit(Now, Keep);
         Host.Complete(0);
-        // What is due was due before, and the caller has not yet called OnDeadline: no deadline may be made in the past.
-        Assert.True(Stack.NextDeadline > Now || Stack.NextDeadline == _overdue, $"deadline {Stack.NextDeadline} at {Now}");
+        // A deadline that has passed may stand, since the caller has not yet called OnDeadline. But no new one may be
+        // in the past.
+        Assert.True(
+            Stack.NextDeadline > Now || Stack.NextDeadline == _overdue, $"deadline {Stack.NextDeadline} at {Now}");
         foreach (TcpConnection connection in Watched)
             Invariants.Check(connection);
     }
@@ -175,7 +180,9 @@ internal sealed class Peer
 
     internal void Send(TcpFlags flags, byte[]? payload = null) => Send(Fields(flags), payload);
 
-    /// <summary>Bytes <paramref name="from"/> to <paramref name="to"/> of this peer's pattern, counted from its first byte.</summary>
+    /// <summary>
+    /// Bytes <paramref name="from"/> to <paramref name="to"/> of this peer's pattern, counted from its first byte.
+    /// </summary>
     internal void Data(int from, int to, TcpFlags flags = TcpFlags.Ack | TcpFlags.Psh) =>
         Send(Fields(flags) with { Seq = Iss + 1 + from }, Pattern(from, to));
 
@@ -288,24 +295,34 @@ internal static class Invariants
         Hold(connection.ReadableBytes >= 0 && connection.UnsentBytes >= 0, connection, "a count is negative");
     }
 
-    /// <summary>Who has nothing in flight, or no gap, holds nothing for it; and what all those refer to instead stays as it was made.</summary>
+    /// <summary>
+    /// A connection with nothing in flight holds no flight, and one without a gap no reassembly queue. The shared
+    /// objects that stand in their place stay as they were made.
+    /// </summary>
     private static void CheckBorrowed(TcpConnection connection)
     {
         Flight flight = FlightOf(connection);
-        bool idle = connection.State == TcpState.Closed || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight.TlpEnd is null);
-        Hold(idle == ReferenceEquals(flight, Flight.None), connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
+        bool idle = connection.State == TcpState.Closed
+            || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight.TlpEnd is null);
+        Hold(idle == ReferenceEquals(flight, Flight.None), connection,
+            idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
         Hold(IsUntouched(Flight.None), connection, "what is nobody's flight was written to");
         ReassemblyQueue reassembly = Reassembly(connection);
-        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, ReassemblyQueue.None), connection, "an empty reassembly queue is held");
+        Hold(reassembly.IsEmpty == ReferenceEquals(reassembly, ReassemblyQueue.None), connection,
+            "an empty reassembly queue is held");
     }
 
     private static bool IsUntouched(Flight none) =>
         none is { Count: 0, Bytes: 0, UnsentBytes: 0 }
-        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered | none.PrrOut) == 0
+        && (none.SackedBytes | none.LostBytes | none.RetransmittedBytes | none.CwndUsed | none.PrrDelivered
+            | none.PrrOut) == 0
         && (none.SackedSegments | none.DupAcks | none.Backoff | none.RetransmitsToUndo) == 0
-        && none.Recovery == Recovery.Open && none.TlpEnd is null && none.TlpFlightSize == 0 && none.RecoverFlightSize == 0
-        && (none.NoneLostBefore.Value | none.CwndUseEnd.Value | none.RecoveryPoint.Value | none.FirstRetransmitTsVal) == 0
-        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.TlpIsRetransmission | none.ProbeTail | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
+        && none.Recovery == Recovery.Open
+        && none.TlpEnd is null && none.TlpFlightSize == 0 && none.RecoverFlightSize == 0
+        && (none.NoneLostBefore.Value | none.CwndUseEnd.Value | none.RecoveryPoint.Value
+            | none.FirstRetransmitTsVal) == 0
+        && !(none.CwndLimited | none.MayUndo | none.MustRetransmit | none.TlpIsRetransmission | none.ProbeTail
+            | none.ProbeWithNewData | none.TakeAnyWindow | none.SynToSend)
         && none.FirstUnackedAt == default && none.RetransmitBase == default && none.PersistSince == Instant.Never
         && none.RetransmitDeadline == Instant.Never && none.ProbeDeadline == Instant.Never
         && none.ReorderDeadline == Instant.Never && none.PersistDeadline == Instant.Never;
@@ -335,9 +352,11 @@ internal static class Invariants
                 retransmitted += segment.SequenceLength;
         }
         Hold(next == connection.SndNxt, connection, "the scoreboard does not end at SND.NXT");
-        Hold(sacked == flight.SackedBytes && sackedSegments == flight.SackedSegments, connection, $"{flight.SackedBytes} bytes SACKed by count, {sacked} by flags");
+        Hold(sacked == flight.SackedBytes && sackedSegments == flight.SackedSegments, connection,
+            $"{flight.SackedBytes} bytes SACKed by count, {sacked} by flags");
         Hold(lost == flight.LostBytes, connection, $"{flight.LostBytes} bytes lost by count, {lost} by flags");
-        Hold(retransmitted == flight.RetransmittedBytes, connection, $"{flight.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
+        Hold(retransmitted == flight.RetransmittedBytes, connection,
+            $"{flight.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
     }
 
     internal static void CheckFrames(FramePool frames)
@@ -346,8 +365,10 @@ internal static class Invariants
         int sum = 0;
         foreach (int count in states)
             sum += count;
-        if (sum != frames.FrameCount || states[(int)FrameState.Free] != frames.FreeCount)
-            throw new InvariantException($"{sum} frames by state of {frames.FrameCount}; {states[(int)FrameState.Free]} in state free, {frames.FreeCount} on the stack");
+        int free = states[(int)FrameState.Free];
+        if (sum != frames.FrameCount || free != frames.FreeCount)
+            throw new InvariantException(
+                $"{sum} frames by state of {frames.FrameCount}; {free} in state free, {frames.FreeCount} on the stack");
     }
 
     internal static void Hold(bool holds, TcpConnection connection, string what)
