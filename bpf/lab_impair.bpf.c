@@ -1,34 +1,37 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0)
 /*
- * Test and lab only: makes a network path bad. Attach it at the INGRESS of a router namespace between client and server,
- * nowhere else: a packet dropped at its sender's egress is not loss to that sender's TCP. Only TCP is impaired, so that
- * neighbour discovery and ping stay healthy.
+ * For tests and the lab only: makes a network path bad. Attach it at the INGRESS of a router namespace between client
+ * and server, and nowhere else: a packet dropped at its sender's egress is not loss to that sender's TCP. Only TCP is
+ * impaired, so that neighbour discovery and ping stay healthy.
  *
  *   loss, bursts of loss, corrupted payload      both programs
  *   duplication, reordering                      the tc program
  *
- * Attaching to `r0`, the router's device towards the sender, either way or both (each load has maps of its own):
+ * How to attach it to `r0`, the router's device towards the sender. Do the first, or the last two, or all three; each
+ * load has maps of its own:
  *
  *   ip link set dev r0 xdpdrv obj lab_impair.bpf.o sec xdp            (or xdpgeneric)
  *   tc qdisc add dev r0 clsact
  *   tc filter add dev r0 ingress bpf direct-action obj lab_impair.bpf.o sec tc
  *
- * Reordering needs a place to hold packets back: a veth pair in the router namespace, with the program at the ingress of
- * both ends. A held packet bounces between them until its time has come and then enters r0 again:
+ * Reordering needs a place to hold packets back: a veth pair in the router namespace, with the program at the ingress
+ * of both ends. A held packet bounces between them until its time has come, and then enters r0 again:
  *
  *   ip link add hold0 type veth peer name hold1; ip link set hold0 up; ip link set hold1 up
  *   for d in hold0 hold1; do tc qdisc add dev $d clsact
  *     tc filter add dev $d ingress bpf direct-action obj lab_impair.bpf.o sec tc; done
  *
- * Bouncing takes CPU time; hold for some hundred microseconds, not for milliseconds. Setting the knobs (enum impair_knob,
- * 32-bit little-endian) in the maps of the program that is attached, here 30 per mille loss, and reading what was done:
+ * Bouncing takes CPU time: hold for some hundred microseconds, not for milliseconds.
+ *
+ * The knobs are in a map of the attached program (enum impair_knob, 32-bit little-endian). This sets 30 per mille loss,
+ * and reads what was done:
  *
  *   tc filter show dev r0 ingress; bpftool prog show id <its id>      (shows map_ids)
  *   bpftool map update id <impair_knobs> key 0 0 0 0 value 30 0 0 0
  *   bpftool map dump id <impair_counts>
  *
- * Switch segmentation offloads off on both sides (ethtool -K DEV tso off gso off gro off), or one drop is 64 KB of loss.
- * Corruption is found by a receiver only where the sender puts in checksums: ethtool -K DEV tx off at the sender.
+ * Switch segmentation offloads off on both sides (ethtool -K DEV tso off gso off gro off). Otherwise one drop is 64 KB
+ * of loss. A receiver finds corruption only where the sender fills in checksums: ethtool -K DEV tx off at the sender.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -202,8 +205,8 @@ int impair_xdp(struct xdp_md *ctx)
 }
 
 /*
- * skb->mark says where a packet is on its way: 0 new; IMPAIRED has been through here; else held, and the mark is the device
- * it belongs to (12 bits) and when it may go on (20 bits of time in units of 4096 ns).
+ * skb->mark says how far a packet has come. 0: it is new. IMPAIRED: it has been through here. Any other value: it is
+ * held back, and the mark is the device it belongs to (12 bits) and when it may go on (20 bits, in units of 4096 ns).
  */
 #define IMPAIRED 0xffffffffu
 #define TIME_UNIT_BITS 12

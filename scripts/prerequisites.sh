@@ -54,7 +54,7 @@ require_dotnet() {
   command -v dotnet >/dev/null 2>&1 ||
     fail "the .NET 10 SDK is not on PATH; install it from https://dotnet.microsoft.com/download/dotnet/10.0"
   dotnet --list-sdks | grep -q '^10\.' ||
-    fail "the .NET 10 SDK is needed; 'dotnet --list-sdks' shows only: $(dotnet --list-sdks | cut -d' ' -f1 | tr '\n' ' ')"
+    fail "the .NET 10 SDK is needed; there is only: $(dotnet --list-sdks | cut -d' ' -f1 | tr '\n' ' ')"
 }
 
 require_tools() {
@@ -69,15 +69,13 @@ require_tools() {
   local names; names=$(printf '%s\n' "${packages[@]}" | sort -u | tr '\n' ' ')
   # shellcheck disable=SC1091
   ( . /etc/os-release 2>/dev/null; case "${ID:-} ${ID_LIKE:-}" in *debian*) ;; *) exit 1 ;; esac ) ||
-    fail "missing: ${missing[*]}. This is not Debian or a relative, so nothing is installed for you; Debian calls the packages: $names"
+    fail "missing: ${missing[*]}. Only on Debian and its relatives are they installed for you. Packages: $names"
   [ "$(id -u)" = 0 ] || fail "missing: ${missing[*]}. Installing them needs root (packages: $names)"
 
   say "installing $names"
   local log; log=$(mktemp)
   # shellcheck disable=SC2086
-  if ! { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $names ||
-         { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $names; }; } >"$log" 2>&1 </dev/null
-  then
+  if ! { install_packages $names || { apt-get update -q && install_packages $names; }; } >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     rm -f "$log"
     fail "apt-get could not install $names(its last lines are above)"
@@ -89,7 +87,12 @@ require_tools() {
   done
 }
 
+install_packages() {
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
 build_release() {
-  dotnet msbuild "$1" -restore -p:Configuration=Release -v:minimal -nologo -nodeReuse:false -p:UseSharedCompilation=false ||
+  dotnet msbuild "$1" -restore -p:Configuration=Release -v:minimal -nologo \
+    -nodeReuse:false -p:UseSharedCompilation=false ||
     fail "the build of $1 failed"
 }

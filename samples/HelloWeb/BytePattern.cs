@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 namespace HelloWeb;
 
 /// <summary>
-/// Bytes that say where they belong: the eight at offset 8·i are SplitMix64(i), little-endian. No two places look alike, so a
-/// segment lost, repeated, swapped or taken from another offset shows.
+/// Bytes that tell their own offset: the eight at offset 8·i are SplitMix64(i), little-endian. No two places look
+/// alike, so a segment that is lost, repeated, swapped or taken from another offset shows.
 /// </summary>
 internal static class BytePattern
 {

@@ -5,12 +5,13 @@ namespace HelloWeb;
 
 /// <summary>What carries the connection a request came over.</summary>
 /// <param name="Transport"><c>xdp</c> or <c>sockets</c>.</param>
-/// <param name="Companion">True where the app runs on the XDP transport and this connection came to its companion socket.</param>
+/// <param name="Companion">True where the app is on XDP and this connection came to its companion socket.</param>
 /// <param name="Interface">Interface the connection came in on; null on sockets.</param>
 /// <param name="Queue">Its NIC queue; null on sockets.</param>
 /// <param name="BindMode">How that queue's AF_XDP socket is bound, e.g. <c>copy</c>; null on sockets.</param>
 internal sealed record ConnectionFacts(
-    string Transport, bool Companion, string? Interface, int? Queue, string? BindMode, string Local, string Remote, string Protocol, string Id)
+    string Transport, bool Companion, string? Interface, int? Queue, string? BindMode, string Local, string Remote,
+    string Protocol, string Id)
 {
     public static ConnectionFacts Of(HttpContext context, bool onXdp)
     {
@@ -28,5 +29,6 @@ internal sealed record ConnectionFacts(
             connection.Id);
     }
 
-    private static string EndPoint(IPAddress? address, int port) => address is null ? "unknown" : new IPEndPoint(address, port).ToString();
+    private static string EndPoint(IPAddress? address, int port) =>
+        address is null ? "unknown" : new IPEndPoint(address, port).ToString();
 }

@@ -4,7 +4,9 @@ using System.Text.Encodings.Web;
 
 namespace HelloWeb;
 
-/// <summary>The HTML of <c>/</c>: the path that served the page, and the transport's counters, which the page keeps fresh.</summary>
+/// <summary>
+/// The HTML of <c>/</c>: the path that served the page, and the transport's counters, which the page keeps fresh.
+/// </summary>
 internal static class Page
 {
     public static string Render(ConnectionFacts facts, IReadOnlyDictionary<string, double> counters)
@@ -17,7 +19,9 @@ internal static class Page
         };
         var rows = new StringBuilder();
         foreach (var (name, value) in counters)
-            rows.Append(CultureInfo.InvariantCulture, $"<tr><td>{HtmlEncoder.Default.Encode(name)}</td><td>{value}</td></tr>\n");
+            rows.Append(
+                CultureInfo.InvariantCulture,
+                $"<tr><td>{HtmlEncoder.Default.Encode(name)}</td><td>{value}</td></tr>\n");
         return $$"""
             <!doctype html>
             <html lang="en">
@@ -37,7 +41,8 @@ internal static class Page
                 const counters = await (await fetch("/counters")).json();
                 document.getElementById("counters").replaceChildren(...Object.entries(counters).map(([name, value]) => {
                   const row = document.createElement("tr");
-                  row.append(...[name, value].map(text => Object.assign(document.createElement("td"), { textContent: text })));
+                  for (const text of [name, value])
+                    row.append(Object.assign(document.createElement("td"), { textContent: text }));
                   return row;
                 }));
               }, 1000);

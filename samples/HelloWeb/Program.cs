@@ -6,8 +6,8 @@ using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Options;
 
-// An ordinary minimal-API app. UseXdpTransport below is the one line that moves it from kernel sockets to AF_XDP; the rest is
-// the app, and the switches that demo, tests and benchmarks want.
+// An ordinary minimal-API app. UseXdpTransport below is the one line that moves it from kernel sockets to AF_XDP; the
+// rest is the app, and the switches that demo, tests and benchmarks want.
 return Switches.Parse(args, Serve);
 
 static async Task<int> Serve(Switches switches, CancellationToken cancellation)
@@ -15,12 +15,14 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     // Before the host is built, so that no measurement is missed.
     using var counters = new TransportCounters();
 
-    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
+    var builder =
+        WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
 
     builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true);
     builder.Logging.SetMinimumLevel(switches.LogLevel)
         .AddFilter("Kestrel.Transport.Xdp", Lower(switches.LogLevel, LogLevel.Information))
-        .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None); // a failed start is told below, in one line
+        // A failed start is told below, in one line.
+        .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
 
     builder.WebHost.ConfigureKestrel(kestrel => switches.Listen(kestrel));
 
@@ -28,7 +30,8 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     {
         builder.WebHost.UseXdpTransport(xdp =>
         {
-            // What has no switch comes from configuration, for instance Kestrel__Xdp__AttachMode=Generic in the environment.
+            // What has no switch comes from configuration, for instance Kestrel__Xdp__AttachMode=Generic in the
+            // environment.
             foreach (string name in switches.Interfaces)
                 xdp.Interfaces.Add(name);
             xdp.Required |= switches.Required;
@@ -58,7 +61,11 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
 
     app.UseWhen(context => context.Request.Path.StartsWithSegments("/ws"), branch => branch.UseWebSockets());
 
-    app.MapGet("/", (HttpContext context) => Results.Text(Page.Render(ConnectionFacts.Of(context, switches.OnXdp), counters.Snapshot()), "text/html; charset=utf-8"));
+    app.MapGet("/", (HttpContext context) =>
+    {
+        string page = Page.Render(ConnectionFacts.Of(context, switches.OnXdp), counters.Snapshot());
+        return Results.Text(page, "text/html; charset=utf-8");
+    });
     app.MapGet("/plaintext", () => "Hello, World!");
     app.MapGet("/json", () => new { message = "Hello, World!" });
     app.MapGet("/json/items", () => Item.Some);
@@ -70,15 +77,16 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     app.MapGet("/connection", (HttpContext context) => ConnectionFacts.Of(context, switches.OnXdp));
     app.MapGet("/allocated", () => $"{GC.GetTotalAllocatedBytes(precise: true)}");
     app.MapGet("/counters", () => counters.Snapshot());
-    app.MapGet("/counters.txt", () => string.Concat(counters.Snapshot().Select(counter => $"{counter.Key} {counter.Value}\n")));
+    app.MapGet("/counters.txt", () =>
+        string.Concat(counters.Snapshot().Select(counter => $"{counter.Key} {counter.Value}\n")));
 
     if (switches.AllowShutdown)
     {
-        app.MapPost("/shutdown-after/{n:long:min(0)}", async (long n, HttpContext context, IHostApplicationLifetime lifetime) =>
+        app.MapPost("/shutdown-after/{n:long:min(0)}", async (long n, HttpContext context) =>
         {
             await Transfers.SendPattern(n, context);
             await context.Response.BodyWriter.FlushAsync();
-            lifetime.StopApplication();
+            app.Lifetime.StopApplication();
         });
     }
 
@@ -93,7 +101,8 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
         return 1;
     }
 
-    var addresses = app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses;
+    var addresses =
+        app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses;
     Console.WriteLine($"HelloWeb ready ({(switches.OnXdp ? "xdp" : "sockets")}): {string.Join(" ", addresses)}");
     await app.WaitForShutdownAsync(cancellation);
     await app.DisposeAsync();

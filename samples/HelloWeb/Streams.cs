@@ -7,8 +7,12 @@ namespace HelloWeb;
 
 internal static class Streams
 {
-    /// <summary>GET /sse?count=…&amp;interval=…: numbered events, one each interval (milliseconds); without a count until the app stops.</summary>
-    public static IResult ServerSentEvents(IHostApplicationLifetime lifetime, CancellationToken aborted, long count = long.MaxValue, int interval = 1000)
+    /// <summary>
+    /// GET /sse?count=…&amp;interval=…: numbered events, one each interval (milliseconds). Without a count they go on
+    /// until the app stops.
+    /// </summary>
+    public static IResult ServerSentEvents(
+        IHostApplicationLifetime lifetime, CancellationToken aborted, long count = long.MaxValue, int interval = 1000)
     {
         return TypedResults.ServerSentEvents(Ticks(aborted));
 
@@ -48,7 +52,9 @@ internal static class Streams
                     return;
                 }
 
-                await socket.SendAsync(buffer.AsMemory(0, received.Count), received.MessageType, received.EndOfMessage, context.RequestAborted);
+                await socket.SendAsync(
+                    buffer.AsMemory(0, received.Count), received.MessageType, received.EndOfMessage,
+                    context.RequestAborted);
             }
         }
         catch (WebSocketException e) when (e.WebSocketErrorCode == WebSocketError.ConnectionClosedPrematurely)

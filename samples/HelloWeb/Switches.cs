@@ -28,18 +28,36 @@ internal sealed record Switches
     public required bool AllowShutdown { get; init; }
     public required LogLevel LogLevel { get; init; }
 
-    /// <returns>The exit code: that of <paramref name="run"/>, or of help and of a command line that is not understood.</returns>
+    /// <returns>The exit code of <paramref name="run"/>, of help, or of a command line that makes no sense.</returns>
     public static int Parse(string[] args, Func<Switches, CancellationToken, Task<int>> run)
     {
-        var transport = new Option<string>("--transport") { Description = "what carries the connections", DefaultValueFactory = _ => "xdp" };
+        var transport = new Option<string>("--transport")
+        {
+            Description = "what carries the connections",
+            DefaultValueFactory = _ => "xdp",
+        };
         transport.AcceptOnlyFromAmong("xdp", "sockets");
-        var interfaces = new Option<string[]>("--interface") { Description = "a network interface to serve over AF_XDP; may be repeated" };
-        var required = new Option<bool>("--required") { Description = "refuse to start where XDP cannot be set up, instead of serving by sockets" };
-        var inline = new Option<bool>("--inline") { Description = "run request code on the transport's threads (UnsafePreferInlineScheduling)" };
-        var urls = new Option<string>("--urls") { Description = "HTTP/1.1 endpoints, separated by ;", DefaultValueFactory = _ => "http://*:8080" };
+        var interfaces = new Option<string[]>("--interface")
+        {
+            Description = "a network interface to serve over AF_XDP; may be repeated",
+        };
+        var required = new Option<bool>("--required")
+        {
+            Description = "refuse to start where XDP cannot be set up, instead of serving by sockets",
+        };
+        var inline = new Option<bool>("--inline")
+        {
+            Description = "run request code on the transport's threads (UnsafePreferInlineScheduling)",
+        };
+        var urls = new Option<string>("--urls")
+        {
+            Description = "HTTP/1.1 endpoints, separated by ;",
+            DefaultValueFactory = _ => "http://*:8080",
+        };
         var https = new Option<int?>("--https")
         {
-            Description = $"also an https endpoint on PORT (default {DefaultHttpsPort}), HTTP/1.1 and HTTP/2, its certificate made at start",
+            Description = $"also an https endpoint on PORT (default {DefaultHttpsPort}), HTTP/1.1 and HTTP/2, "
+                + "its certificate made at start",
             HelpName = "PORT",
             Arity = ArgumentArity.ZeroOrOne,
             CustomParser = result => result.Tokens is [var port] ? Port(port.Value, result.AddError) : DefaultHttpsPort,
@@ -50,9 +68,21 @@ internal sealed record Switches
             HelpName = "PORT",
             CustomParser = result => Port(result.Tokens[0].Value, result.AddError),
         };
-        var congestionControl = new Option<string?>("--congestion-control") { Description = "with --transport sockets: the kernel's congestion control, e.g. cubic, which is what the XDP transport has", HelpName = "NAME" };
-        var allowShutdown = new Option<bool>("--allow-shutdown") { Description = "map POST /shutdown-after/{n}: send n bytes, flush, stop the app" };
-        var logLevel = new Option<LogLevel>("--log-level") { Description = "least severe level to log", DefaultValueFactory = _ => LogLevel.Warning };
+        var congestionControl = new Option<string?>("--congestion-control")
+        {
+            Description = "with --transport sockets: the kernel's congestion control, "
+                + "e.g. cubic, which is what the XDP transport has",
+            HelpName = "NAME",
+        };
+        var allowShutdown = new Option<bool>("--allow-shutdown")
+        {
+            Description = "map POST /shutdown-after/{n}: send n bytes, flush, stop the app",
+        };
+        var logLevel = new Option<LogLevel>("--log-level")
+        {
+            Description = "least severe level to log",
+            DefaultValueFactory = _ => LogLevel.Warning,
+        };
 
         urls.Validators.Add(result =>
         {
@@ -82,7 +112,8 @@ internal sealed record Switches
             cancellation));
 
         // The host handles SIGINT and SIGTERM, and a graceful stop takes as long as it takes.
-        return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }).GetAwaiter().GetResult();
+        return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null })
+            .GetAwaiter().GetResult();
     }
 
     public void Listen(KestrelServerOptions kestrel)

@@ -9,7 +9,9 @@ internal static class Transfers
     // Bytes between two flushes: Kestrel's default write buffer limit is the same, so a slow client stops us here.
     private const int BytesPerFlush = 64 * 1024;
 
-    /// <summary>GET /bytes/{n}: n bytes of <see cref="BytePattern"/>, written into the transport's own buffers.</summary>
+    /// <summary>
+    /// GET /bytes/{n}: n bytes of <see cref="BytePattern"/>, written into the transport's own buffers.
+    /// </summary>
     public static async Task SendPattern(long n, HttpContext context)
     {
         context.Response.ContentType = "application/octet-stream";

@@ -4,8 +4,8 @@ using System.Diagnostics.Metrics;
 namespace HelloWeb;
 
 /// <summary>
-/// The current value of everything the transport measures, taken from its public meter. Counters are totals since start,
-/// gauges their last value; a histogram shows as its <c>.count</c> and <c>.sum</c>.
+/// The current value of everything the transport measures, taken from its public meter. Counters are totals since
+/// start, gauges their last value; a histogram shows as its <c>.count</c> and <c>.sum</c>.
 /// </summary>
 internal sealed class TransportCounters : IDisposable
 {
@@ -27,11 +27,12 @@ internal sealed class TransportCounters : IDisposable
         _listener.SetMeasurementEventCallback<long>((instrument, value, tags, _) => Record(instrument, value, tags));
         _listener.SetMeasurementEventCallback<float>((instrument, value, tags, _) => Record(instrument, value, tags));
         _listener.SetMeasurementEventCallback<double>((instrument, value, tags, _) => Record(instrument, value, tags));
-        _listener.SetMeasurementEventCallback<decimal>((instrument, value, tags, _) => Record(instrument, (double)value, tags));
+        _listener.SetMeasurementEventCallback<decimal>(
+            (instrument, value, tags, _) => Record(instrument, (double)value, tags));
         _listener.Start();
     }
 
-    /// <returns>Values by <c>instrument{tag=value,…}</c>, sorted by name; empty when the transport is not in use.</returns>
+    /// <returns>Values by <c>instrument{tag=value,…}</c>, sorted by name; empty without the transport.</returns>
     public SortedDictionary<string, double> Snapshot()
     {
         _listener.RecordObservableInstruments();

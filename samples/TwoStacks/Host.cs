@@ -9,7 +9,8 @@ internal sealed class Host
     private const int FrameSize = 2048;
     private const int FrameCount = 256;
 
-    private readonly FramePool _frames = new(new byte[FrameCount * FrameSize], FrameSize, FrameCount, receiveReserve: FrameCount / 2);
+    private readonly FramePool _frames =
+        new(new byte[FrameCount * FrameSize], FrameSize, FrameCount, receiveReserve: FrameCount / 2);
     private readonly BlockPool _blocks = new();
     private readonly TxPacket[] _packets = new TxPacket[16];
 
@@ -41,7 +42,10 @@ internal sealed class Host
             frame.Return();
     }
 
-    /// <summary>Out: the stack writes packets until it has no more, and each frame counts as with the driver until it is reported completed.</summary>
+    /// <summary>
+    /// Out: takes packets until the stack has no more. Each frame counts as being with the driver until it is reported
+    /// completed.
+    /// </summary>
     internal bool Emit(Instant now, Action<ReadOnlySpan<byte>> send)
     {
         int count = Stack.Emit(_packets, now);

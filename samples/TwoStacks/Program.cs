@@ -7,7 +7,8 @@ var now = new Instant(0);
 var client = new Host("192.0.2.1", now);
 var server = new Host("192.0.2.2", now);
 server.Stack.Listen(default, port: 7, owner: null);
-TcpConnection opened = client.Stack.Connect(new FlowKey(client.Address, server.Address, 50000, 7), LinkPath.IpOnly, now)!;
+TcpConnection opened =
+    client.Stack.Connect(new FlowKey(client.Address, server.Address, 50000, 7), LinkPath.IpOnly, now)!;
 
 string? answer = null;
 bool clientDone = false, serverDone = false;
@@ -34,7 +35,8 @@ while (!clientDone || !serverDone)
         if (events.HasFlag(TcpEvents.Readable))
         {
             answer = Encoding.UTF8.GetString(client.Read(connection));
-            Console.WriteLine($"{now}: '{answer}', srtt {opened.GetInfo(now).Srtt.TotalMilliseconds} ms, cwnd {opened.GetInfo(now).Cwnd}");
+            TcpConnectionInfo info = opened.GetInfo(now);
+            Console.WriteLine($"{now}: '{answer}', srtt {info.Srtt.TotalMilliseconds} ms, cwnd {info.Cwnd}");
             connection.Close();
         }
         clientDone |= events.HasFlag(TcpEvents.Closed);

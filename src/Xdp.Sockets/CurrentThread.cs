@@ -2,7 +2,9 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets;
 
-/// <summary>What a worker may ask of the thread it runs on. Both are wishes: false means that the system said no.</summary>
+/// <summary>
+/// What a worker may ask of the thread it runs on. The system may refuse: the methods then return false.
+/// </summary>
 public static unsafe class CurrentThread
 {
     /// <summary>Keeps the thread on one CPU.</summary>
@@ -18,13 +20,14 @@ public static unsafe class CurrentThread
     }
 
     /// <summary>
-    /// How late the kernel may end this thread's timed waits, to wake several at once: 50 µs by default, which
-    /// <see cref="Xsk.Wait"/> with a shorter time-out notices.
+    /// How late the kernel may end this thread's timed waits, so as to wake several threads at once. The default of 50
+    /// µs shows in an <see cref="Xsk.Wait"/> with a shorter time-out.
     /// </summary>
     public static bool TrySetTimerSlack(TimeSpan slack)
     {
-        // 0 would mean "the default".
+        // The kernel takes 0 for "the default".
         long nanoseconds = Math.Max(1, (long)slack.TotalNanoseconds);
-        return OperatingSystem.IsLinux() && XskNative.prctl(XskNative.PR_SET_TIMERSLACK, (nuint)nanoseconds, 0, 0, 0) == 0;
+        return OperatingSystem.IsLinux()
+            && XskNative.prctl(XskNative.PR_SET_TIMERSLACK, (nuint)nanoseconds, 0, 0, 0) == 0;
     }
 }

@@ -3,7 +3,9 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets;
 
-/// <summary>An eventfd: any thread signals it, one thread sleeps on it in <see cref="Xsk.Wait"/>. Non-blocking.</summary>
+/// <summary>
+/// An eventfd, non-blocking. Any thread may signal it, and one thread sleeps on it in <see cref="Xsk.Wait"/>.
+/// </summary>
 public sealed unsafe class EventFd : IDisposable
 {
     /// <exception cref="XdpException">No descriptor is free (EMFILE).</exception>
@@ -11,7 +13,8 @@ public sealed unsafe class EventFd : IDisposable
     {
         int fd = XskNative.eventfd(0, XskNative.EFD_NONBLOCK | XskNative.EFD_CLOEXEC);
         if (fd < 0)
-            throw new XdpException("eventfd(0, EFD_NONBLOCK)", XskNative.Errno, "Raise the limit on open files (ulimit -n).");
+            throw new XdpException(
+                "eventfd(0, EFD_NONBLOCK)", XskNative.Errno, "Raise the limit on open files (ulimit -n).");
         Handle = XskNative.Own(fd);
         Descriptor = fd;
     }
@@ -20,13 +23,16 @@ public sealed unsafe class EventFd : IDisposable
 
     internal int Descriptor { get; }
 
-    /// <summary>Wakes the sleeper, or keeps it from falling asleep. From any thread; after <see cref="Dispose"/> it does nothing.</summary>
+    /// <summary>
+    /// Wakes the sleeping thread, or keeps it from falling asleep. Any thread may call it. After <see cref="Dispose"/>
+    /// it does nothing.
+    /// </summary>
     public void Signal()
     {
         ulong one = 1;
         try
         {
-            // EAGAIN means that it is signalled 2^64 - 2 times over.
+            // EAGAIN means that there are 2^64 - 2 signals already.
             _ = XskNative.write(Handle, &one, sizeof(ulong));
         }
         catch (ObjectDisposedException)
@@ -35,7 +41,7 @@ public sealed unsafe class EventFd : IDisposable
         }
     }
 
-    /// <summary>Takes all signals back.</summary>
+    /// <summary>Takes all signals, so that the next wait sleeps.</summary>
     /// <returns>How many there were; 0 when there was none.</returns>
     public ulong Drain()
     {
@@ -43,8 +49,10 @@ public sealed unsafe class EventFd : IDisposable
         return XskNative.read(Handle, &count, sizeof(ulong)) == sizeof(ulong) ? count : 0;
     }
 
-    /// <summary>Sleeps until it is signalled or the time is over; nothing else wakes it, packets neither.</summary>
-    /// <param name="timeout">Steps of 100 ns; zero only looks; negative (<see cref="Timeout.InfiniteTimeSpan"/>) is for ever.</param>
+    /// <summary>Sleeps until there is a signal or the time is over. Nothing else ends it, not even packets.</summary>
+    /// <param name="timeout">
+    /// In steps of 100 ns. Zero only looks; a negative one (<see cref="Timeout.InfiniteTimeSpan"/>) waits for ever.
+    /// </param>
     /// <returns>True when it is signalled; it stays so until <see cref="Drain"/>.</returns>
     public bool Wait(TimeSpan timeout)
     {

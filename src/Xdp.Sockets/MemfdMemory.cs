@@ -5,7 +5,7 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets;
 
-/// <summary>A shared mapping of a memfd, unmapped by the last reference's finalizer.</summary>
+/// <summary>A shared mapping of a memfd. It is unmapped by a finalizer once nothing refers to it any more.</summary>
 internal sealed unsafe class MemfdMemory : MemoryManager<byte>
 {
     private readonly MappingHandle _mapping;
@@ -38,9 +38,12 @@ internal sealed unsafe class MemfdMemory : MemoryManager<byte>
                 XskNative.MAP_SHARED | XskNative.MAP_POPULATE, file, 0);
             if ((nint)address == -1)
             {
-                throw new XdpException($"mmap(memfd, {bytes} bytes{(hugePages ? ", huge pages" : "")})", XskNative.Errno, hugePages
-                    ? $"Set huge pages aside (vm.nr_hugepages: {bytes / page} more of {page / 1024} KiB) or turn HugePages off."
-                    : null);
+                int errno = XskNative.Errno;
+                if (!hugePages)
+                    throw new XdpException($"mmap(memfd, {bytes} bytes)", errno);
+                throw new XdpException($"mmap(memfd, {bytes} bytes, huge pages)", errno,
+                    $"Set huge pages aside (vm.nr_hugepages: {bytes / page} more of {page / 1024} KiB) "
+                    + "or turn HugePages off.");
             }
             return new MemfdMemory(file, new MappingHandle(address, (nuint)bytes), length);
         }
@@ -63,16 +66,19 @@ internal sealed unsafe class MemfdMemory : MemoryManager<byte>
     {
     }
 
-    // The mapping outlives explicit disposal: it goes with its last reference.
+    // Disposal does not unmap: the mapping lives until nothing refers to it.
     protected override void Dispose(bool disposing)
     {
     }
 
-    // "Hugepagesize:       2048 kB"; 512 MiB where pages are 64 KiB.
+    // The line reads "Hugepagesize:       2048 kB". It is 512 MiB where pages are 64 KiB.
     private static long HugePageSize()
     {
         const string Label = "Hugepagesize:";
-        string? line = System.IO.File.ReadLines("/proc/meminfo").FirstOrDefault(static l => l.StartsWith(Label, StringComparison.Ordinal));
-        return line is null ? 2 << 20 : long.Parse(line.AsSpan(Label.Length).Trim().TrimEnd(" kB"), CultureInfo.InvariantCulture) * 1024;
+        string? line = System.IO.File.ReadLines("/proc/meminfo")
+            .FirstOrDefault(static l => l.StartsWith(Label, StringComparison.Ordinal));
+        if (line is null)
+            return 2 << 20;
+        return long.Parse(line.AsSpan(Label.Length).Trim().TrimEnd(" kB"), CultureInfo.InvariantCulture) * 1024;
     }
 }

@@ -5,41 +5,51 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// Network namespaces. A thread is in one; a socket stays in the one it was created in. An interface index means something
-/// only together with its namespace.
+/// Network namespaces. A thread is in one namespace at a time, and a socket stays in the one in which it was created.
+/// An interface index means something only together with its namespace.
 /// </summary>
 public static class NetworkNamespace
 {
     private const string OfThread = "/proc/thread-self/ns/net";
 
-    /// <summary>PROC_NET_INIT_INO of include/linux/proc_ns.h, on kernels that number the initial namespace so (6.18 on).</summary>
+    /// <summary>
+    /// The number of the initial namespace from kernel 6.18 on: PROC_NET_INIT_INO of include/linux/proc_ns.h.
+    /// </summary>
     private const ulong InitialInode = 0xEFFFFFF9;
 
-    /// <summary>The first number a kernel hands out to namespaces that have no fixed one: the initial network namespace's before that.</summary>
+    /// <summary>
+    /// The first number that a kernel gives to namespaces without a fixed one. On older kernels the initial network
+    /// namespace has one of these.
+    /// </summary>
     private const ulong FirstDynamicInode = 0xF0000000;
 
-    /// <summary>Number (inode) of the calling thread's namespace, equal for threads in the same one; 0 where /proc does not tell.</summary>
+    /// <summary>
+    /// The number (inode) of the calling thread's namespace. Threads in the same namespace have the same number. 0
+    /// where /proc does not tell.
+    /// </summary>
     public static ulong CurrentId => IdOf(OfThread);
 
-    /// <summary>Number of the namespace the process's first thread is in.</summary>
+    /// <summary>The number of the namespace that the process's first thread is in.</summary>
     public static ulong ProcessId => IdOf("/proc/self/ns/net");
 
     /// <summary>
-    /// Whether the calling thread is in the host's own namespace rather than a container's: the one of process 1, and process 1 is the
-    /// host's. Where it cannot be known, true: the caller's defaults are then the cautious ones.
+    /// Whether the calling thread is in the host's own namespace, rather than in a container's. That is the namespace
+    /// of process 1, where process 1 is the host's. True also where it cannot be found out, because callers then take
+    /// the cautious defaults.
     /// </summary>
     public static bool IsInitial => CurrentId switch
     {
         0 => true,
         InitialInode => true,
-        // Early namespaces take the first numbers in an order that depends on the kernel's configuration.
-        ulong id when id >= FirstDynamicInode && id < FirstDynamicInode + 256 => IdOf("/proc/1/ns/net") is ulong first && (first == 0 || first == id),
+        // The first namespaces get these numbers in an order that depends on the kernel's configuration.
+        ulong id when id >= FirstDynamicInode && id < FirstDynamicInode + 256 =>
+            IdOf("/proc/1/ns/net") is ulong first && (first == 0 || first == id),
         _ => false,
     };
 
     /// <summary>
-    /// Moves the calling thread until the result is disposed, on the same thread. Wants CAP_SYS_ADMIN. For a thread of one's
-    /// own: no <c>await</c> in between, and no thread of the pool.
+    /// Moves the calling thread into a namespace, until the result is disposed on the same thread. Use it on a thread
+    /// of your own: there must be no <c>await</c> in between, and no thread of the pool. Wants CAP_SYS_ADMIN.
     /// </summary>
     /// <param name="path">Such as <c>/run/netns/blue</c> or <c>/proc/123/ns/net</c>.</param>
     /// <exception cref="XdpException">The namespace does not exist or may not be entered.</exception>
@@ -67,7 +77,9 @@ public static class NetworkNamespace
             // The link reads "net:[4026531840]".
             string? link = new FileInfo(path).LinkTarget;
             int open = link?.IndexOf('[', StringComparison.Ordinal) ?? -1;
-            return open >= 0 && ulong.TryParse(link.AsSpan(open + 1).TrimEnd(']'), NumberStyles.None, null, out ulong id) ? id : 0;
+            if (open < 0)
+                return 0;
+            return ulong.TryParse(link.AsSpan(open + 1).TrimEnd(']'), NumberStyles.None, null, out ulong id) ? id : 0;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

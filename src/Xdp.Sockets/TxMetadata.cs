@@ -4,17 +4,19 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// <c>struct xsk_tx_metadata</c>: what the device shall do for one packet. It lies in the <see cref="Size"/> bytes before the
-/// packet, and counts when the descriptor says <see cref="XdpDescriptor.HasTxMetadata"/>.
+/// <c>struct xsk_tx_metadata</c>: what the device is to do for one packet. It lies in the <see cref="Size"/> bytes
+/// before the packet. It counts only when the descriptor has <see cref="XdpDescriptor.HasTxMetadata"/>.
 /// </summary>
 public static class TxMetadata
 {
-    /// <summary>Bytes: flags, then the request.</summary>
+    /// <summary>Size in bytes: 8 of flags, 8 of the request.</summary>
     public const int Size = 16;
 
-    /// <summary>Asks for a checksum. The checksum field of the packet must hold the pseudo-header's sum, not complemented.</summary>
+    /// <summary>
+    /// Asks for a checksum. The packet's checksum field must hold the sum of the pseudo-header, not complemented.
+    /// </summary>
     /// <param name="metadata">The <see cref="Size"/> bytes before the packet.</param>
-    /// <param name="start">Where the summed bytes begin: bytes from the packet's first byte to the transport header.</param>
+    /// <param name="start">Bytes from the packet's start to the transport header, where the sum begins.</param>
     /// <param name="offset">Bytes from <paramref name="start"/> to the checksum field: 16 for TCP, 6 for UDP.</param>
     public static void RequestChecksum(Span<byte> metadata, ushort start, ushort offset)
     {

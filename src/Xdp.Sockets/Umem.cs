@@ -6,17 +6,21 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// The memory that packets are received into and sent from: frames of equal size, one after the other. Everything the kernel
-/// is told, and tells, is an address in bytes from the start of this memory.
+/// The memory that packets are received into and sent from: frames of equal size, one after the other. An address that
+/// the kernel is given, or gives, counts bytes from the start of this memory.
 /// <para>
-/// Owns the memory and nothing else: which frame is whose is the business of the queue that uses it. Threads may share it.
-/// The memory goes when nothing refers to it any more (this object, a <see cref="Memory{T}"/> from it, an open
-/// <see cref="Xsk"/>), so nobody can be left holding an unmapped page; <see cref="Dispose"/> closes the memfd, if there is one.
+/// Owns the memory and nothing else. Which frame belongs to whom is the business of the queue that uses it. Threads may
+/// share it. The memory goes when nothing refers to it any more: this object, a <see cref="Memory{T}"/> from it, or an
+/// open <see cref="Xsk"/>. So nobody can be left with an unmapped page. <see cref="Dispose"/> closes the memfd, if
+/// there is one.
 /// </para>
 /// </summary>
 public sealed unsafe class Umem : IDisposable
 {
-    /// <summary>Bytes at the start of a frame that the kernel keeps for XDP programs: XDP_PACKET_HEADROOM. RX addresses point past them.</summary>
+    /// <summary>
+    /// Bytes at the start of a frame that the kernel keeps for XDP programs (XDP_PACKET_HEADROOM). Addresses on RX
+    /// point behind them.
+    /// </summary>
     public const int RxHeadroom = 256;
 
     private static readonly Lazy<bool> TxMetadataProbe = new(ProbeTxMetadata);
@@ -41,7 +45,8 @@ public sealed unsafe class Umem : IDisposable
         }
         else
         {
-            // Whole pages: what the kernel pins is nobody else's. Zeroed, so that no old heap contents can be sent.
+            // Whole pages of zeroes. The kernel pins whole pages, so these hold nothing else; and no old heap contents
+            // can be sent.
             int page = Environment.SystemPageSize;
             Array = GC.AllocateArray<byte>(((size + page - 1) & -page) + page, pinned: true);
             nint start = (nint)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(Array));
@@ -51,7 +56,9 @@ public sealed unsafe class Umem : IDisposable
         }
     }
 
-    /// <summary>The kernel takes TX metadata (6.11 and later). Found out once, with a socket and a page.</summary>
+    /// <summary>
+    /// Whether the kernel takes TX metadata, as 6.11 and later do. Found out once, with a socket and a page.
+    /// </summary>
     public static bool KernelHasTxMetadata => TxMetadataProbe.Value;
 
     public int FrameCount { get; }
@@ -65,7 +72,7 @@ public sealed unsafe class Umem : IDisposable
     /// <summary>Longest packet that fits a receive frame, in bytes.</summary>
     public int MaxReceiveLength => FrameSize - RxHeadroom;
 
-    /// <summary>Room for <see cref="TxMetadata"/> before each transmitted packet was asked for.</summary>
+    /// <summary>Whether there is room for <see cref="TxMetadata"/> before each transmitted packet.</summary>
     public bool HasTxMetadata { get; }
 
     public bool SoftwareTxChecksum { get; }
@@ -79,12 +86,12 @@ public sealed unsafe class Umem : IDisposable
     /// <summary>Index of address 0 in <see cref="Array"/>.</summary>
     public int ArrayOffset { get; }
 
-    /// <summary>The memfd, for a process that shall share the memory; null with an array.</summary>
+    /// <summary>The memfd, to share the memory with another process; null with an array.</summary>
     public SafeFileHandle? MemoryFile => _memfd?.File;
 
     internal byte* Base => _base;
 
-    /// <summary>What must stay reachable while the kernel uses the memory.</summary>
+    /// <summary>The object that must stay reachable while the kernel uses the memory.</summary>
     internal object Root => (object?)Array ?? _memfd!;
 
     /// <exception cref="ArgumentException">A count or size that cannot work.</exception>
@@ -93,10 +100,13 @@ public sealed unsafe class Umem : IDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         if (options.FrameSize is not (2048 or 4096))
-            throw new ArgumentException($"FrameSize is {options.FrameSize}: the kernel takes 2048, or 4096.", nameof(options));
+            throw new ArgumentException(
+                $"FrameSize is {options.FrameSize}: the kernel takes 2048, or 4096.", nameof(options));
         int most = (System.Array.MaxLength - 2 * Environment.SystemPageSize) / options.FrameSize;
         if (options.FrameCount < 1 || options.FrameCount > most)
-            throw new ArgumentException($"FrameCount is {options.FrameCount}: 1 to {most} frames of {options.FrameSize} bytes.", nameof(options));
+            throw new ArgumentException(
+                $"FrameCount is {options.FrameCount}: 1 to {most} frames of {options.FrameSize} bytes.",
+                nameof(options));
         if (options.HugePages && options.Backing != UmemBacking.Memfd)
             throw new ArgumentException("HugePages wants the Memfd backing.", nameof(options));
         if (options.SoftwareTxChecksum && !options.TxMetadata)
@@ -111,10 +121,12 @@ public sealed unsafe class Umem : IDisposable
         return (ulong)frame * (uint)FrameSize;
     }
 
-    /// <summary>The frame an address lies in. The address is not checked: see <see cref="Contains"/>.</summary>
+    /// <summary>The frame that an address lies in. The address is not checked: see <see cref="Contains"/>.</summary>
     public int FrameOf(ulong address) => (int)(address >> _frameShift);
 
-    /// <summary>The bytes lie in one frame of this memory. Holds for whatever a sane kernel hands out.</summary>
+    /// <summary>
+    /// Whether the bytes lie within one frame of this memory. True of everything that a sane kernel hands out.
+    /// </summary>
     public bool Contains(ulong address, uint length) =>
         address < (ulong)(uint)Size && ((uint)address & (uint)(FrameSize - 1)) + (ulong)length <= (uint)FrameSize;
 

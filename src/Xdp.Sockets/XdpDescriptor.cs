@@ -9,7 +9,7 @@ public struct XdpDescriptor
     /// <summary>The packet continues in the next descriptor (multi-buffer).</summary>
     public const uint Continued = 1;
 
-    /// <summary>TX: the bytes before <see cref="Address"/> hold <see cref="TxMetadata"/>.</summary>
+    /// <summary>On TX: the bytes before <see cref="Address"/> hold <see cref="TxMetadata"/>.</summary>
     public const uint HasTxMetadata = 2;
 
     /// <summary>

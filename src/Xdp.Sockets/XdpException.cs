@@ -3,11 +3,12 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// A set-up system call failed. The message names the call, its arguments, the errno and what to do about it.
+/// A system call of the set-up failed. The message names the call, its arguments and the errno, and says what to do
+/// about it.
 /// </summary>
 public sealed class XdpException : IOException
 {
-    /// <param name="call">The system call with its arguments as a reader would write them, e.g. <c>bind(ifindex 3, queue 0, copy)</c>.</param>
+    /// <param name="call">The system call in readable form, such as <c>bind(ifindex 3, queue 0, copy)</c>.</param>
     /// <param name="errno">The positive errno value.</param>
     /// <param name="hint">What the user can do, one sentence; null when nothing is known.</param>
     public XdpException(string call, int errno, string? hint = null)

@@ -11,19 +11,20 @@ namespace Xdp.Sockets;
 /// FILL comes before bind because drivers take their first frames there.
 /// </para>
 /// <para>
-/// Rings, <see cref="Kick"/> and <see cref="Dispose"/> belong to whoever holds the queue, one thread at a time, with a
-/// happens-before edge from one to the next. <see cref="Wait"/> touches no ring of ours and may overlap with them, but not
-/// with <see cref="Dispose"/>. <see cref="GetStatistics"/> is for any thread.
+/// Rings, <see cref="Kick"/> and <see cref="Dispose"/> are for one thread at a time, with a happens-before edge from
+/// one such thread to the next. <see cref="Wait"/> touches no ring of ours: it may overlap with them, but not with
+/// <see cref="Dispose"/>. <see cref="GetStatistics"/> is for any thread.
 /// </para>
 /// <para>
-/// Wants CAP_NET_RAW for <see cref="Create"/>, and room under RLIMIT_MEMLOCK or CAP_IPC_LOCK. Set-up uses socket, setsockopt,
-/// getsockopt, mmap and bind; afterwards sendto, recvfrom and ppoll.
+/// <see cref="Create"/> wants CAP_NET_RAW, and room under RLIMIT_MEMLOCK or CAP_IPC_LOCK. Set-up uses socket,
+/// setsockopt, getsockopt, mmap and bind; the rest uses sendto, recvfrom and ppoll.
 /// </para>
 /// </summary>
 public sealed unsafe class Xsk : IDisposable
 {
-    // Passes that report success and show no progress: each may have skipped one invalid descriptor, which the kernel
-    // publishes late. Lower gives up on bursts of bad descriptors, higher spins on a queue that was taken away.
+    // How many passes may report success without showing progress. Each may have skipped one invalid descriptor, which
+    // the kernel publishes late. With a lower number it gives up on a burst of bad descriptors; with a higher one it
+    // spins on a queue that was taken away.
     private const int MaxIdlePasses = 64;
 
     private readonly XskHandle _handle;
@@ -51,14 +52,16 @@ public sealed unsafe class Xsk : IDisposable
         XskSetup.RingSize(handle, IfXdp.XDP_TX_RING, "XDP_TX_RING", tx);
 
         IfXdp.xdp_mmap_offsets offsets = XskSetup.RingOffsets(handle);
-        Fill = new FillRing(XskSetup.MapRing(handle, "FILL", IfXdp.XDP_UMEM_PGOFF_FILL_RING, offsets.fr, fill, sizeof(ulong)));
+        Fill = new FillRing(
+            XskSetup.MapRing(handle, "FILL", IfXdp.XDP_UMEM_PGOFF_FILL_RING, offsets.fr, fill, sizeof(ulong)));
         Completion = new CompletionRing(
-            XskSetup.MapRing(handle, "COMPLETION", IfXdp.XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, completion, sizeof(ulong)));
+            XskSetup.MapRing(
+                handle, "COMPLETION", IfXdp.XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, completion, sizeof(ulong)));
         Rx = new RxRing(XskSetup.MapRing(handle, "RX", IfXdp.XDP_PGOFF_RX_RING, offsets.rx, rx, sizeof(XdpDescriptor)));
         Tx = new TxRing(XskSetup.MapRing(handle, "TX", IfXdp.XDP_PGOFF_TX_RING, offsets.tx, tx, sizeof(XdpDescriptor)));
 
         TxBudget = XskSetup.SetTxBudget(handle, options.MaxTxBudget == 0 ? options.TxRingSize : options.MaxTxBudget);
-        // An skb of one frame, with its own overhead.
+        // An skb holds one frame, and needs memory of its own besides.
         XskSetup.RaiseSendBuffer(handle, (long)completion * (umem.FrameSize + 1024));
     }
 
@@ -78,10 +81,10 @@ public sealed unsafe class Xsk : IDisposable
 
     public bool IsBound { get; private set; }
 
-    /// <summary>What <see cref="BindMode.Auto"/> came to. Known once bound.</summary>
+    /// <summary>What <see cref="BindMode.Auto"/> has led to. Known once the socket is bound.</summary>
     public bool IsZeroCopy => _handle.ZeroCopy;
 
-    /// <summary>Copy mode: packets the kernel sends in one system call.</summary>
+    /// <summary>In copy mode, how many packets the kernel sends in one system call.</summary>
     public int TxBudget { get; }
 
     /// <summary>The socket, for the XSKMAP.</summary>
@@ -100,7 +103,9 @@ public sealed unsafe class Xsk : IDisposable
     /// <summary>errno of the last system call <see cref="Kick"/> made, 0 for success.</summary>
     public int LastKickErrno => _lastKickErrno;
 
-    /// <summary>A socket with rings, not yet bound: fill <see cref="Fill"/>, then <see cref="Bind"/>.</summary>
+    /// <summary>
+    /// A socket with rings that is not bound yet. Put frames on <see cref="Fill"/>, then <see cref="Bind"/>.
+    /// </summary>
     /// <exception cref="ArgumentException">Options that cannot work.</exception>
     /// <exception cref="XdpException">A call failed: which, why, and what to do.</exception>
     /// <exception cref="PlatformNotSupportedException">Not Linux.</exception>
@@ -121,17 +126,18 @@ public sealed unsafe class Xsk : IDisposable
         }
     }
 
-    /// <summary><see cref="Create"/>, FILL, <see cref="Bind"/>.</summary>
-    /// <param name="umem">The memory; one socket's at a time.</param>
+    /// <summary><see cref="Create"/>, <see cref="Fill"/> and <see cref="Bind"/> in one call.</summary>
+    /// <param name="umem">The memory. It serves one socket at a time.</param>
     /// <param name="options">Interface, queue, sizes.</param>
-    /// <param name="fill">Frames to receive into, at most FillRingSize. May be empty for a socket that only sends.</param>
+    /// <param name="fill">Frames to receive into, at most FillRingSize. None for a socket that only sends.</param>
     /// <exception cref="ArgumentException">Options that cannot work.</exception>
     /// <exception cref="XdpException">A call failed: which, why, and what to do.</exception>
     public static Xsk Open(Umem umem, XskOptions options, ReadOnlySpan<ulong> fill)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (fill.Length > options.FillRingSize)
-            throw new ArgumentException($"{fill.Length} frames do not fit a FILL ring of {options.FillRingSize}.", nameof(fill));
+            throw new ArgumentException(
+                $"{fill.Length} frames do not fit a FILL ring of {options.FillRingSize}.", nameof(fill));
         Xsk xsk = Create(umem, options);
         try
         {
@@ -147,8 +153,8 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Binds to the queue, trying again for <see cref="XskOptions.BindTimeout"/> while it is busy. After an exception it may be
-    /// called again.
+    /// Binds to the queue. While the queue is busy it tries again, for <see cref="XskOptions.BindTimeout"/>. After an
+    /// exception it may be called again.
     /// </summary>
     /// <exception cref="XdpException">bind failed: why, and what to do.</exception>
     public void Bind()
@@ -164,9 +170,10 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Gets the kernel to send what is on <see cref="Tx"/>. In copy mode the packets are sent by this call on this thread, and it
-    /// goes on until all are, or there is nowhere to put them; in zero copy it rings the bell. No system call when the ring
-    /// is empty or the kernel is awake. In copy mode <see cref="Wait"/> sends as well: no need to kick right before it.
+    /// Makes the kernel send what is on <see cref="Tx"/>. In copy mode this call sends the packets itself, on this
+    /// thread, until all are sent or there is no room for more. In zero-copy mode it only tells the driver. It makes no
+    /// system call when the ring is empty, or when the kernel does not ask for one. In copy mode <see cref="Wait"/>
+    /// sends as well, so there is no need to kick right before it.
     /// </summary>
     public KickStatus Kick()
     {
@@ -174,7 +181,8 @@ public sealed unsafe class Xsk : IDisposable
         TxRing tx = Tx;
         if (tx.Pending == 0)
             return KickStatus.Ok;
-        // The producer index must be visible before the flag is read: the kernel sets the flag, then looks at the index again.
+        // The producer index must be visible before the flag is read: the kernel sets the flag and then looks at the
+        // index again.
         Interlocked.MemoryBarrier();
         if (_options.NeedWakeup && !tx.NeedsWakeup)
             return KickStatus.Ok;
@@ -182,8 +190,8 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Tells the driver that FILL has frames again, when it asks (<see cref="ProducerRing.NeedsWakeup"/> of <see cref="Fill"/>).
-    /// Only zero copy ever asks.
+    /// Tells the driver that FILL has frames again, where it asks to be told (<see cref="ProducerRing.NeedsWakeup"/> of
+    /// <see cref="Fill"/>). Only drivers in zero-copy mode ever ask.
     /// </summary>
     public void KickFill()
     {
@@ -194,12 +202,14 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Sleeps until packets arrive, <paramref name="wake"/> is signalled or the time is over. Link down and the device's
-    /// removal are not noticed here. The kernel ends a wait up to the thread's timer slack late
+    /// Sleeps until packets arrive, <paramref name="wake"/> is signalled or the time is over. It does not notice that
+    /// the link goes down or the device is removed. The kernel may end a wait late, by up to the thread's timer slack
     /// (<see cref="CurrentThread.TrySetTimerSlack"/>).
     /// </summary>
     /// <param name="wake">Left signalled: <see cref="EventFd.Drain"/> it.</param>
-    /// <param name="timeout">Steps of 100 ns; zero only looks; negative (<see cref="Timeout.InfiniteTimeSpan"/>) is for ever.</param>
+    /// <param name="timeout">
+    /// In steps of 100 ns. Zero only looks; a negative one (<see cref="Timeout.InfiniteTimeSpan"/>) waits for ever.
+    /// </param>
     public WaitResult Wait(EventFd wake, TimeSpan timeout)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
@@ -239,8 +249,8 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Closes the socket; the kernel frees the queue some milliseconds later. The rings read as full and empty from now on.
-    /// What the kernel had not sent is not sent.
+    /// Closes the socket. The kernel frees the queue some milliseconds later. From now on the rings have neither room
+    /// nor entries. Packets that the kernel had not sent yet are not sent.
     /// </summary>
     public void Dispose()
     {
@@ -255,8 +265,9 @@ public sealed unsafe class Xsk : IDisposable
     }
 
     /// <summary>
-    /// Copy mode. The return code alone says little: success may leave packets behind an invalid one, EAGAIN may mean that the
-    /// budget is used up, and EBUSY that the device dropped one. What counts is whether the kernel's index moves.
+    /// Sends in copy mode. The return code alone says little: after success packets may be left behind an invalid one,
+    /// EAGAIN may mean that the budget is used up, and EBUSY that the device dropped a packet. What counts is whether
+    /// the kernel's index moves.
     /// </summary>
     private KickStatus SendAll(TxRing tx)
     {

@@ -9,46 +9,50 @@ public enum BindMode
     /// <summary>The driver receives into the UMEM and sends from it. Binding fails where the driver cannot.</summary>
     ZeroCopy,
 
-    /// <summary>The kernel copies. Works on every driver.</summary>
+    /// <summary>The kernel copies between its buffers and the UMEM. Works with every driver.</summary>
     Copy,
 }
 
-/// <summary>One AF_XDP socket. Ring sizes are entries and powers of two.</summary>
+/// <summary>What one AF_XDP socket is to be. Ring sizes are numbers of entries, and powers of two.</summary>
 public sealed class XskOptions
 {
     public required int InterfaceIndex { get; init; }
 
     public required int QueueId { get; init; }
 
-    /// <summary>Packets that can wait while the application is away: 8192 rides out a pause of 15 ms at 0.5 Mpps.</summary>
+    /// <summary>
+    /// How many packets can wait while the application is busy: 8192 are enough for a pause of 15 ms at 0.5 Mpps.
+    /// </summary>
     public int RxRingSize { get; init; } = 8192;
 
-    /// <summary>At least <see cref="RxRingSize"/> if that many packets shall be able to wait.</summary>
+    /// <summary>Must be at least <see cref="RxRingSize"/> if that many packets are to be able to wait.</summary>
     public int FillRingSize { get; init; } = 8192;
 
     public int TxRingSize { get; init; } = 2048;
 
     /// <summary>
-    /// At least <see cref="TxRingSize"/>; 0, the default, is twice that. The kernel reserves an entry here for each packet
-    /// before it takes it, so this bounds packets in flight: twice lets a full TX ring follow one whose completions have not
-    /// been read.
+    /// At least <see cref="TxRingSize"/>. 0, the default, means twice that. The kernel reserves an entry here before it
+    /// takes a packet, so this bounds the packets in flight. Twice the TX ring lets one full ring follow another whose
+    /// completions have not been read.
     /// </summary>
     public int CompletionRingSize { get; init; }
 
     public BindMode BindMode { get; init; } = BindMode.Auto;
 
-    /// <summary>The kernel says when it wants a system call (5.4 and later). Off, every kick is one.</summary>
+    /// <summary>
+    /// The kernel says when it wants a system call (5.4 and later). If off, every kick is a system call.
+    /// </summary>
     public bool NeedWakeup { get; init; } = true;
 
     /// <summary>
-    /// Copy mode: packets one system call sends, 32 up to the TX ring's size; 0, the default, is the ring's size. Kernels before
-    /// 6.17 know only 32, and <see cref="Xsk.Kick"/> makes several calls.
+    /// In copy mode, how many packets one system call may send: 32 up to the size of the TX ring. 0, the default, means
+    /// the size of the ring. Kernels before 6.17 know only 32; <see cref="Xsk.Kick"/> then makes several calls.
     /// </summary>
     public int MaxTxBudget { get; init; }
 
     /// <summary>
-    /// How long <see cref="Xsk.Bind"/> tries again while the queue is busy: the kernel frees a queue some milliseconds after its
-    /// socket was closed.
+    /// How long <see cref="Xsk.Bind"/> tries again while the queue is busy. The kernel frees a queue some milliseconds
+    /// after its socket was closed.
     /// </summary>
     public TimeSpan BindTimeout { get; init; } = TimeSpan.FromSeconds(2);
 
@@ -74,7 +78,7 @@ public sealed class XskOptions
 
     private static void RingSize(int size, string name)
     {
-        // 2^24 entries of 16 bytes are 256 MiB of kernel memory: beyond it is a mistake.
+        // 2^24 entries of 16 bytes are 256 MiB of kernel memory. More is taken for a mistake.
         if (size < 1 || size > 1 << 24 || !int.IsPow2(size))
             throw new ArgumentException($"{name} is {size}: rings have a power of two of entries, 2^24 at most.");
     }

@@ -5,8 +5,8 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// The system calls that bring a socket up, in the order <see cref="Xsk"/> makes them, and what their errors mean to whoever
-/// runs the program.
+/// The system calls that set a socket up, in the order in which <see cref="Xsk"/> makes them; and what their errors
+/// mean to whoever runs the program.
 /// </summary>
 internal static unsafe class XskSetup
 {
@@ -22,8 +22,11 @@ internal static unsafe class XskSetup
 
     internal static XdpException SocketError(int errno) => new("socket(AF_XDP, SOCK_RAW)", errno, errno switch
     {
-        ErrnoNames.EPERM => "It wants CAP_NET_RAW in the user namespace that owns the network namespace (setcap, or --cap-add NET_RAW).",
-        ErrnoNames.EAFNOSUPPORT => "The kernel has no AF_XDP: it wants 4.18 or later with CONFIG_XDP_SOCKETS=y. gVisor and WSL 1 have none.",
+        ErrnoNames.EPERM =>
+            "It wants CAP_NET_RAW in the user namespace that owns the network namespace "
+            + "(setcap, or --cap-add NET_RAW).",
+        ErrnoNames.EAFNOSUPPORT =>
+            "The kernel has no AF_XDP: it wants 4.18 or later with CONFIG_XDP_SOCKETS=y. gVisor and WSL 1 have none.",
         ErrnoNames.EACCES => "A security policy (seccomp, SELinux) forbids AF_XDP sockets.",
         _ => null,
     });
@@ -37,18 +40,22 @@ internal static unsafe class XskSetup
             len = (ulong)umem.Size,
             chunk_size = (uint)umem.FrameSize,
         };
-        // Kernels before 5.4 know 24 bytes and no flags; 32 are only sent when needed.
+        // Kernels before 5.4 know 24 bytes and no flags. So 32 are sent only where they are needed.
         uint length = 24;
         if (umem.HasTxMetadata)
         {
-            registration.flags = IfXdp.XDP_UMEM_TX_METADATA_LEN | (umem.SoftwareTxChecksum ? IfXdp.XDP_UMEM_TX_SW_CSUM : 0);
+            registration.flags = IfXdp.XDP_UMEM_TX_METADATA_LEN
+                | (umem.SoftwareTxChecksum ? IfXdp.XDP_UMEM_TX_SW_CSUM : 0);
             registration.tx_metadata_len = TxMetadata.Size;
             length = (uint)sizeof(IfXdp.xdp_umem_reg);
         }
-        return XskNative.setsockopt(handle, IfXdp.SOL_XDP, IfXdp.XDP_UMEM_REG, &registration, length) == 0 ? 0 : XskNative.Errno;
+        return XskNative.setsockopt(handle, IfXdp.SOL_XDP, IfXdp.XDP_UMEM_REG, &registration, length) == 0
+            ? 0
+            : XskNative.Errno;
     }
 
-    internal static XdpException UmemError(Umem umem, int errno) => UmemError(umem.FrameCount, umem.FrameSize, umem.HasTxMetadata, errno);
+    internal static XdpException UmemError(Umem umem, int errno) =>
+        UmemError(umem.FrameCount, umem.FrameSize, umem.HasTxMetadata, errno);
 
     internal static XdpException UmemError(int frames, int frameSize, bool txMetadata, int errno)
     {
@@ -57,13 +64,16 @@ internal static unsafe class XskSetup
             $"setsockopt(XDP_UMEM_REG, {frames} frames of {frameSize} bytes{(txMetadata ? ", TX metadata" : "")})");
         return new XdpException(call, errno, errno switch
         {
-            ErrnoNames.ENOBUFS => $"The UMEM is pinned and counts against RLIMIT_MEMLOCK, per user over all sockets: raise it above {size / 1024} KiB "
+            ErrnoNames.ENOBUFS =>
+                $"The UMEM is pinned and counts against RLIMIT_MEMLOCK, per user over all sockets: "
+                + $"raise it above {size / 1024} KiB "
                 + "(ulimit -l, LimitMEMLOCK=, --ulimit memlock=-1), grant CAP_IPC_LOCK, or use fewer frames.",
             ErrnoNames.ENOMEM => $"The system cannot pin {size / 1024} KiB; use fewer frames.",
             ErrnoNames.EBUSY => "The socket has a UMEM already.",
             ErrnoNames.EINVAL when txMetadata => "TX metadata wants kernel 6.11 or later: turn TxMetadata off.",
             ErrnoNames.EINVAL => "The frame size must be a power of two from 2048 to the page size.",
-            ErrnoNames.EOPNOTSUPP => "Huge pages that are smaller than the system's, or file-backed memory, cannot be pinned.",
+            ErrnoNames.EOPNOTSUPP =>
+                "Huge pages that are smaller than the system's, or file-backed memory, cannot be pinned.",
             _ => null,
         });
     }
@@ -95,7 +105,8 @@ internal static unsafe class XskSetup
         return offsets;
     }
 
-    internal static RingMemory MapRing(XskHandle handle, string name, long page, in IfXdp.xdp_ring_offset offset, uint entries, int entrySize)
+    internal static RingMemory MapRing(
+        XskHandle handle, string name, long page, in IfXdp.xdp_ring_offset offset, uint entries, int entrySize)
     {
         nuint length = (nuint)(offset.desc + (ulong)entries * (uint)entrySize);
         void* address = XskNative.mmap(null, length, XskNative.PROT_READ | XskNative.PROT_WRITE,
@@ -104,13 +115,18 @@ internal static unsafe class XskSetup
             throw new XdpException($"mmap({name}, {length} bytes)", XskNative.Errno);
         handle.Adopt(new MappingHandle(address, length));
         byte* start = (byte*)address;
-        return new RingMemory((nint)(start + offset.producer), (nint)(start + offset.consumer), (nint)(start + offset.flags),
-            (nint)(start + offset.desc), entries, handle);
+        return new RingMemory(
+            (nint)(start + offset.producer),
+            (nint)(start + offset.consumer),
+            (nint)(start + offset.flags),
+            (nint)(start + offset.desc),
+            entries,
+            handle);
     }
 
     /// <summary>
-    /// The socket's send buffer bounds what copy mode has under way, counted in skb bytes; the default 208 KiB is a hundred or so
-    /// packets. A wish: without CAP_NET_ADMIN it ends at net.core.wmem_max.
+    /// Raises the socket's send buffer, which bounds how much copy mode has under way, in bytes of skbs. The default of
+    /// 208 KiB is a hundred packets or so. Without CAP_NET_ADMIN it goes no higher than net.core.wmem_max.
     /// </summary>
     internal static void RaiseSendBuffer(XskHandle handle, long bytes)
     {
@@ -149,7 +165,8 @@ internal static unsafe class XskSetup
             if (XskNative.bind(handle, &address, (uint)sizeof(IfXdp.sockaddr_xdp)) == 0)
                 return;
             int errno = XskNative.Errno;
-            if (errno is not (ErrnoNames.EBUSY or ErrnoNames.EINTR) || Stopwatch.GetElapsedTime(start) >= options.BindTimeout)
+            if (errno is not (ErrnoNames.EBUSY or ErrnoNames.EINTR)
+                || Stopwatch.GetElapsedTime(start) >= options.BindTimeout)
                 throw BindError(options, errno);
             Thread.Sleep(BindRetryDelay);
         }
@@ -163,11 +180,16 @@ internal static unsafe class XskSetup
             BindMode.ZeroCopy => "zero-copy",
             _ => "auto",
         };
-        return new XdpException($"bind(ifindex {options.InterfaceIndex}, queue {options.QueueId}, {mode})", errno, errno switch
+        string call = $"bind(ifindex {options.InterfaceIndex}, queue {options.QueueId}, {mode})";
+        return new XdpException(call, errno, errno switch
         {
-            ErrnoNames.EBUSY => string.Create(CultureInfo.InvariantCulture,
-                $"Another AF_XDP socket has the queue, still after {options.BindTimeout.TotalSeconds:0.###} s (ss --xdp shows whose)."),
-            ErrnoNames.EINVAL => $"The interface has no queue {options.QueueId} (ethtool -l shows how many), or its MTU does not fit the frame size.",
+            ErrnoNames.EBUSY => string.Create(
+                CultureInfo.InvariantCulture,
+                $"Another AF_XDP socket has the queue, still after {options.BindTimeout.TotalSeconds:0.###} s "
+                + $"(ss --xdp shows whose)."),
+            ErrnoNames.EINVAL =>
+                $"The interface has no queue {options.QueueId} (ethtool -l shows how many), "
+                + "or its MTU does not fit the frame size.",
             ErrnoNames.EOPNOTSUPP => options.BindMode == BindMode.ZeroCopy
                 ? "The driver has no zero copy, or not with the XDP program attached as it is: use Auto or Copy."
                 : "The driver or the kernel does not support this mode.",

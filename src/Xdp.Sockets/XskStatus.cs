@@ -1,23 +1,29 @@
 namespace Xdp.Sockets;
 
-/// <summary>What became of <see cref="Xsk.Kick"/>.</summary>
+/// <summary>What <see cref="Xsk.Kick"/> came to.</summary>
 public enum KickStatus
 {
-    /// <summary>The kernel has taken everything on the TX ring (copy mode), or knows of it (zero copy).</summary>
+    /// <summary>
+    /// In copy mode: the kernel has taken everything on the TX ring. In zero-copy mode: the driver knows of it.
+    /// </summary>
     Ok,
 
-    /// <summary>Packets are left: the completion ring is full, or the device has no room. Read completions, then kick again; a timer must.</summary>
+    /// <summary>
+    /// Packets are left, because the completion ring is full or the device has no room. Read completions and kick
+    /// again. Nothing wakes the caller for this, so use a timer.
+    /// </summary>
     Again,
 
-    /// <summary>The interface is down. Packets stay on the ring; the binding survives.</summary>
+    /// <summary>The interface is down. Packets stay on the ring, and the socket stays bound.</summary>
     LinkDown,
 
     /// <summary>The device is gone, or has moved to another namespace. Close the socket.</summary>
     DeviceGone,
 
     /// <summary>
-    /// The kernel refuses the packet at the head and will not pass it, as it does with wrong TX metadata:
-    /// <see cref="Xsk.LastKickErrno"/>. Nothing goes out until its metadata is put right, in place, or the socket closed.
+    /// The kernel refuses the packet at the head of the ring and does not go past it. Wrong TX metadata is a reason;
+    /// <see cref="Xsk.LastKickErrno"/> tells. Nothing goes out until its metadata is corrected in place, or the socket
+    /// is closed.
     /// </summary>
     Stuck,
 }
@@ -26,7 +32,7 @@ public enum KickStatus
 [Flags]
 public enum WaitResult
 {
-    /// <summary>The time is over, or a signal came.</summary>
+    /// <summary>The time is over, or a Unix signal came.</summary>
     None = 0,
 
     /// <summary>The RX ring has packets.</summary>

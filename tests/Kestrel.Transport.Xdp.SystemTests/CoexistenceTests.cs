@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -10,6 +11,8 @@ namespace Kestrel.Transport.Xdp.SystemTests;
 [Collection(DirectCollection.Name)]
 public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
+    private const int DrainedBytes = 8_000_000;
+
     [SkippableFact]
     public async Task KernelConnection_OpenedBeforeXdpStarts_KeepsWorking()
     {
@@ -56,11 +59,13 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
         Lab.Require("clang", "bpftool");
         string directory = Directory.CreateTempSubdirectory().FullName;
         string program = Path.Combine(directory, "lab_impair.bpf.o");
-        (await Command.RunAsync(["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", $"-I/usr/include/{Machine()}-linux-gnu", "-c",
-            Path.Combine(Lab.Root, "bpf", "lab_impair.bpf.c"), "-o", program])).Succeeded();
+        (await Command.RunAsync(
+            ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", $"-I/usr/include/{Machine()}-linux-gnu", "-c",
+            Path.Combine(Repository.Root, "bpf", "lab_impair.bpf.c"), "-o", program])).Succeeded();
         try
         {
-            (await lab.Server.RunAsync("ip", "link", "set", "dev", Lab.Interface, "xdpdrv", "obj", program, "sec", "xdp")).Succeeded();
+            (await lab.Server.RunAsync(
+                "ip", "link", "set", "dev", Lab.Interface, "xdpdrv", "obj", program, "sec", "xdp")).Succeeded();
             await WithServerAsync(lab.Server, new HelloWebSettings { Required = false }, async server =>
             {
                 using HttpClient early = lab.Client.HttpClient();
@@ -94,23 +99,15 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
     public async Task Drain_EstablishedConnectionsFinish_WhileNewOnesGoToTheKernel()
     {
         Lab.Require();
-        const int Bytes = 8_000_000;
         await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
         {
-            // A response that cannot be finished before its client reads on.
-            using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
-            (await http.FactsAsync()).AssertOnXdp();
-            await http.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
-            Assert.Equal(Bytes, await http.ReadHeadAsync());
-
-            server.Signal(SystemCalls.SIGTERM);
-            await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+            using RawHttp http = await DrainAsync(server);
             await WithServerAsync(lab.Server, HelloWebSettings.Sockets, async successor =>
             {
                 using HttpClient client = lab.Client.HttpClient();
                 Assert.Equal("sockets", (await FactsAsync(client, successor.Url("/connection"))).Transport);
                 Assert.False(server.HasExited);
-                await http.ReadPatternAsync(0, Bytes);
+                await http.ReadPatternAsync(0, DrainedBytes);
                 await server.AssertCleanExitAsync();
                 Assert.Equal("sockets", (await FactsAsync(client, successor.Url("/connection"))).Transport);
                 client.Dispose();
@@ -119,24 +116,21 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
         });
     }
 
-    /// <summary>One app hands its port on to the next, which is on XDP as well, as soon as the first has let go.</summary>
+    /// <summary>
+    /// One app hands its port on to the next, which is on XDP as well and takes over as soon as the first has let go.
+    /// </summary>
     [SkippableFact]
     public async Task Drain_SuccessorOnXdp_TakesOverInPlace()
     {
         Lab.Require();
-        const int Bytes = 8_000_000;
         await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
         {
-            using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
-            await http.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
-            Assert.Equal(Bytes, await http.ReadHeadAsync());
-            server.Signal(SystemCalls.SIGTERM);
-            await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+            using RawHttp http = await DrainAsync(server);
             await WithServerAsync(lab.Server, new HelloWebSettings { Required = false }, async successor =>
             {
                 using (HttpClient client = lab.Client.HttpClient())
                     (await FactsAsync(client, successor.Url("/connection"))).AssertOnCompanion();
-                await http.ReadPatternAsync(0, Bytes);
+                await http.ReadPatternAsync(0, DrainedBytes);
                 await server.AssertCleanExitAsync();
                 await Eventually.TrueAsync(async () =>
                 {
@@ -146,6 +140,22 @@ public sealed class CoexistenceTests(DirectLab lab, ITestOutputHelper output) : 
                 await successor.StopAsync();
             });
         });
+    }
+
+    /// <summary>Has the server stop in the middle of a response; ends once it takes no more connections.</summary>
+    private async Task<RawHttp> DrainAsync(HelloWebServer server)
+    {
+        // A response that cannot be finished before its client reads on.
+        RawHttp http =
+            await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
+        (await http.FactsAsync()).AssertOnXdp();
+        await http.WriteAsync(RawHttp.Get($"/bytes/{DrainedBytes}"));
+        Assert.Equal(DrainedBytes, await http.ReadHeadAsync());
+
+        server.Signal(SystemCalls.SIGTERM);
+        await Eventually.TrueAsync(
+            () => server.RefusesAsync(lab.Client), () => $"The draining server still accepts.\n{server.Log}");
+        return http;
     }
 }
 
@@ -172,7 +182,8 @@ public sealed class ForwardingTests(RouterLab lab, ITestOutputHelper output) : S
             using HttpClient own = lab.Client.HttpClient();
             (await FactsAsync(own, router.Url("/connection", RouterLab.ClientSideIp4))).AssertOnXdp("rtc0");
             using HttpClient fromServer = lab.Server.HttpClient();
-            (await FactsAsync(fromServer, router.Url("/connection", IPAddress.Parse("10.77.0.254")))).AssertOnXdp("rts0");
+            (await FactsAsync(fromServer, router.Url("/connection", IPAddress.Parse("10.77.0.254"))))
+                .AssertOnXdp("rts0");
         });
     }
 }

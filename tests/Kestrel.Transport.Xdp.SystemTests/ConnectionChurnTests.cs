@@ -7,8 +7,8 @@ using Xunit.Abstractions;
 namespace Kestrel.Transport.Xdp.SystemTests;
 
 /// <summary>
-/// A connection for each request, more of them than there are ports: within the minute that TIME-WAIT lasts every port comes round several times, and
-/// each time its SYN must open a new connection (RFC 6191).
+/// A connection for each request, and more of them than there are ports. TIME-WAIT lasts a minute; within it every port
+/// comes round several times, and each time its SYN must open a new connection (RFC 6191).
 /// </summary>
 [Collection(DirectCollection.Name)]
 public sealed class ConnectionChurnTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
@@ -33,13 +33,15 @@ public sealed class ConnectionChurnTests(DirectLab lab, ITestOutputHelper output
         string ports = lab.Client.Get(PortRange), reuse = lab.Client.Get(TimeWaitReuse);
         try
         {
-            // A client cannot use a port again before a second has gone by, so it needs as many as it opens connections in one.
+            // A client can use a port again after a second at the earliest. So it needs as many ports as it opens
+            // connections in a second.
             lab.Client.Set(PortRange, serverClosesFirst ? "20000 27999" : "20000 49999");
             lab.Client.Set(TimeWaitReuse, "1");
             await OnXdpAsync(lab, async server =>
             {
                 Counters before = await server.CountersAsync();
-                await Task.WhenAll(Enumerable.Range(0, Clients).Select(_ => lab.Client.EnterAsync(() => Churn(server, serverClosesFirst))));
+                await Task.WhenAll(Enumerable.Range(0, Clients)
+                    .Select(_ => lab.Client.EnterAsync(() => Churn(server, serverClosesFirst))));
                 Counters after = await server.CountersAsync();
                 Assert.Equal(Connections, after.Accepted - before.Accepted);
                 if (serverClosesFirst)
@@ -60,7 +62,11 @@ public sealed class ConnectionChurnTests(DirectLab lab, ITestOutputHelper output
         byte[] buffer = new byte[4096];
         for (int i = 0; i < Connections / Clients; i++)
         {
-            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveTimeout = 30_000 };
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+            {
+                NoDelay = true,
+                ReceiveTimeout = 30_000,
+            };
             string at = string.Create(CultureInfo.InvariantCulture, $"Connection {i} of this client");
             try
             {

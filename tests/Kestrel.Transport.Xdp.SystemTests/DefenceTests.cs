@@ -6,7 +6,10 @@ using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
 
-/// <summary>What the XDP program drops before it costs anything: sources that may not come in, and SYNs beyond what a queue under pressure answers.</summary>
+/// <summary>
+/// What the XDP program drops before it costs anything: packets of sources that may not come in, and more SYNs than a
+/// queue under pressure answers.
+/// </summary>
 [Collection(DirectCollection.Name)]
 public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
@@ -22,7 +25,8 @@ public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : Syst
         await OnXdpAsync(lab.Server, settings, async server =>
         {
             using var patience = new CancellationTokenSource(Silence);
-            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => lab.Client.ConnectAsync(server.EndPoint, patience.Token));
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(
+                () => lab.Client.ConnectAsync(server.EndPoint, patience.Token));
             Assert.True((await server.CountersAsync()).Verdict("drop_source") > 0);
             using HttpClient welcome = lab.Client.HttpClient();
             (await FactsAsync(welcome, server.Url("/connection", Lab.ServerIp6))).AssertOnXdp();

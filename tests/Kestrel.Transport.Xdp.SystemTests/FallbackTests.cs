@@ -16,7 +16,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             using (HttpClient local = lab.Server.HttpClient())
             {
-                foreach (IPAddress address in (IPAddress[])[IPAddress.Loopback, IPAddress.IPv6Loopback, Lab.ServerIp4, Lab.ServerIp6])
+                foreach (IPAddress address in (IPAddress[])[
+                    IPAddress.Loopback, IPAddress.IPv6Loopback, Lab.ServerIp4, Lab.ServerIp6])
                     (await FactsAsync(local, server.Url("/connection", address))).AssertOnCompanion();
             }
             using (HttpClient remote = lab.Client.HttpClient())
@@ -33,7 +34,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         Lab.Require();
         await OnXdpAsync(lab, async server =>
         {
-            (int code, string log) = await HelloWebServer.RunToExitAsync(lab.Server, second == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets);
+            (int code, string log) = await HelloWebServer.RunToExitAsync(
+                lab.Server, second == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets);
             Assert.Equal(1, code);
             Assert.Contains("address already in use", log, StringComparison.Ordinal);
             using HttpClient client = lab.Client.HttpClient();
@@ -52,7 +54,11 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
     private static HelloWebSettings Without(string what, bool required) => what switch
     {
         "no such interface" => new() { Interfaces = ["nosuch0"], Required = required },
-        "no capability" => new() { Through = ["setpriv", "--bounding-set", "-net_raw,-net_admin,-bpf,-sys_admin", "--inh-caps", "-all"], Required = required },
+        "no capability" => new()
+        {
+            Through = ["setpriv", "--bounding-set", "-net_raw,-net_admin,-bpf,-sys_admin", "--inh-caps", "-all"],
+            Required = required,
+        },
         _ => new() { WithoutAfXdp = true, Required = required },
     };
 
@@ -69,7 +75,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
                     (await FactsAsync(client, server.Url("/connection", address))).AssertOnCompanion();
             }
             await server.StopAsync();
-            string[] lines = [.. server.Lines.Where(line => line.Contains("Kestrel.Transport.Xdp", StringComparison.Ordinal))];
+            string[] lines =
+                [.. server.Lines.Where(line => line.Contains("Kestrel.Transport.Xdp", StringComparison.Ordinal))];
             Output.WriteLine(string.Join('\n', lines));
             string only = Assert.Single(lines);
             Assert.StartsWith("warn:", only, StringComparison.Ordinal);
@@ -86,7 +93,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         (int code, string log) = await HelloWebServer.RunToExitAsync(lab.Server, Without(obstacle, required: true));
         Output.WriteLine(log);
         Assert.Equal(1, code);
-        string refusal = Assert.Single(log.Split('\n'), line => line.StartsWith("HelloWeb: ", StringComparison.Ordinal));
+        string refusal =
+            Assert.Single(log.Split('\n'), line => line.StartsWith("HelloWeb: ", StringComparison.Ordinal));
         Assert.Contains("cannot be served over AF_XDP", refusal, StringComparison.Ordinal);
         Assert.Contains(named, refusal, StringComparison.Ordinal);
     }
@@ -95,7 +103,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
     public async Task KillSwitch_IsServedBySockets_WithOneClearLogLine()
     {
         Lab.Require();
-        await WithServerAsync(lab.Server, new HelloWebSettings { Required = false, Environment = { ["KESTREL_XDP"] = "off" } }, async server =>
+        var off = new HelloWebSettings { Required = false, Environment = { ["KESTREL_XDP"] = "off" } };
+        await WithServerAsync(lab.Server, off, async server =>
         {
             using (HttpClient client = lab.Client.HttpClient())
                 Assert.Equal("sockets", (await FactsAsync(client, server.Url("/connection"))).Transport);
@@ -109,7 +118,10 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
     public async Task Start_OnXdp_WithInputRules_Warns()
     {
         Lab.Require("nft");
-        await lab.Server.RunAsync("nft", "add table inet guard; add chain inet guard in { type filter hook input priority 0; }; add rule inet guard in tcp dport 81 drop");
+        const string rules = "add table inet guard; "
+            + "add chain inet guard in { type filter hook input priority 0; }; "
+            + "add rule inet guard in tcp dport 81 drop";
+        await lab.Server.RunAsync("nft", rules);
         try
         {
             await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
@@ -134,7 +146,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             using HttpClient client = lab.Client.HttpClient();
             (await FactsAsync(client, server.Url("/connection"))).AssertOnXdp();
-            string only = Assert.Single(server.Lines, line => line.Contains("Kestrel.Transport.Xdp", StringComparison.Ordinal));
+            string only =
+                Assert.Single(server.Lines, line => line.Contains("Kestrel.Transport.Xdp", StringComparison.Ordinal));
             Assert.StartsWith("info:", only, StringComparison.Ordinal);
             Assert.Contains(Lab.Interface, only, StringComparison.Ordinal);
             Assert.Contains("native", only, StringComparison.OrdinalIgnoreCase);

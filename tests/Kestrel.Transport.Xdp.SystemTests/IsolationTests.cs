@@ -30,22 +30,27 @@ public sealed class IsolationTests(DirectLab lab, ITestOutputHelper output) : Sy
     {
         using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
         await http.WriteAsync(
-            "GET /ws HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+            "GET /ws HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
         await http.ReadHeadAsync("101");
-        using WebSocket socket = WebSocket.CreateFromStream(new System.Net.Sockets.NetworkStream(http.Socket), isServer: false, null, Timeout.InfiniteTimeSpan);
+        using WebSocket socket = WebSocket.CreateFromStream(
+            new System.Net.Sockets.NetworkStream(http.Socket), isServer: false, null, Timeout.InfiniteTimeSpan);
         for (int round = 0; round < Rounds; round++)
         {
             // Ten frames and more, and no multiple of their size.
             byte[] token = new byte[15_000 + (connection * 29) + round];
             Pattern.Fill(token, ((ulong)connection << 8) + (ulong)round);
             bool last = connection % ResetEvery == 0 && round == Rounds - 1;
-            Task sending = socket.SendAsync(token, WebSocketMessageType.Binary, endOfMessage: true, CancellationToken.None);
+            Task sending =
+                socket.SendAsync(token, WebSocketMessageType.Binary, endOfMessage: true, CancellationToken.None);
             await ReceiveAsync(socket, token, last ? token.Length / 3 : token.Length, connection);
             if (last)
             {
                 http.Socket.LingerState = new System.Net.Sockets.LingerOption(true, 0);
                 http.Socket.Dispose();
-                await sending.ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+                await sending.ContinueWith(
+                    static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously,
+                    TaskScheduler.Default);
                 return;
             }
             await sending;
@@ -60,7 +65,8 @@ public sealed class IsolationTests(DirectLab lab, ITestOutputHelper output) : Sy
         {
             ValueWebSocketReceiveResult result = await socket.ReceiveAsync(buffer.AsMemory(), CancellationToken.None);
             Assert.Equal(WebSocketMessageType.Binary, result.MessageType);
-            Assert.True(at + result.Count <= token.Length && buffer.AsSpan(0, result.Count).SequenceEqual(token.AsSpan(at, result.Count)),
+            Assert.True(at + result.Count <= token.Length
+                && buffer.AsSpan(0, result.Count).SequenceEqual(token.AsSpan(at, result.Count)),
                 $"Connection {connection} got bytes at {at} that it did not send.");
             at += result.Count;
         }

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -18,15 +19,22 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
             {
-                load = Command.RunAsync(lab.Client.Inside("wrk", "-t1", "-c64", "-d60", $"{server.Url("/plaintext")}"), kill: endLoad.Token);
+                load = Command.RunAsync(
+                    lab.Client.Inside("wrk", "-t1", "-c64", "-d60", $"{server.Url("/plaintext")}"),
+                    kill: endLoad.Token);
                 Counters before = await server.CountersAsync();
-                await Eventually.NullAsync(async () => (await server.CountersAsync()).PacketsIn - before.PacketsIn is var packets && packets > 10_000 ? null : $"Only {packets} packets came.");
+                await Eventually.NullAsync(async () =>
+                {
+                    double packets = (await server.CountersAsync()).PacketsIn - before.PacketsIn;
+                    return packets > 10_000 ? null : $"Only {packets} packets came.";
+                });
                 Assert.True(await AttachedAsync());
                 server.Signal(SystemCalls.SIGKILL);
                 await server.ExitAsync();
             });
             // The kernel releases the link a moment after the process.
-            await Eventually.TrueAsync(async () => !await AttachedAsync(), () => "The killed process's program is still attached.");
+            await Eventually.TrueAsync(
+                async () => !await AttachedAsync(), () => "The killed process's program is still attached.");
             // The load goes on; Required: nothing short of XDP will do.
             await WithServerAsync(lab.Server, new HelloWebSettings { Required = true }, async server =>
             {
@@ -74,13 +82,16 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
             await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
             {
                 string expected = TransferTests.Sha256(await server.ControlAsync($"/bytes/{Bytes}/sha256"));
-                load = Command.RunAsync(lab.Client.Inside("wrk", "-t1", "-c64", "-d60", $"{server.Url("/plaintext")}"), kill: endLoad.Token);
+                load = Command.RunAsync(
+                    lab.Client.Inside("wrk", "-t1", "-c64", "-d60", $"{server.Url("/plaintext")}"),
+                    kill: endLoad.Token);
                 byte[] body = new byte[Bytes];
                 using (HttpClient client = lab.Client.HttpClient())
                     body = await client.GetByteArrayAsync(server.Url($"/bytes/{Bytes}"));
                 for (int i = 0; i < Downloads; i++)
                 {
-                    RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
+                    RawHttp http = await RawHttp.ConnectAsync(
+                        lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 64 * 1024);
                     downloads.Add(http);
                     await http.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
                     Assert.Equal(Bytes, await http.ReadHeadAsync());
@@ -90,13 +101,16 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
                     RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
                     uploads.Add(http);
                     // A request that the server has begun to answer is in flight; one that it has not seen is not.
-                    await http.WriteAsync($"POST /upload HTTP/1.1\r\nHost: lab\r\nExpect: 100-continue\r\nContent-Length: {Bytes}\r\n\r\n");
+                    await http.WriteAsync(
+                        "POST /upload HTTP/1.1\r\nHost: lab\r\nExpect: 100-continue\r\n"
+                        + $"Content-Length: {Bytes}\r\n\r\n");
                     await http.ReadHeadAsync("100");
                     await http.WriteAsync(body.AsMemory(0, Bytes / 2));
                 }
 
                 server.Signal(SystemCalls.SIGTERM);
-                await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The server still accepts.\n{server.Log}");
+                await Eventually.TrueAsync(
+                    () => server.RefusesAsync(lab.Client), () => $"The server still accepts.\n{server.Log}");
                 Assert.False(server.HasExited);
 
                 await Task.WhenAll(downloads.Select(http => http.ReadPatternAsync(0, Bytes)));
@@ -120,7 +134,7 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
         }
     }
 
-    /// <summary>No load from outside but clients in a loop: none of them may ever see a response that is cut off.</summary>
+    /// <summary>Clients in a loop, and no other load: none of them may ever see a response that is cut off.</summary>
     [SkippableFact]
     public async Task Stop_ClientsInALoop_NeverSeeATruncatedResponse()
     {
@@ -152,7 +166,9 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
                     Interlocked.Increment(ref served);
                 }
             })];
-            await Eventually.TrueAsync(() => Volatile.Read(ref served) > Clients * 10 || clients.Any(client => client.IsFaulted), () => $"{served} requests were served.");
+            await Eventually.TrueAsync(
+                () => Volatile.Read(ref served) > Clients * 10 || clients.Any(client => client.IsFaulted),
+                () => $"{served} requests were served.");
             server.Signal(SystemCalls.SIGTERM);
             await Task.WhenAll(clients).WaitAsync(Command.Limit);
             await server.AssertCleanExitAsync();
@@ -160,14 +176,18 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
     }
 
     private async Task<bool> AttachedAsync() =>
-        (await lab.Server.RunAsync("ip", "-d", "link", "show", "dev", Lab.Interface)).Succeeded().Contains("prog/xdp", StringComparison.Ordinal);
+        (await lab.Server.RunAsync("ip", "-d", "link", "show", "dev", Lab.Interface)).Succeeded()
+            .Contains("prog/xdp", StringComparison.Ordinal);
 }
 
 /// <summary>An exit that the transport must survive in place of the kernel.</summary>
 [Collection(RouterCollection.Name)]
 public sealed class ExitTests(RouterLab lab, ITestOutputHelper output) : SystemTest(output)
 {
-    /// <summary>The client takes a little at a time, over a path that loses segments; most of a window is left when the app has already gone.</summary>
+    /// <summary>
+    /// The client reads a little at a time, over a path that loses segments. When the app is gone, most of a window is
+    /// still to be sent.
+    /// </summary>
     [SkippableFact]
     public async Task ShutdownAfterFlush_SlowLossyClient_GetsTheResponseInFull()
     {
@@ -176,7 +196,8 @@ public sealed class ExitTests(RouterLab lab, ITestOutputHelper output) : SystemT
         await using Impairment impairment = await lab.ImpairAsync("--loss", "50");
         await WithServerAsync(lab.Server, new HelloWebSettings { AllowShutdown = true }, async server =>
         {
-            using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 4096);
+            using RawHttp http =
+                await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 4096);
             (await http.FactsAsync()).AssertOnXdp();
             await http.WriteAsync($"POST /shutdown-after/{Bytes} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n");
             Assert.Equal(Bytes, await http.ReadHeadAsync());
@@ -188,8 +209,9 @@ public sealed class ExitTests(RouterLab lab, ITestOutputHelper output) : SystemT
                 Pattern.AssertMatches(some.Span, at);
                 at += some.Length;
             }
-            // The app stops while the rest is still on its way: more than the client's kernel can have taken in the meantime.
-            await Eventually.TrueAsync(() => server.RefusesAsync(lab.Client), () => $"The server does not stop.\n{server.Log}");
+            // The app stops while more is on its way than the client's kernel can have taken in by then.
+            await Eventually.TrueAsync(
+                () => server.RefusesAsync(lab.Client), () => $"The server does not stop.\n{server.Log}");
             await http.ReadPatternAsync(at, Bytes);
             Assert.True((await http.ReadSomeAsync()).IsEmpty);
             await server.AssertCleanExitAsync();

@@ -17,11 +17,14 @@ public sealed partial class LoadTests(DirectLab lab, ITestOutputHelper output) :
         Lab.Require("wrk");
         await OnXdpAsync(lab.Server, new HelloWebSettings { Inline = inline }, async server =>
         {
-            string report = (await lab.Client.RunAsync("wrk", "-t1", $"-c{connections}", "-d5", $"{server.Url("/plaintext")}")).Succeeded();
+            string report =
+                (await lab.Client.RunAsync("wrk", "-t1", $"-c{connections}", "-d5", $"{server.Url("/plaintext")}"))
+                    .Succeeded();
             Output.WriteLine(report);
             Assert.DoesNotContain("Socket errors", report, StringComparison.Ordinal);
             Assert.DoesNotContain("Non-2xx", report, StringComparison.Ordinal);
-            Assert.True(int.Parse(Requests().Match(report).Groups[1].Value, CultureInfo.InvariantCulture) > connections);
+            Assert.True(
+                int.Parse(Requests().Match(report).Groups[1].Value, CultureInfo.InvariantCulture) > connections);
             Assert.True((await server.CountersAsync()).Accepted >= connections);
         });
     }

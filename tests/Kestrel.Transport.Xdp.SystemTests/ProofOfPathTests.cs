@@ -12,7 +12,8 @@ public sealed class ProofOfPathTests(DirectLab lab, ITestOutputHelper output) : 
     public async Task SwitchedOff_ProofFails()
     {
         Lab.Require();
-        await WithServerAsync(lab.Server, new HelloWebSettings { Required = false, Environment = { ["KESTREL_XDP"] = "off" } },
+        await WithServerAsync(
+            lab.Server, new HelloWebSettings { Required = false, Environment = { ["KESTREL_XDP"] = "off" } },
             server => AssertProofFailsAsync(server, static () => Task.CompletedTask));
     }
 
@@ -32,11 +33,14 @@ public sealed class ProofOfPathTests(DirectLab lab, ITestOutputHelper output) : 
         await WithServerAsync(lab.Server, new HelloWebSettings(), server => AssertProofFailsAsync(server, async () =>
         {
             string links = (await lab.Server.RunAsync("bpftool", "link", "show")).Succeeded();
-            string[] ids = [.. links.Split('\n').Where(line => line.Contains(": xdp ", StringComparison.Ordinal)).Select(line => line.Split(':')[0])];
-            string device = (await lab.Server.RunAsync("cat", $"/sys/class/net/{Lab.Interface}/ifindex")).Succeeded().Trim();
+            string[] ids = [.. links.Split('\n').Where(line => line.Contains(": xdp ", StringComparison.Ordinal))
+                .Select(line => line.Split(':')[0])];
+            string device = (await lab.Server.RunAsync("cat", $"/sys/class/net/{Lab.Interface}/ifindex"))
+                .Succeeded().Trim();
             string program = (await lab.Server.RunAsync("ip", "-d", "link", "show", "dev", Lab.Interface)).Succeeded();
             string programId = program.Split("prog/xdp id ")[1].Split(' ')[0];
-            string id = Assert.Single(ids, id => links.Contains($"{id}: xdp  prog {programId}", StringComparison.Ordinal));
+            string id =
+                Assert.Single(ids, id => links.Contains($"{id}: xdp  prog {programId}", StringComparison.Ordinal));
             Output.WriteLine($"device {device}, link {id}, program {programId}");
             (await lab.Server.RunAsync("bpftool", "link", "detach", "id", id)).Succeeded();
         }));

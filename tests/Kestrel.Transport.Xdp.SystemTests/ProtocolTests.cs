@@ -23,12 +23,15 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             foreach (IPAddress address in (IPAddress[])[Lab.ServerIp4, Lab.ServerIp6])
             {
-                string[] curl = ["curl", "-sS", "-g", "--insecure", option, "--max-time", "30", "-w", "\n%{num_connects}\n"];
-                Uri plaintext = server.Url("/plaintext", address, port, scheme), connection = server.Url("/connection", address, port, scheme);
-                // One connection for both: what /connection says is true of the other answer too. Except that curl 7.88 fails to use a
-                // cleartext HTTP/2 connection twice, whoever serves it.
+                string[] curl =
+                    ["curl", "-sS", "-g", "--insecure", option, "--max-time", "30", "-w", "\n%{num_connects}\n"];
+                Uri plaintext = server.Url("/plaintext", address, port, scheme),
+                    connection = server.Url("/connection", address, port, scheme);
+                // Both requests go over one connection, so what /connection says is true of the other answer too. The
+                // exception is cleartext HTTP/2: curl 7.88 fails to use such a connection twice, whoever serves it.
                 string answers = option == "--http2-prior-knowledge"
-                    ? (await lab.Client.RunAsync([.. curl, $"{plaintext}"])).Succeeded() + (await lab.Client.RunAsync([.. curl, $"{connection}"])).Succeeded()
+                    ? (await lab.Client.RunAsync([.. curl, $"{plaintext}"])).Succeeded()
+                        + (await lab.Client.RunAsync([.. curl, $"{connection}"])).Succeeded()
                     : (await lab.Client.RunAsync([.. curl, $"{plaintext}", $"{connection}"])).Succeeded();
                 string[] lines = answers.Split('\n');
                 Assert.Equal("Hello, World!", lines[0]);
@@ -38,7 +41,8 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
                 facts.AssertOnXdp();
                 Assert.Equal(protocol, facts.Protocol);
                 IPAddress remote = facts.RemoteEndPoint.Address;
-                Assert.Equal(address.AddressFamily, (remote.IsIPv4MappedToIPv6 ? remote.MapToIPv4() : remote).AddressFamily);
+                Assert.Equal(
+                    address.AddressFamily, (remote.IsIPv4MappedToIPv6 ? remote.MapToIPv4() : remote).AddressFamily);
             }
         });
     }
@@ -49,7 +53,9 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
         Lab.Require("openssl");
         await OnXdpAsync(lab.Server, new HelloWebSettings { HttpsPort = HttpsPort }, async server =>
         {
-            string session = (await lab.Client.RunAsync("openssl", "s_client", "-connect", $"{server.EndPointFor(Lab.ServerIp4, HttpsPort)}", "-alpn", "h2")).Succeeded();
+            string session = (await lab.Client.RunAsync(
+                "openssl", "s_client", "-connect", $"{server.EndPointFor(Lab.ServerIp4, HttpsPort)}", "-alpn",
+                "h2")).Succeeded();
             Assert.Contains("ALPN protocol: h2", session, StringComparison.Ordinal);
             Assert.Contains("CN = HelloWeb", session, StringComparison.Ordinal);
         });
@@ -65,7 +71,8 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
             using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
             // Lengths that say which answer is which, around one segment and several.
             int Length(int i) => (i * 37) + 1;
-            string all = string.Concat(Enumerable.Range(0, Requests).Select(i => RawHttp.Get(string.Create(CultureInfo.InvariantCulture, $"/bytes/{Length(i)}"))));
+            string all = string.Concat(Enumerable.Range(0, Requests)
+                .Select(i => RawHttp.Get(string.Create(CultureInfo.InvariantCulture, $"/bytes/{Length(i)}"))));
             Task writing = http.WriteAsync(all);
             for (int i = 0; i < Requests; i++)
             {
@@ -84,7 +91,9 @@ public sealed class ProtocolTests(DirectLab lab, ITestOutputHelper output) : Sys
         Lab.Require("curl");
         await OnXdpAsync(lab.Server, new HelloWebSettings { Inline = true }, async server =>
         {
-            string answers = (await lab.Client.RunAsync("curl", "-sS", "--max-time", "30", $"{server.Url("/connection")}?[1-100]")).Succeeded();
+            string answers =
+                (await lab.Client.RunAsync("curl", "-sS", "--max-time", "30", $"{server.Url("/connection")}?[1-100]"))
+                    .Succeeded();
             string[] each = answers.Replace("}{", "}\n{", StringComparison.Ordinal).Split('\n');
             Assert.Equal(100, each.Length);
             Assert.All(each, json => ConnectionFacts.Parse(json).AssertOnXdp());

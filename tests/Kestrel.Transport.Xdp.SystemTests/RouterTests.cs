@@ -6,18 +6,22 @@ using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
 
-/// <summary>Through a router that loses 2 % of the segments and holds back 2 %, in each direction; no segmentation offloads.</summary>
+/// <summary>
+/// Through a router that loses 2 % of the segments and holds back 2 %, in each direction; no segmentation offloads.
+/// </summary>
 [Collection(RouterCollection.Name)]
 public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : SystemTest(output)
 {
     private const int Bytes = 20_000_000;
     private const int KernelPort = 8090;
 
-    // The comparison is between medians. A pair of medians that is off because something else had the processor gets more rounds.
+    // Medians are compared. Where a pair of medians is off, because something else had the processor, more rounds are
+    // run.
     private const int Rounds = 3, MoreRounds = 3;
     private const double SlowestRatio = 2.0;
 
-    // The transport's. A host may have another for its kernel (BBR takes no notice of losses like these), and algorithms are not what is compared.
+    // The algorithm that the transport has. The kernel of a host may use another (BBR takes no notice of losses like
+    // these), and it is not algorithms that are compared.
     private const string Algorithm = "cubic";
 
     private static readonly string[] LossAndReorder = ["--loss", "20", "--reorder", "20"];
@@ -27,7 +31,8 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
     {
         Lab.Require("tc", "bpftool", "clang");
         await using Impairment impairment = await lab.ImpairAsync(LossAndReorder);
-        await using HelloWebServer kernel = await HelloWebServer.StartAsync(lab.Server, HelloWebSettings.Sockets with { Port = KernelPort, CongestionControl = Algorithm });
+        await using HelloWebServer kernel = await HelloWebServer.StartAsync(
+            lab.Server, HelloWebSettings.Sockets with { Port = KernelPort, CongestionControl = Algorithm });
         // One connection for all, opened before the proof of path begins to count what the kernel accepts.
         using HttpClient toKernel = lab.Client.HttpClient();
         Assert.Equal("sockets", (await FactsAsync(toKernel, kernel.Url("/connection"))).Transport);
@@ -42,7 +47,8 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
             byte[] body = [];
             for (int round = 0; round < Rounds + MoreRounds; round++)
             {
-                if (round >= Rounds && Ratio(xdpDown, kernelDown) <= SlowestRatio && Ratio(xdpUp, kernelUp) <= SlowestRatio)
+                if (round >= Rounds && Ratio(xdpDown, kernelDown) <= SlowestRatio
+                    && Ratio(xdpUp, kernelUp) <= SlowestRatio)
                     break;
                 (body, TimeSpan time) = await DownAsync(toXdp, xdp, expected);
                 xdpDown.Add(time);
@@ -61,12 +67,17 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
             Report("up", xdpUp, kernelUp);
             Output.WriteLine($"retransmitted: {retransmits} by the server, {clientRetransmits} by the client");
             Output.WriteLine(string.Join(' ', counts.Select(count => $"{count.Key}={count.Value}")));
-            foreach (string count in (string[])["FROM_CLIENT_LOST", "FROM_CLIENT_REORDERED", "FROM_SERVER_LOST", "FROM_SERVER_REORDERED"])
+            foreach (string count in (string[])[
+                "FROM_CLIENT_LOST", "FROM_CLIENT_REORDERED", "FROM_SERVER_LOST", "FROM_SERVER_REORDERED"])
                 Assert.True(counts[count] > 0, $"The router reports {count}=0.");
             Assert.True(retransmits > 0, "The server retransmitted nothing.");
             Assert.True(clientRetransmits > 0, "The client retransmitted nothing.");
-            Assert.True(Ratio(xdpDown, kernelDown) <= SlowestRatio, $"Downloads take {Ratio(xdpDown, kernelDown):0.00} times as long as from kernel to kernel.");
-            Assert.True(Ratio(xdpUp, kernelUp) <= SlowestRatio, $"Uploads take {Ratio(xdpUp, kernelUp):0.00} times as long as from kernel to kernel.");
+            Assert.True(
+                Ratio(xdpDown, kernelDown) <= SlowestRatio,
+                $"Downloads take {Ratio(xdpDown, kernelDown):0.00} times as long as from kernel to kernel.");
+            Assert.True(
+                Ratio(xdpUp, kernelUp) <= SlowestRatio,
+                $"Uploads take {Ratio(xdpUp, kernelUp):0.00} times as long as from kernel to kernel.");
         });
     }
 
@@ -96,7 +107,8 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
         }
     }
 
-    private static async Task<(byte[] Body, TimeSpan Time)> DownAsync(HttpClient client, HelloWebServer server, string expected)
+    private static async Task<(byte[] Body, TimeSpan Time)> DownAsync(
+        HttpClient client, HelloWebServer server, string expected)
     {
         var watch = Stopwatch.StartNew();
         byte[] body = await client.GetByteArrayAsync(server.Url($"/bytes/{Bytes}"));
@@ -119,8 +131,13 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
 
     private static TimeSpan Median(List<TimeSpan> times) => times.Order().ElementAt(times.Count / 2);
 
-    private void Report(string direction, List<TimeSpan> xdp, List<TimeSpan> kernel) => Output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-        $"{direction}: xdp {Median(xdp).TotalMilliseconds:0} ms ({List(xdp)}), kernel {Median(kernel).TotalMilliseconds:0} ms ({List(kernel)}), ratio {Ratio(xdp, kernel):0.00}"));
+    private void Report(string direction, List<TimeSpan> xdp, List<TimeSpan> kernel) => Output.WriteLine(string.Create(
+        CultureInfo.InvariantCulture,
+        $"{direction}: xdp {Describe(xdp)}, kernel {Describe(kernel)}, ratio {Ratio(xdp, kernel):0.00}"));
 
-    private static string List(List<TimeSpan> times) => string.Join(' ', times.Select(time => time.TotalMilliseconds.ToString("0", CultureInfo.InvariantCulture)));
+    private static string Describe(List<TimeSpan> times) =>
+        $"{Milliseconds(Median(times))} ms ({string.Join(' ', times.Select(Milliseconds))})";
+
+    private static string Milliseconds(TimeSpan time) =>
+        time.TotalMilliseconds.ToString("0", CultureInfo.InvariantCulture);
 }

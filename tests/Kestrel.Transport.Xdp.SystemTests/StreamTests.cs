@@ -17,13 +17,15 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
         {
             using HttpMessageInvoker invoker = new(lab.Client.HttpHandler());
             using var socket = new ClientWebSocket();
-            await socket.ConnectAsync(new UriBuilder(server.Url("/ws")) { Scheme = "ws" }.Uri, invoker, CancellationToken.None);
+            await socket.ConnectAsync(
+                new UriBuilder(server.Url("/ws")) { Scheme = "ws" }.Uri, invoker, CancellationToken.None);
             byte[] sent = new byte[4096], received = new byte[sent.Length + 1];
             for (int i = 0; i < Messages; i++)
             {
                 int length = 1 + (i * 31 % sent.Length);
                 Pattern.Fill(sent.AsSpan(0, length), (ulong)i);
-                await socket.SendAsync(sent.AsMemory(0, length), WebSocketMessageType.Binary, endOfMessage: true, CancellationToken.None);
+                await socket.SendAsync(
+                    sent.AsMemory(0, length), WebSocketMessageType.Binary, endOfMessage: true, CancellationToken.None);
                 int count = 0;
                 ValueWebSocketReceiveResult result;
                 do
@@ -32,7 +34,8 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
                     count += result.Count;
                 }
                 while (!result.EndOfMessage);
-                Assert.True(received.AsSpan(0, count).SequenceEqual(sent.AsSpan(0, length)), $"Message {i} came back changed.");
+                Assert.True(
+                    received.AsSpan(0, count).SequenceEqual(sent.AsSpan(0, length)), $"Message {i} came back changed.");
             }
             await socket.CloseAsync(WebSocketCloseStatus.NormalClosure, null, CancellationToken.None);
             Assert.Equal(WebSocketState.Closed, socket.State);
@@ -48,7 +51,8 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
         {
             using HttpClient client = lab.Client.HttpClient();
             (await FactsAsync(client, server.Url("/connection"))).AssertOnXdp();
-            using HttpResponseMessage response = await client.GetAsync(server.Url($"/sse?count={Events}&interval=1"), HttpCompletionOption.ResponseHeadersRead);
+            using HttpResponseMessage response = await client.GetAsync(
+                server.Url($"/sse?count={Events}&interval=1"), HttpCompletionOption.ResponseHeadersRead);
             Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
             using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
             for (int i = 0; i < Events; i++)
@@ -61,7 +65,10 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
         });
     }
 
-    /// <summary>As a router fails over: the way to the client changes, which is announced to the kernel, while only the server has something to say.</summary>
+    /// <summary>
+    /// A router fails over: the way to the client changes and this is announced to the kernel, while only the server
+    /// has something to send.
+    /// </summary>
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
@@ -76,7 +83,8 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
         {
             await OnXdpAsync(lab, async server =>
             {
-                using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPointFor(ipv6 ? Lab.ServerIp6 : Lab.ServerIp4));
+                using RawHttp http =
+                    await RawHttp.ConnectAsync(lab.Client, server.EndPointFor(ipv6 ? Lab.ServerIp6 : Lab.ServerIp4));
                 (await http.FactsAsync()).AssertOnXdp();
                 await http.WriteAsync(RawHttp.Get("/sse?interval=2000"));
                 await http.ReadHeadAsync();
@@ -85,7 +93,8 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
                 await Task.Delay(300);
                 (await lab.Client.RunAsync("ip", "link", "set", "dev", Device, "address", Other)).Succeeded();
                 await Eventually.TrueAsync(
-                    async () => (await server.CountersAsync()).Sum("kestrel.xdp.connections.redirected") > 0, () => "The connection was not redirected.");
+                    async () => (await server.CountersAsync()).Sum("kestrel.xdp.connections.redirected") > 0, () =>
+                        "The connection was not redirected.");
                 Assert.False((await http.ReadSomeAsync()).IsEmpty);
             });
         }
@@ -109,7 +118,9 @@ public sealed class StreamTests(DirectLab lab, ITestOutputHelper output) : Syste
             await http.ReadHeadAsync();
             Assert.False((await http.ReadSomeAsync()).IsEmpty);
             http.Dispose();
-            await Eventually.NullAsync(async () => (await server.CountersAsync()).Connections is var left && left == 0 ? null : $"{left} connections are left.");
+            await Eventually.NullAsync(async () => (await server.CountersAsync()).Connections is var left && left == 0
+                ? null
+                : $"{left} connections are left.");
         });
     }
 }

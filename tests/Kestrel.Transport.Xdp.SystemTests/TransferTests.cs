@@ -20,17 +20,20 @@ public sealed class TransferTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             await OnXdpAsync(lab, async server =>
             {
-                string expected = Sha256(await server.ControlAsync(string.Create(CultureInfo.InvariantCulture, $"/bytes/{Bytes}/sha256")));
+                string expected = Sha256(
+                    await server.ControlAsync(string.Create(CultureInfo.InvariantCulture, $"/bytes/{Bytes}/sha256")));
 
                 string facts = (await lab.Client.RunAsync("curl", "-sS", "--max-time", "100",
-                    "-o", file, string.Create(CultureInfo.InvariantCulture, $"{server.Url("/bytes")}/{Bytes}"), "-o", "-", $"{server.Url("/connection")}")).Succeeded();
+                    "-o", file, string.Create(CultureInfo.InvariantCulture, $"{server.Url("/bytes")}/{Bytes}"),
+                    "-o", "-", $"{server.Url("/connection")}")).Succeeded();
                 ConnectionFacts.Parse(facts).AssertOnXdp();
                 Assert.Equal(Bytes, new FileInfo(file).Length);
                 await using (FileStream stream = File.OpenRead(file))
                     Assert.Equal(expected, Convert.ToHexStringLower(await SHA256.HashDataAsync(stream)));
 
                 string[] answers = (await lab.Client.RunAsync("curl", "-sS", "--max-time", "100", "-w", "\n",
-                    "-X", "POST", "-T", file, $"{server.Url("/upload")}", "--next", "-sS", $"{server.Url("/connection")}")).Succeeded().Split('\n');
+                    "-X", "POST", "-T", file, $"{server.Url("/upload")}", "--next", "-sS",
+                    $"{server.Url("/connection")}")).Succeeded().Split('\n');
                 Assert.Equal(expected, Sha256(answers[0]));
                 ConnectionFacts.Parse(answers[1]).AssertOnXdp();
             });

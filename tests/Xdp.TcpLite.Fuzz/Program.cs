@@ -3,18 +3,33 @@ using System.Diagnostics;
 using System.Globalization;
 using Xdp.TcpLite.Tests.Fuzz;
 
-// Fuzzes Xdp.TcpLite for as long as asked, in worlds that are each deterministic given their seed. Ends with a summary; a failure ends it with the command that
-// replays the failing world. Should the process die, the file of its last line of output names the seed.
+// Fuzzes Xdp.TcpLite for as long as asked, in worlds that are each deterministic given their seed. It ends with a
+// summary, or with the command that replays the world that failed. Should the process die, the seed is in the file that
+// its last line of output names.
 
-var count = new Argument<long>("count") { Description = "how many, rounded up to whole worlds", Arity = ArgumentArity.ZeroOrOne, DefaultValueFactory = _ => 1_000_000 };
+var count = new Argument<long>("count")
+{
+    Description = "how many, rounded up to whole worlds",
+    Arity = ArgumentArity.ZeroOrOne,
+    DefaultValueFactory = _ => 1_000_000,
+};
 var minutes = new Argument<double>("minutes") { Description = "how long" };
 var seed = new Option<int?>("--seed") { Description = "seed of the first world; by default a new one each time" };
 var worlds = new Option<int?>("--worlds") { Description = "how many worlds, in the place of a count" };
 
 var frames = new Command("frames", "mutated frames against one stack") { count, seed, worlds };
-frames.SetAction(arguments => Fuzz.Run(FrameFuzzer.Kind, arguments.GetValue(seed), Fuzz.Worlds(arguments.GetValue(worlds), arguments.GetValue(count), FrameFuzzer.FramesPerWorld)));
+frames.SetAction(
+    arguments => Fuzz.Run(
+        FrameFuzzer.Kind,
+        arguments.GetValue(seed),
+        Fuzz.Worlds(arguments.GetValue(worlds), arguments.GetValue(count), FrameFuzzer.FramesPerWorld)));
 var conversations = new Command("conversations", "mutated conversations between two stacks") { count, seed, worlds };
-conversations.SetAction(arguments => Fuzz.Run(ConversationFuzzer.Kind, arguments.GetValue(seed), Fuzz.Worlds(arguments.GetValue(worlds), arguments.GetValue(count), ConversationFuzzer.ConversationsPerWorld)));
+conversations.SetAction(
+    arguments => Fuzz.Run(
+        ConversationFuzzer.Kind,
+        arguments.GetValue(seed),
+        Fuzz.Worlds(
+            arguments.GetValue(worlds), arguments.GetValue(count), ConversationFuzzer.ConversationsPerWorld)));
 var soak = new Command("soak", "everything in turn, until the time is up") { minutes, seed };
 soak.SetAction(arguments => Fuzz.Soak(arguments.GetValue(seed), TimeSpan.FromMinutes(arguments.GetValue(minutes))));
 
@@ -27,11 +42,13 @@ internal static class Fuzz
     /// <summary>A world takes milliseconds: one that takes this long hangs.</summary>
     private static readonly TimeSpan s_hang = TimeSpan.FromSeconds(60);
 
-    private static readonly string s_seedFile = Path.Combine(Path.GetTempPath(), $"tcplite-fuzz-{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}.seed");
+    private static readonly string s_seedFile = Path.Combine(
+        Path.GetTempPath(), $"tcplite-fuzz-{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}.seed");
     private static string s_current = "";
     private static long s_startedAt;
 
-    internal static int Worlds(int? worlds, long count, int perWorld) => worlds ?? (int)((count + perWorld - 1) / perWorld);
+    internal static int Worlds(int? worlds, long count, int perWorld) =>
+        worlds ?? (int)((count + perWorld - 1) / perWorld);
 
     internal static int Run(string kind, int? seed, int worlds)
     {
@@ -59,7 +76,8 @@ internal static class Fuzz
         int rounds = 0;
         for (; watch.Elapsed < time; rounds++)
         {
-            if (!World(FrameFuzzer.Kind, unchecked(first + rounds)) || !World(ConversationFuzzer.Kind, unchecked(first + rounds)))
+            if (!World(FrameFuzzer.Kind, unchecked(first + rounds))
+                || !World(ConversationFuzzer.Kind, unchecked(first + rounds)))
                 return 1;
             if (watch.Elapsed - reported > s_reportEvery)
             {
@@ -119,7 +137,10 @@ internal static class Fuzz
 
     private static void Report(string kind, long worlds, TimeSpan elapsed)
     {
-        long count = worlds * (kind == FrameFuzzer.Kind ? FrameFuzzer.FramesPerWorld : ConversationFuzzer.ConversationsPerWorld);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{elapsed:hh\\:mm\\:ss}  {count:N0} {kind} in {worlds:N0} worlds, {count / elapsed.TotalSeconds:N0}/s"));
+        long count =
+            worlds * (kind == FrameFuzzer.Kind ? FrameFuzzer.FramesPerWorld : ConversationFuzzer.ConversationsPerWorld);
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{elapsed:hh\\:mm\\:ss}  {count:N0} {kind} in {worlds:N0} worlds, {count / elapsed.TotalSeconds:N0}/s"));
     }
 }

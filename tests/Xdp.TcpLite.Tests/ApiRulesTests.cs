@@ -4,19 +4,24 @@ using System.Reflection.PortableExecutable;
 
 namespace Xdp.TcpLite.Tests;
 
-/// <summary>The stack is deterministic and safe because it cannot be otherwise: it references no clock, thread, socket, randomness or log, and has no unsafe code.</summary>
+/// <summary>
+/// The stack is deterministic and safe because nothing else is in its reach: it references no clock, thread, socket,
+/// randomness or log, and has no unsafe code.
+/// </summary>
 public class ApiRulesTests
 {
     /// <summary>Types, or with a dot and a member at the end, members.</summary>
     private static readonly string[] s_banned =
     [
-        "System.Threading.Thread", "System.Threading.ThreadPool", "System.Threading.Timer", "System.Threading.PeriodicTimer", "System.Threading.Tasks.",
-        "System.Diagnostics.Stopwatch", "System.TimeProvider", "System.Random", "System.Security.Cryptography.", "System.Guid::NewGuid",
-        "System.DateTime::get_Now", "System.DateTime::get_UtcNow", "System.DateTimeOffset::get_Now", "System.DateTimeOffset::get_UtcNow",
-        "System.Environment::get_TickCount", "System.Environment::get_TickCount64",
-        "System.Net.Sockets.Socket", "System.Console", "System.IO.", "Microsoft.", "System.Diagnostics.Trace", "System.Diagnostics.Debug::WriteLine",
-        "System.Runtime.InteropServices.Marshal", "System.Runtime.InteropServices.NativeMemory", "System.Runtime.InteropServices.NativeLibrary",
-        "System.HashCode",
+        "System.Threading.Thread", "System.Threading.ThreadPool", "System.Threading.Timer",
+        "System.Threading.PeriodicTimer", "System.Threading.Tasks.", "System.Diagnostics.Stopwatch",
+        "System.TimeProvider", "System.Random", "System.Security.Cryptography.", "System.Guid::NewGuid",
+        "System.DateTime::get_Now", "System.DateTime::get_UtcNow", "System.DateTimeOffset::get_Now",
+        "System.DateTimeOffset::get_UtcNow", "System.Environment::get_TickCount",
+        "System.Environment::get_TickCount64", "System.Net.Sockets.Socket", "System.Console", "System.IO.",
+        "Microsoft.", "System.Diagnostics.Trace", "System.Diagnostics.Debug::WriteLine",
+        "System.Runtime.InteropServices.Marshal", "System.Runtime.InteropServices.NativeMemory",
+        "System.Runtime.InteropServices.NativeLibrary", "System.HashCode",
     ];
 
     /// <summary>What starts as a banned name does and is harmless.</summary>
@@ -56,8 +61,8 @@ public class ApiRulesTests
     {
         using var file = new PEReader(File.OpenRead(s_path));
         MetadataReader reader = file.GetMetadataReader();
-        Assert.All(reader.AssemblyReferences, handle =>
-            Assert.StartsWith("System.", reader.GetString(reader.GetAssemblyReference(handle).Name), StringComparison.Ordinal));
+        Assert.All(reader.AssemblyReferences, handle => Assert.StartsWith(
+            "System.", reader.GetString(reader.GetAssemblyReference(handle).Name), StringComparison.Ordinal));
         Assert.Equal(0, reader.GetTableRowCount(TableIndex.ImplMap)); // P/Invoke
     }
 
@@ -79,7 +84,8 @@ public class ApiRulesTests
         {
             MethodDefinition method = reader.GetMethodDefinition(handle);
             MethodSignature<bool> signature = method.DecodeSignature(pointers, null);
-            Assert.False(signature.ReturnType || signature.ParameterTypes.Contains(true), reader.GetString(method.Name));
+            Assert.False(
+                signature.ReturnType || signature.ParameterTypes.Contains(true), reader.GetString(method.Name));
             if (method.RelativeVirtualAddress == 0)
                 continue;
             StandaloneSignatureHandle locals = file.GetMethodBody(method.RelativeVirtualAddress).LocalSignature;
@@ -106,7 +112,8 @@ public class ApiRulesTests
                 if (method.RelativeVirtualAddress == 0)
                     continue;
                 byte[] il = file.GetMethodBody(method.RelativeVirtualAddress).GetILBytes()!;
-                bool uses = Enumerable.Range(0, Math.Max(il.Length - 4, 0)).Any(i => il[i] == 0x28 && tokens.Contains(BitConverter.ToInt32(il, i + 1))); // call
+                bool uses = Enumerable.Range(0, Math.Max(il.Length - 4, 0))
+                    .Any(i => il[i] == 0x28 && tokens.Contains(BitConverter.ToInt32(il, i + 1))); // call
                 seenInHelpers |= isHelper && uses;
                 Assert.True(isHelper || !uses, $"{reader.GetString(type.Name)}.{reader.GetString(method.Name)}");
             }
@@ -114,14 +121,17 @@ public class ApiRulesTests
         Assert.True(seenInHelpers); // or the search is broken
     }
 
-    /// <summary>Tokens of the members of <c>System.Runtime.CompilerServices.Unsafe</c>, and of their instantiations.</summary>
+    /// <summary>
+    /// Tokens of the members of <c>System.Runtime.CompilerServices.Unsafe</c>, and of their instantiations.
+    /// </summary>
     private static HashSet<int> UnsafeTokens(MetadataReader reader)
     {
         var tokens = new HashSet<int>();
         foreach (MemberReferenceHandle handle in reader.MemberReferences)
         {
             EntityHandle parent = reader.GetMemberReference(handle).Parent;
-            if (parent.Kind == HandleKind.TypeReference && NameOf(reader, (TypeReferenceHandle)parent) == "System.Runtime.CompilerServices.Unsafe")
+            if (parent.Kind == HandleKind.TypeReference
+                && NameOf(reader, (TypeReferenceHandle)parent) == "System.Runtime.CompilerServices.Unsafe")
                 tokens.Add(MetadataTokens.GetToken(handle));
         }
         for (int row = 1; row <= reader.GetTableRowCount(TableIndex.MethodSpec); row++)
@@ -134,7 +144,8 @@ public class ApiRulesTests
     }
 
     private static bool IsBanned(string name) =>
-        s_banned.Any(banned => name.StartsWith(banned, StringComparison.Ordinal)) && !s_allowed.Any(allowed => name.StartsWith(allowed, StringComparison.Ordinal));
+        s_banned.Any(banned => name.StartsWith(banned, StringComparison.Ordinal))
+            && !s_allowed.Any(allowed => name.StartsWith(allowed, StringComparison.Ordinal));
 
     /// <summary>Types as <c>Namespace.Type</c>, members as <c>Namespace.Type::Member</c>.</summary>
     private static List<string> ReferencedNames(MetadataReader reader)
@@ -168,14 +179,18 @@ public class ApiRulesTests
         public bool GetPinnedType(bool elementType) => true;
         public bool GetArrayType(bool elementType, ArrayShape shape) => elementType;
         public bool GetByReferenceType(bool elementType) => elementType;
-        public bool GetGenericInstantiation(bool genericType, System.Collections.Immutable.ImmutableArray<bool> typeArguments) => typeArguments.Contains(true);
+        public bool GetGenericInstantiation(
+            bool genericType, System.Collections.Immutable.ImmutableArray<bool> typeArguments) =>
+            typeArguments.Contains(true);
         public bool GetGenericMethodParameter(object? context, int index) => false;
         public bool GetGenericTypeParameter(object? context, int index) => false;
         public bool GetModifiedType(bool modifier, bool unmodifiedType, bool isRequired) => unmodifiedType;
         public bool GetPrimitiveType(PrimitiveTypeCode typeCode) => false;
         public bool GetSZArrayType(bool elementType) => elementType;
-        public bool GetTypeFromDefinition(MetadataReader reader, TypeDefinitionHandle handle, byte rawTypeKind) => false;
+        public bool GetTypeFromDefinition(
+            MetadataReader reader, TypeDefinitionHandle handle, byte rawTypeKind) => false;
         public bool GetTypeFromReference(MetadataReader reader, TypeReferenceHandle handle, byte rawTypeKind) => false;
-        public bool GetTypeFromSpecification(MetadataReader reader, object? context, TypeSpecificationHandle handle, byte rawTypeKind) => false;
+        public bool GetTypeFromSpecification(
+            MetadataReader reader, object? context, TypeSpecificationHandle handle, byte rawTypeKind) => false;
     }
 }

@@ -4,8 +4,8 @@ using System.Text;
 namespace Xdp.Sockets.Bpf;
 
 /// <summary>
-/// A relocatable BPF object as clang writes it: ELF64, little-endian. Knows the sections, which bytes are which program, and
-/// which instructions refer to which map.
+/// A relocatable BPF object as clang writes it: ELF64, little-endian. Tells its sections, which bytes are which
+/// program, and which instructions refer to which map.
 /// </summary>
 internal sealed class BpfElf
 {
@@ -19,10 +19,15 @@ internal sealed class BpfElf
     private readonly List<Section> _sections = [];
     private readonly List<Symbol> _symbols = [];
 
-    /// <summary>A program. Its instructions are 8 bytes each; the immediates that refer to maps are not filled in yet.</summary>
-    internal sealed record ProgramText(string Name, string Section, byte[] Instructions, IReadOnlyList<MapReference> MapReferences);
+    /// <summary>
+    /// A program. Its instructions are 8 bytes each. The immediates that refer to maps are not filled in yet.
+    /// </summary>
+    internal sealed record ProgramText(
+        string Name, string Section, byte[] Instructions, IReadOnlyList<MapReference> MapReferences);
 
-    /// <summary>A two-slot load of a map's address, its offset in bytes from the start of the program.</summary>
+    /// <summary>
+    /// A load of a map's address, which takes two instruction slots. Offset: in bytes from the start of the program.
+    /// </summary>
     internal readonly record struct MapReference(int Offset, string Map);
 
     private readonly record struct Section(string Name, uint Type, ulong Flags, int Offset, int Size, int Info);
@@ -33,7 +38,8 @@ internal sealed class BpfElf
 
     internal IReadOnlyList<ProgramText> Programs { get; private set; } = [];
 
-    internal IReadOnlyDictionary<string, BpfMapDefinition> Maps { get; private set; } = new Dictionary<string, BpfMapDefinition>();
+    internal IReadOnlyDictionary<string, BpfMapDefinition> Maps { get; private set; } =
+        new Dictionary<string, BpfMapDefinition>();
 
     internal byte[] License { get; private set; } = [];
 
@@ -79,7 +85,8 @@ internal sealed class BpfElf
                 continue;
             Section section = _sections[symbol.Section];
             if (section.Name == ".text")
-                throw new NotSupportedException($"'{symbol.Name}' is a subprogram; this loader wants every function inlined.");
+                throw new NotSupportedException(
+                    $"'{symbol.Name}' is a subprogram; this loader wants every function inlined.");
             byte[] text = Bytes(section).Slice(symbol.Value, symbol.Size).ToArray();
             programs.Add(new ProgramText(symbol.Name, section.Name, text, References(symbol)));
         }
@@ -102,7 +109,8 @@ internal sealed class BpfElf
                 Symbol target = _symbols[ReadInt(entries, 12)];
                 if (ReadInt(entries, 8) != RelocationMap || _sections[target.Section].Name != ".maps")
                     throw new NotSupportedException(
-                        $"'{program.Name}' refers to '{target.Name}', which is no map; this loader knows neither global variables nor calls.");
+                        $"'{program.Name}' refers to '{target.Name}', which is no map; "
+                        + "this loader knows neither global variables nor calls.");
                 references.Add(new MapReference(offset, target.Name));
             }
         }
@@ -141,7 +149,7 @@ internal sealed class BpfElf
             _symbols.Add(new Symbol(
                 Text(names + ReadInt(entries, 0)),
                 entries[4] & 0xf,
-                section < _sections.Count ? section : 0, // absolute and common symbols have reserved numbers
+                section < _sections.Count ? section : 0, // Absolute and common symbols have reserved numbers.
                 (int)BinaryPrimitives.ReadUInt64LittleEndian(entries[8..]),
                 (int)BinaryPrimitives.ReadUInt64LittleEndian(entries[16..])));
         }
@@ -155,5 +163,6 @@ internal sealed class BpfElf
         return Encoding.ASCII.GetString(rest[..rest.IndexOf((byte)0)]);
     }
 
-    private static int ReadInt(ReadOnlySpan<byte> bytes, int offset) => BinaryPrimitives.ReadInt32LittleEndian(bytes[offset..]);
+    private static int ReadInt(ReadOnlySpan<byte> bytes, int offset) =>
+        BinaryPrimitives.ReadInt32LittleEndian(bytes[offset..]);
 }

@@ -3,7 +3,9 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Bpf;
 
-/// <summary>The descriptor of a map, program or link. The kernel drops the object when its last descriptor closes.</summary>
+/// <summary>
+/// The descriptor of a map, program or link. The kernel drops the object when its last descriptor is closed.
+/// </summary>
 public sealed class BpfHandle : SafeHandleMinusOneIsInvalid
 {
     internal BpfHandle(int fd)

@@ -5,8 +5,8 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Bpf;
 
 /// <summary>
-/// A BPF map. Any thread may call any method: the kernel makes each operation atomic. Keys and values are the map's bytes,
-/// in the layout of the C that reads them.
+/// A BPF map. Any thread may call any method: the kernel makes each operation atomic. Keys and values are bytes in the
+/// layout of the C code that reads them.
 /// </summary>
 public sealed unsafe class BpfMap : IDisposable
 {
@@ -24,7 +24,9 @@ public sealed unsafe class BpfMap : IDisposable
 
     private bool IsPerCpu => Definition.Type is BpfMapType.PerCpuArray or BpfMapType.PerCpuHash;
 
-    /// <summary>Bytes a lookup answers with: per-CPU maps have one value, rounded up to 8 bytes, for each possible CPU.</summary>
+    /// <summary>
+    /// How many bytes a lookup gives. A per-CPU map has one value for each possible CPU, rounded up to 8 bytes.
+    /// </summary>
     private int LookupSize => IsPerCpu ? (Definition.ValueSize + 7 & ~7) * PossibleCpus.Count : Definition.ValueSize;
 
     public static BpfMap Create(BpfMapDefinition definition)
@@ -41,9 +43,9 @@ public sealed unsafe class BpfMap : IDisposable
         int fd = BpfNative.Bpf(BpfNative.BPF_MAP_CREATE, ref attributes);
         if (fd < 0)
         {
-            throw new XdpException(
-                $"bpf(BPF_MAP_CREATE, \"{definition.Name}\", type {definition.Type}, key {definition.KeySize}, value {definition.ValueSize}, entries {definition.MaxEntries})",
-                -fd, BpfObject.PrivilegeHint(-fd));
+            string call = $"bpf(BPF_MAP_CREATE, \"{definition.Name}\", type {definition.Type}, "
+                + $"key {definition.KeySize}, value {definition.ValueSize}, entries {definition.MaxEntries})";
+            throw new XdpException(call, -fd, BpfObject.PrivilegeHint(-fd));
         }
         return new BpfMap(definition, new BpfHandle(fd));
     }
@@ -88,13 +90,17 @@ public sealed unsafe class BpfMap : IDisposable
         return TryLookup(Bytes(ref key), Bytes(ref value));
     }
 
-    /// <summary>The sum over all CPUs of an entry of a per-CPU map of 64-bit counters; 0 when there is no such entry.</summary>
+    /// <summary>
+    /// The sum over all CPUs of one entry of a per-CPU map of 64-bit counters; 0 when there is no such entry.
+    /// </summary>
     public ulong SumPerCpu<TKey>(TKey key)
         where TKey : unmanaged
     {
         if (!IsPerCpu || Definition.ValueSize != sizeof(ulong))
             throw new InvalidOperationException($"Map '{Name}' holds no per-CPU 64-bit counters.");
-        Span<ulong> values = PossibleCpus.Count <= 128 ? stackalloc ulong[PossibleCpus.Count] : new ulong[PossibleCpus.Count];
+        Span<ulong> values = PossibleCpus.Count <= 128
+            ? stackalloc ulong[PossibleCpus.Count]
+            : new ulong[PossibleCpus.Count];
         ulong sum = 0;
         if (TryLookup(Bytes(ref key), MemoryMarshal.AsBytes(values)))
         {
@@ -121,12 +127,16 @@ public sealed unsafe class BpfMap : IDisposable
         where TKey : unmanaged
         => Delete(Bytes(ref key));
 
-    /// <summary>All keys at the time of the call. Entries that come or go meanwhile may be missing or be listed twice.</summary>
+    /// <summary>
+    /// All keys at the time of the call. An entry that is added or removed meanwhile may be missing, or be listed
+    /// twice.
+    /// </summary>
     public IReadOnlyList<byte[]> Keys()
     {
         var keys = new List<byte[]>();
         byte[]? previous = null;
-        // A key deleted while we stand on it sends the kernel back to the start: bounded, so as not to walk for ever.
+        // When the key we stand on is deleted, the kernel starts again at the beginning. The bound keeps us from
+        // walking for ever.
         for (int i = 0; i <= 2 * Definition.MaxEntries; i++)
         {
             byte[] next = new byte[Definition.KeySize];
@@ -167,7 +177,8 @@ public sealed unsafe class BpfMap : IDisposable
     private string? UpdateHint(int errno) => errno switch
     {
         ErrnoNames.E2BIG or ErrnoNames.ENOSPC => $"The map is full: it takes {Definition.MaxEntries} entries",
-        ErrnoNames.EOPNOTSUPP when Definition.Type == BpfMapType.XskMap => "The value must be the descriptor of an AF_XDP socket",
+        ErrnoNames.EOPNOTSUPP when Definition.Type == BpfMapType.XskMap =>
+            "The value must be the descriptor of an AF_XDP socket",
         _ => null,
     };
 
@@ -180,10 +191,12 @@ public sealed unsafe class BpfMap : IDisposable
     private static Span<byte> Bytes<T>(ref T value) where T : unmanaged
         => new(Unsafe.AsPointer(ref value), sizeof(T));
 
-    /// <summary>CPUs the kernel sized its per-CPU areas for: more than are online, on machines that can grow.</summary>
+    /// <summary>
+    /// The CPUs that the kernel has per-CPU memory for. On machines that can grow these are more than are online.
+    /// </summary>
     private static class PossibleCpus
     {
-        /// <summary>/sys/devices/system/cpu/possible reads "0-7", or "0,2-3"; the kernel numbers up to the last one.</summary>
+        /// <summary>/sys/devices/system/cpu/possible reads "0-7", or "0,2-3".</summary>
         internal static int Count { get; } = Read();
 
         private static int Read()

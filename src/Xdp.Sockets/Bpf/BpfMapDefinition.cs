@@ -1,9 +1,12 @@
 namespace Xdp.Sockets.Bpf;
 
-/// <summary>What a map looks like, as an object file's BTF declares it. Sizes in bytes.</summary>
-public sealed record BpfMapDefinition(string Name, BpfMapType Type, int KeySize, int ValueSize, int MaxEntries, uint Flags);
+/// <summary>A map as an object file declares it, in BTF. Sizes are in bytes.</summary>
+public sealed record BpfMapDefinition(
+    string Name, BpfMapType Type, int KeySize, int ValueSize, int MaxEntries, uint Flags);
 
-/// <summary>The kernel's <c>enum bpf_map_type</c>: the types this library knows by name; others load just as well.</summary>
+/// <summary>
+/// The kernel's <c>enum bpf_map_type</c>, as far as it has names here. Maps of other types load just as well.
+/// </summary>
 public enum BpfMapType : uint
 {
     Hash = 1,

@@ -4,11 +4,11 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Bpf;
 
 /// <summary>
-/// The maps and programs of one object file, created in the kernel. Nothing is pinned: what is not attached or held elsewhere
-/// goes when this is disposed or the process ends.
+/// The maps and programs of one object file, loaded into the kernel. Nothing is pinned. What is not attached or held by
+/// somebody else goes when this is disposed or the process ends.
 /// <para>
-/// Covers what <c>clang -O2 -g -target bpf</c> makes of programs in <c>SEC("xdp")</c> and <c>SEC("tc")</c> with BTF-defined maps.
-/// Global variables, subprograms and CO-RE relocations are refused, not ignored.
+/// Loads what <c>clang -O2 -g -target bpf</c> makes of programs in <c>SEC("xdp")</c> and <c>SEC("tc")</c>, with maps
+/// that are defined in BTF. Global variables, subprograms and CO-RE relocations are refused, not ignored.
 /// </para>
 /// </summary>
 public sealed class BpfObject : IDisposable
@@ -27,8 +27,8 @@ public sealed class BpfObject : IDisposable
     public IReadOnlyDictionary<string, BpfProgram> Programs => _programs;
 
     /// <param name="elf">The object file.</param>
-    /// <param name="adjust">May change a map before it is created, its size for instance.</param>
-    /// <exception cref="XdpException">The kernel refused; with the verifier's words when it was a program.</exception>
+    /// <param name="adjust">May change a map before it is created, for instance its size.</param>
+    /// <exception cref="XdpException">The kernel refused. For a program it gives the verifier's words.</exception>
     /// <exception cref="InvalidDataException">Not a BPF object.</exception>
     /// <exception cref="NotSupportedException">The object needs something this loader does not do.</exception>
     public static BpfObject Load(ReadOnlySpan<byte> elf, Func<BpfMapDefinition, BpfMapDefinition>? adjust = null)
@@ -75,13 +75,15 @@ public sealed class BpfObject : IDisposable
     }
 
     /// <summary>
-    /// Fills a map's descriptor into the two-slot load that refers to it. A slot is {opcode, registers, 16-bit offset, 32-bit immediate}; the
-    /// source register, the upper half of the second byte, tells the verifier what the immediate is.
+    /// Fills a map's descriptor into the load that refers to it, which takes two slots. A slot is {opcode, registers,
+    /// 16-bit offset, 32-bit immediate}. The source register (the upper half of the second byte) tells the verifier
+    /// what the immediate is.
     /// </summary>
     private static void PointTo(BpfMap map, Span<byte> load)
     {
         if (load[0] != LoadImmediate64)
-            throw new InvalidDataException($"The reference to map '{map.Name}' stands at an instruction that loads no address.");
+            throw new InvalidDataException(
+                $"The reference to map '{map.Name}' stands at an instruction that loads no address.");
         load[1] = (byte)(load[1] & 0x0f | (int)BpfNative.BPF_PSEUDO_MAP_FD << 4);
         BinaryPrimitives.WriteUInt32LittleEndian(load[4..], map.Handle.Fd);
         BinaryPrimitives.WriteUInt32LittleEndian(load[12..], 0);
@@ -91,7 +93,8 @@ public sealed class BpfObject : IDisposable
     {
         "xdp" => (BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP),
         "tc" or "classifier" => (BpfNative.BPF_PROG_TYPE_SCHED_CLS, 0),
-        _ => throw new NotSupportedException($"Programs in section '{section}' are of a kind this loader does not know."),
+        _ => throw new NotSupportedException(
+            $"Programs in section '{section}' are of a kind this loader does not know."),
     };
 
     internal static string? PrivilegeHint(int errno) => errno switch

@@ -4,7 +4,7 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Bpf;
 
-/// <summary>What an XDP program says about a packet: the kernel's <c>enum xdp_action</c>.</summary>
+/// <summary>What an XDP program decides about a packet: the kernel's <c>enum xdp_action</c>.</summary>
 public enum XdpAction : uint
 {
     Aborted = 0,
@@ -25,10 +25,14 @@ public readonly record struct BpfTestResult(uint ReturnValue, int Length, uint N
 /// <summary>A loaded and verified program.</summary>
 public sealed unsafe class BpfProgram : IDisposable
 {
-    /// <summary>Enough for the complaint about any program of ours; the kernel cuts off the rest.</summary>
+    /// <summary>
+    /// The size of the buffer for the verifier's log, in bytes. The kernel cuts off what does not fit.
+    /// </summary>
     private const int LogSize = 1 << 20;
 
-    /// <summary>A complaint stands at the end of the log.</summary>
+    /// <summary>
+    /// How much of the log an error shows, in characters. What the verifier objects to stands at the end.
+    /// </summary>
     private const int LogTail = 4000;
 
     private BpfProgram(string name, BpfHandle handle)
@@ -47,12 +51,16 @@ public sealed unsafe class BpfProgram : IDisposable
     /// <summary>The kernel's number for it, as bpftool shows it.</summary>
     public uint Id { get; }
 
-    /// <summary>A hash of the instructions without the numbers of maps: the same object gives the same tag, whoever loads it.</summary>
+    /// <summary>
+    /// A hash of the instructions that leaves out the numbers of maps. So the same object file gives the same tag,
+    /// whoever loads it.
+    /// </summary>
     public string Tag { get; }
 
-    internal static BpfProgram Load(string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license)
+    internal static BpfProgram Load(
+        string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license)
     {
-        // Without a log first: it slows verification down several times.
+        // The first try is without a log, which makes verification several times slower.
         int fd = Load(name, type, attachType, instructions, license, log: default);
         if (fd >= 0)
             return new BpfProgram(name, new BpfHandle(fd));
@@ -71,7 +79,9 @@ public sealed unsafe class BpfProgram : IDisposable
         throw new XdpException($"bpf(BPF_PROG_LOAD, \"{name}\", {instructions.Length / 8} instructions)", error, hint);
     }
 
-    private static int Load(string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license, Span<byte> log)
+    private static int Load(
+        string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license,
+        Span<byte> log)
     {
         fixed (byte* text = instructions, terms = license, buffer = log)
         {
@@ -92,16 +102,22 @@ public sealed unsafe class BpfProgram : IDisposable
     }
 
     /// <summary>
-    /// Runs the program over a packet without a device sending or receiving it. Redirects are answered but not carried out.
+    /// Runs the program over a packet that no device receives or sends. A redirect is reported but not carried out.
     /// </summary>
     /// <param name="packet">From the Ethernet header on; at least 14 bytes.</param>
-    /// <param name="ifindex">The device it seems to come from, in the caller's network namespace; 0 is that namespace's loopback.</param>
+    /// <param name="ifindex">The device it seems to come from, in this network namespace; 0 is the loopback.</param>
     /// <param name="queue">The device's RX queue; the device must have it.</param>
-    /// <param name="repeat">How often, for the duration's sake.</param>
+    /// <param name="repeat">How often to run it, so that the duration means something.</param>
     /// <param name="output">Receives the packet as the program left it, when large enough.</param>
-    public BpfTestResult TestRun(ReadOnlySpan<byte> packet, int ifindex = 0, int queue = 0, int repeat = 1, Span<byte> output = default)
+    public BpfTestResult TestRun(
+        ReadOnlySpan<byte> packet, int ifindex = 0, int queue = 0, int repeat = 1, Span<byte> output = default)
     {
-        var context = new BpfNative.XdpMd { DataEnd = (uint)packet.Length, IngressIfindex = (uint)ifindex, RxQueueIndex = (uint)queue };
+        var context = new BpfNative.XdpMd
+        {
+            DataEnd = (uint)packet.Length,
+            IngressIfindex = (uint)ifindex,
+            RxQueueIndex = (uint)queue,
+        };
         fixed (byte* input = packet, result = output)
         {
             var attributes = new BpfNative.ProgTestRun
@@ -118,14 +134,18 @@ public sealed unsafe class BpfProgram : IDisposable
             int error = BpfNative.Bpf(BpfNative.BPF_PROG_TEST_RUN, ref attributes);
             GC.KeepAlive(this);
             if (error < 0)
-                throw new XdpException($"bpf(BPF_PROG_TEST_RUN, \"{Name}\", {packet.Length} bytes, ifindex {ifindex}, queue {queue})", -error);
+                throw new XdpException(
+                    $"bpf(BPF_PROG_TEST_RUN, \"{Name}\", {packet.Length} bytes, ifindex {ifindex}, queue {queue})",
+                    -error);
             return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, attributes.Duration);
         }
     }
 
     public void Dispose() => Handle.Dispose();
 
-    /// <summary>The name of a program loaded by anyone, or null when it is gone or may not be looked at.</summary>
+    /// <summary>
+    /// The name of a loaded program, whoever loaded it. Null when it is gone or may not be looked at.
+    /// </summary>
     internal static string? NameOf(uint id)
     {
         var attributes = new BpfNative.GetFdById { Id = id };
@@ -140,7 +160,12 @@ public sealed unsafe class BpfProgram : IDisposable
     private static BpfNative.ProgInfo Describe(BpfHandle handle)
     {
         BpfNative.ProgInfo info = default;
-        var attributes = new BpfNative.GetInfo { Fd = handle.Fd, InfoLength = (uint)sizeof(BpfNative.ProgInfo), Info = &info };
+        var attributes = new BpfNative.GetInfo
+        {
+            Fd = handle.Fd,
+            InfoLength = (uint)sizeof(BpfNative.ProgInfo),
+            Info = &info,
+        };
         _ = BpfNative.Bpf(BpfNative.BPF_OBJ_GET_INFO_BY_FD, ref attributes);
         GC.KeepAlive(handle);
         return info;

@@ -4,19 +4,19 @@ using System.Text;
 namespace Xdp.Sockets.Bpf;
 
 /// <summary>
-/// Reads map definitions from an object's <c>.BTF</c> section. A map is a variable in <c>.maps</c> whose type is a struct that
-/// says everything in types: <c>__uint(name, n)</c> is a pointer to an array of n, <c>__type(name, T)</c> a pointer to T.
-/// Format: the kernel's Documentation/bpf/btf.rst.
+/// Reads map definitions from an object's <c>.BTF</c> section. A map is a variable in <c>.maps</c>. Its type is a
+/// struct whose fields say everything by their types: <c>__uint(name, n)</c> is a pointer to an array of n elements,
+/// and <c>__type(name, T)</c> is a pointer to T. The format is described in the kernel's Documentation/bpf/btf.rst.
 /// </summary>
 internal sealed class BtfMapParser
 {
     private const ushort Magic = 0xeb9f;
-    private const int KindInt = 1, KindPtr = 2, KindArray = 3, KindStruct = 4, KindUnion = 5, KindEnum = 6, KindFwd = 7, KindTypedef = 8,
-        KindVolatile = 9, KindConst = 10, KindRestrict = 11, KindFunc = 12, KindFuncProto = 13, KindVar = 14, KindDatasec = 15,
-        KindFloat = 16, KindDeclTag = 17, KindTypeTag = 18, KindEnum64 = 19;
+    private const int KindInt = 1, KindPtr = 2, KindArray = 3, KindStruct = 4, KindUnion = 5, KindEnum = 6, KindFwd = 7,
+        KindTypedef = 8, KindVolatile = 9, KindConst = 10, KindRestrict = 11, KindFunc = 12, KindFuncProto = 13,
+        KindVar = 14, KindDatasec = 15, KindFloat = 16, KindDeclTag = 17, KindTypeTag = 18, KindEnum64 = 19;
 
     private readonly byte[] _strings;
-    private readonly List<BtfType> _types = [default]; // ids start at 1; 0 is void
+    private readonly List<BtfType> _types = [default]; // Ids start at 1; 0 is void.
 
     private BtfMapParser(byte[] strings) => _strings = strings;
 
@@ -46,7 +46,8 @@ internal sealed class BtfMapParser
                 KindArray => 12,
                 KindStruct or KindUnion or KindDatasec or KindEnum64 => count * 12,
                 KindEnum or KindFuncProto => count * 8,
-                KindPtr or KindFwd or KindTypedef or KindVolatile or KindConst or KindRestrict or KindFunc or KindFloat or KindTypeTag => 0,
+                KindPtr or KindFwd or KindTypedef or KindVolatile or KindConst or KindRestrict => 0,
+                KindFunc or KindFloat or KindTypeTag => 0,
                 _ => throw new InvalidDataException($"BTF kind {kind} is not known."),
             };
             _types.Add(new BtfType(kind, ReadInt(types, 0), ReadInt(types, 8), types.Slice(12, extra).ToArray()));
@@ -87,7 +88,9 @@ internal sealed class BtfMapParser
                 case "value_size": valueSize = ArrayLength(pointer); break;
                 case "key": keySize = SizeOf(pointer.SizeOrType); break;
                 case "value": valueSize = SizeOf(pointer.SizeOrType); break;
-                default: throw new NotSupportedException($"Map '{name}' has the attribute '{field}', which this loader does not know.");
+                default:
+                    throw new NotSupportedException(
+                        $"Map '{name}' has the attribute '{field}', which this loader does not know.");
             }
         }
         return new BpfMapDefinition(name, (BpfMapType)type, keySize, valueSize, maxEntries, (uint)flags);
@@ -107,7 +110,7 @@ internal sealed class BtfMapParser
         };
     }
 
-    /// <summary>The type behind typedefs and qualifiers.</summary>
+    /// <summary>The type that is left when typedefs and qualifiers are taken away.</summary>
     private BtfType Resolve(int id)
     {
         BtfType type = _types[id];
@@ -122,7 +125,8 @@ internal sealed class BtfMapParser
         return Encoding.ASCII.GetString(rest[..rest.IndexOf((byte)0)]);
     }
 
-    private static int ReadInt(ReadOnlySpan<byte> bytes, int offset) => BinaryPrimitives.ReadInt32LittleEndian(bytes[offset..]);
+    private static int ReadInt(ReadOnlySpan<byte> bytes, int offset) =>
+        BinaryPrimitives.ReadInt32LittleEndian(bytes[offset..]);
 
     private readonly record struct BtfType(int Kind, int Name, int SizeOrType, byte[] Extra);
 }

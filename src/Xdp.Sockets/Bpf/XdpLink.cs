@@ -9,12 +9,15 @@ namespace Xdp.Sockets.Bpf;
 public readonly record struct XdpAttachment(AttachMode Mode, uint ProgramId, string? ProgramName);
 
 /// <summary>
-/// A program attached to a device by a bpf_link. The attachment is exclusive, changes program atomically, and ends when
-/// this is disposed or the process dies, however it dies.
+/// A program attached to a device by a bpf_link. No other program can be attached beside it. The program can be
+/// exchanged atomically. The attachment ends when this is disposed or the process dies, however it dies.
 /// </summary>
 public sealed class XdpLink : IDisposable
 {
-    /// <summary>A killed holder's link lives on for 27–44 ms; two seconds also cover a busy machine.</summary>
+    /// <summary>
+    /// How long to try while another program holds the device. The link of a killed process lives on for 27 to 44 ms;
+    /// two seconds also cover a busy machine.
+    /// </summary>
     public static readonly TimeSpan BusyRetry = TimeSpan.FromSeconds(2);
 
     private static readonly TimeSpan s_busyPause = TimeSpan.FromMilliseconds(10);
@@ -66,7 +69,9 @@ public sealed class XdpLink : IDisposable
         }
     }
 
-    /// <summary>What is attached to a device, by whomever; null when nothing is or there is no such device.</summary>
+    /// <summary>
+    /// What is attached to a device, whoever attached it. Null when nothing is, or when there is no such device.
+    /// </summary>
     public static XdpAttachment? Query(int ifindex)
     {
         XdpAttachment? found = null;
@@ -84,7 +89,7 @@ public sealed class XdpLink : IDisposable
         return found;
     }
 
-    /// <summary>Puts another program in place, atomically: no packet passes unseen.</summary>
+    /// <summary>Puts another program in place, atomically: no packet passes without meeting one of the two.</summary>
     public void Update(BpfProgram program)
     {
         ArgumentNullException.ThrowIfNull(program);
@@ -92,11 +97,12 @@ public sealed class XdpLink : IDisposable
         int result = BpfNative.Bpf(BpfNative.BPF_LINK_UPDATE, ref attributes);
         GC.KeepAlive(program);
         if (result < 0)
-            throw new XdpException($"bpf(BPF_LINK_UPDATE, ifindex {Ifindex}, \"{_program.Name}\" to \"{program.Name}\")", -result);
+            throw new XdpException(
+                $"bpf(BPF_LINK_UPDATE, ifindex {Ifindex}, \"{_program.Name}\" to \"{program.Name}\")", -result);
         _program = program;
     }
 
-    /// <summary>Detaches before it returns, even if a forked child still holds a copy of the descriptor.</summary>
+    /// <summary>Detaches before it returns, even where a forked child still holds a copy of the descriptor.</summary>
     public void Dispose()
     {
         if (_handle.IsClosed)
@@ -126,8 +132,9 @@ public sealed class XdpLink : IDisposable
     }
 
     /// <summary>
-    /// A link that is refused gets no explanation, an attachment by netlink does: the driver's own words. So ask for one, which fails
-    /// for the same reason; should it not, take it off again.
+    /// Why the driver refuses. The kernel gives no reason for a refused link, but it gives the driver's own words for a
+    /// refused attachment by netlink. So this asks for such an attachment, which fails for the same reason. Should it
+    /// succeed, it is taken off again.
     /// </summary>
     private static string? AskWhy(BpfProgram program, int ifindex, bool generic)
     {
@@ -145,9 +152,10 @@ public sealed class XdpLink : IDisposable
         int Set(int fd, uint flags, int? expected)
         {
             var header = new NetlinkNative.IfInfoMsg { Index = ifindex };
-            int[] words = expected is { } old
-                ? [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags, Attribute(ExpectedFd), old]
-                : [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags];
+            int[] words =
+                [Attribute(NetlinkNative.IFLA_XDP_FD), fd, Attribute(NetlinkNative.IFLA_XDP_FLAGS), (int)flags];
+            if (expected is { } old)
+                words = [.. words, Attribute(ExpectedFd), old];
             return socket.Request(
                 NetlinkRequest.Create(NetlinkNative.RTM_SETLINK, dump: false, header, NetlinkNative.NLM_F_ACK)
                     .Add(NetlinkNative.IFLA_XDP | NetlinkNative.NLA_F_NESTED, MemoryMarshal.AsBytes<int>(words)),
@@ -162,18 +170,24 @@ public sealed class XdpLink : IDisposable
     {
         string? hint = errno switch
         {
-            ErrnoNames.EINVAL or ErrnoNames.ENODEV when NetworkInterfaceInfo.Get(ifindex) is null => "There is no such device in this network namespace",
+            ErrnoNames.EINVAL or ErrnoNames.ENODEV when NetworkInterfaceInfo.Get(ifindex) is null =>
+                "There is no such device in this network namespace",
             ErrnoNames.EBUSY or ErrnoNames.EEXIST => Query(ifindex) is { } holder
-                ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); see bpftool net"
+                ? $"The device is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" ({holder.Mode}); "
+                    + "see bpftool net"
                 : "The device is held by another XDP program",
             _ when AskWhy(program, ifindex, generic) is { } words => words,
-            ErrnoNames.EOPNOTSUPP when !generic => "The driver has no native XDP, or not in the device's present configuration; generic mode must be asked for",
+            ErrnoNames.EOPNOTSUPP when !generic =>
+                "The driver has no native XDP, or not in the device's present configuration; "
+                + "generic mode must be asked for",
             ErrnoNames.ERANGE => "The MTU, or that of a veth's peer, is too big for native XDP",
             ErrnoNames.ENOSPC => "A veth must have at least as many RX queues as its peer has TX queues",
-            ErrnoNames.EINVAL => "The driver refuses the device's present configuration: MTU, channels or LRO; the kernel log may say which",
+            ErrnoNames.EINVAL =>
+                "The driver refuses the device's present configuration: MTU, channels or LRO; "
+                + "the kernel log may say which",
             _ => BpfObject.PrivilegeHint(errno),
         };
-        return new XdpException(
-            $"bpf(BPF_LINK_CREATE, \"{program.Name}\", ifindex {ifindex}, {(generic ? "generic" : "native")})", errno, hint);
+        string mode = generic ? "generic" : "native";
+        return new XdpException($"bpf(BPF_LINK_CREATE, \"{program.Name}\", ifindex {ifindex}, {mode})", errno, hint);
     }
 }

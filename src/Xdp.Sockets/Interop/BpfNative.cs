@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace Xdp.Sockets.Interop;
 
-/// <summary>bpf(2): its commands, and the parts of <c>union bpf_attr</c> they read. Names are those of linux/bpf.h.</summary>
+/// <summary>
+/// bpf(2): its commands, and the parts of <c>union bpf_attr</c> that they read. Names are those of linux/bpf.h.
+/// </summary>
 internal static unsafe partial class BpfNative
 {
     internal const int BPF_MAP_CREATE = 0, BPF_MAP_LOOKUP_ELEM = 1, BPF_MAP_UPDATE_ELEM = 2, BPF_MAP_DELETE_ELEM = 3,
@@ -15,7 +17,7 @@ internal static unsafe partial class BpfNative
     internal const uint XDP_FLAGS_SKB_MODE = 1 << 1, XDP_FLAGS_DRV_MODE = 1 << 2;
     internal const int BPF_OBJ_NAME_LEN = 16;
 
-    /// <summary>The number of bpf(2); −1 where it is not known.</summary>
+    /// <summary>The system call number of bpf(2); −1 on machine types for which it is not known here.</summary>
     private static readonly nint s_bpf = RuntimeInformation.ProcessArchitecture switch
     {
         Architecture.X64 => 321,

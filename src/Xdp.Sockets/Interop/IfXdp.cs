@@ -12,8 +12,8 @@ internal static class IfXdp
         XDP_UMEM_COMPLETION_RING = 6, XDP_STATISTICS = 7, XDP_OPTIONS = 8, XDP_MAX_TX_SKB_BUDGET = 9;
 
     // Page offsets that select a ring in mmap.
-    internal const long XDP_PGOFF_RX_RING = 0, XDP_PGOFF_TX_RING = 0x8000_0000, XDP_UMEM_PGOFF_FILL_RING = 0x1_0000_0000,
-        XDP_UMEM_PGOFF_COMPLETION_RING = 0x1_8000_0000;
+    internal const long XDP_PGOFF_RX_RING = 0, XDP_PGOFF_TX_RING = 0x8000_0000,
+        XDP_UMEM_PGOFF_FILL_RING = 0x1_0000_0000, XDP_UMEM_PGOFF_COMPLETION_RING = 0x1_8000_0000;
 
     // sockaddr_xdp.sxdp_flags.
     internal const ushort XDP_COPY = 2, XDP_ZEROCOPY = 4, XDP_USE_NEED_WAKEUP = 8;

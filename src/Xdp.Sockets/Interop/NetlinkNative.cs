@@ -2,17 +2,22 @@ using System.Runtime.InteropServices;
 
 namespace Xdp.Sockets.Interop;
 
-/// <summary>rtnetlink and the ethtool ioctls: calls, structs and numbers. Names are those of linux/netlink.h, rtnetlink.h and ethtool.h.</summary>
+/// <summary>
+/// rtnetlink and the ethtool ioctls: calls, structs and numbers. Names are those of linux/netlink.h, rtnetlink.h and
+/// ethtool.h.
+/// </summary>
 internal static unsafe partial class NetlinkNative
 {
-    internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2, SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, NETLINK_NETFILTER = 12;
+    internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2,
+        SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, NETLINK_NETFILTER = 12;
     internal const int SOL_NETLINK = 270, NETLINK_EXT_ACK = 11;
     internal const int EFD_CLOEXEC = 0x80000;
 
     internal const ushort NLMSG_ERROR = 2, NLMSG_DONE = 3;
-    internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_CAPPED = 0x100, NLM_F_ACK_TLVS = 0x200, NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
-    internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_SETLINK = 19, RTM_NEWADDR = 20, RTM_DELADDR = 21, RTM_GETADDR = 22,
-        RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28, RTM_GETNEIGH = 30;
+    internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_CAPPED = 0x100, NLM_F_ACK_TLVS = 0x200,
+        NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
+    internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_SETLINK = 19, RTM_NEWADDR = 20,
+        RTM_DELADDR = 21, RTM_GETADDR = 22, RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28, RTM_GETNEIGH = 30;
     internal const byte NTF_USE = 1;
     internal const uint RTMGRP_LINK = 1, RTMGRP_IPV4_IFADDR = 0x10, RTMGRP_IPV6_IFADDR = 0x100;
     internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;

@@ -3,14 +3,15 @@ using Microsoft.Win32.SafeHandles;
 namespace Xdp.Sockets.Interop;
 
 /// <summary>
-/// Owns an AF_XDP socket, its ring mappings and, for as long as the kernel may touch it, the memory of the UMEM.
-/// The mappings go first: each of them holds the socket open. The memory goes last: the kernel takes a zero-copy pool out of
-/// the driver in deferred work after close(), until then the NIC may still write into it, and a garbage collector that had
-/// handed the memory out again would see its heap overwritten.
+/// Owns an AF_XDP socket and its ring mappings. Owns the memory of the UMEM too, for as long as the kernel may touch
+/// it. The mappings go first, because each of them holds the socket open. The memory goes last. The kernel takes a
+/// zero-copy pool out of the driver in deferred work after close(), and the NIC may still write into the memory until
+/// then. Were the memory handed out again earlier, the NIC would overwrite the managed heap.
 /// </summary>
 internal sealed class XskHandle : SafeHandleMinusOneIsInvalid
 {
-    // The deferred work waits for RTNL, milliseconds as a rule; seconds when a driver resets its queues.
+    // The deferred work waits for the RTNL lock. That takes milliseconds as a rule, and seconds when a driver resets
+    // its queues.
     private static readonly TimeSpan CopyGrace = TimeSpan.FromSeconds(1), ZeroCopyGrace = TimeSpan.FromSeconds(10);
 
     private readonly object _memory;

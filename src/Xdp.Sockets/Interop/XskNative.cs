@@ -7,8 +7,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Xdp.Sockets.Interop;
 
 /// <summary>
-/// The libc calls behind sockets, memory and waiting. Calls of the data path take descriptors as <c>int</c>: their owner is
-/// alive while they run. The structures and constants are the same on x64 and arm64, with glibc and with musl.
+/// The libc calls for sockets, memory and waiting. Calls on the data path take descriptors as <c>int</c>, because their
+/// owner is alive while they run. Structures and constants are the same on x64 and arm64, with glibc and with musl.
 /// </summary>
 internal static unsafe partial class XskNative
 {
@@ -52,16 +52,19 @@ internal static unsafe partial class XskNative
     internal static partial int getsockopt(SafeHandle fd, int level, int name, void* value, uint* length);
 
     [LibraryImport("libc", SetLastError = true)]
-    internal static partial nint sendto(int fd, void* buffer, nuint length, int flags, void* address, uint addressLength);
+    internal static partial nint sendto(
+        int fd, void* buffer, nuint length, int flags, void* address, uint addressLength);
 
     [LibraryImport("libc", SetLastError = true)]
-    internal static partial nint recvfrom(int fd, void* buffer, nuint length, int flags, void* address, uint* addressLength);
+    internal static partial nint recvfrom(
+        int fd, void* buffer, nuint length, int flags, void* address, uint* addressLength);
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int ppoll(pollfd* fds, nuint count, timespec* timeout, void* signalMask);
 
     [LibraryImport("libc", SetLastError = true)]
-    internal static partial void* mmap(void* address, nuint length, int protection, int flags, SafeHandle fd, long offset);
+    internal static partial void* mmap(
+        void* address, nuint length, int protection, int flags, SafeHandle fd, long offset);
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int munmap(void* address, nuint length);

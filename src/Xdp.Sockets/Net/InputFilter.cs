@@ -7,16 +7,17 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Net;
 
 /// <summary>
-/// The packet filter rules that segments on their way to this host's sockets meet, and those that take another way do not: nftables (iptables-nft
-/// among it) and iptables as of old, in the calling thread's network namespace.
+/// The packet filter rules that a segment meets on its way to a socket of this host. A segment that AF_XDP takes does
+/// not meet them. Covers nftables (which includes iptables-nft) and the older iptables, in the calling thread's network
+/// namespace.
 /// </summary>
 public static class InputFilter
 {
     private const int LocalIn = 1; // NF_INET_LOCAL_IN
 
     /// <summary>
-    /// Chains at the input hook that have rules, or a policy other than accept, as their owners call them: <c>inet filter input</c>. Empty also where the kernel
-    /// does not tell (it wants CAP_NET_ADMIN). Loads no kernel module.
+    /// The chains at the input hook that have rules, or a policy other than accept, named as in <c>inet filter
+    /// input</c>. Also empty where the kernel does not tell: it wants CAP_NET_ADMIN. Loads no kernel module.
     /// </summary>
     public static IReadOnlyList<string> Chains()
     {
@@ -30,7 +31,7 @@ public static class InputFilter
         return chains;
     }
 
-    /// <param name="body">A message NFT_MSG_NEWCHAIN: struct nfgenmsg, then attributes, their numbers big-endian.</param>
+    /// <param name="body">A message NFT_MSG_NEWCHAIN: struct nfgenmsg, then attributes with big-endian numbers.</param>
     internal static string? ParseChain(ReadOnlySpan<byte> body)
     {
         const ushort Table = 1, Name = 3, Hook = 4, Policy = 5, Use = 6, HookNumber = 1;
@@ -61,17 +62,21 @@ public static class InputFilter
         return hook == LocalIn && (rules > 0 || policy != Accept) ? $"{family} {table} {name}" : null;
     }
 
-    /// <param name="info">struct ipt_getinfo: name (32), hooks (4), first entry (20) and policy (20) by hook, number of entries, size.</param>
+    /// <param name="info">
+    /// struct ipt_getinfo: name (32 bytes), hooks (4), first entry by hook (20), policy by hook (20), entries, size.
+    /// </param>
     internal static bool HasInputRules(ReadOnlySpan<byte> info)
     {
         const int Entries = 36, Policies = 56;
-        uint first = MemoryMarshal.Read<uint>(info[(Entries + LocalIn * 4)..]), policy = MemoryMarshal.Read<uint>(info[(Policies + LocalIn * 4)..]);
+        uint first = MemoryMarshal.Read<uint>(info[(Entries + LocalIn * 4)..]);
+        uint policy = MemoryMarshal.Read<uint>(info[(Policies + LocalIn * 4)..]);
         return first != policy;
     }
 
-    // A kernel without modules has no list of them, and none that could be loaded by asking.
+    // A kernel without loadable modules has no list of them. Asking cannot load one there.
     private static bool IsLoaded(string module) =>
-        Directory.Exists($"/sys/module/{module}") || !File.Exists("/proc/modules") || File.ReadAllText("/proc/modules").Length == 0;
+        Directory.Exists($"/sys/module/{module}") || !File.Exists("/proc/modules")
+            || File.ReadAllText("/proc/modules").Length == 0;
 
     private static void AddNfTables(List<string> chains)
     {
@@ -96,7 +101,7 @@ public static class InputFilter
         const int GetInfo = 64; // IPT_SO_GET_INFO, IP6T_SO_GET_INFO
         try
         {
-            // To ask for a table that is not there would make it.
+            // Asking for a table that does not exist would create it.
             if (!File.ReadAllText($"/proc/thread-self/net/{name}_tables_names").Split('\n').Contains("filter"))
                 return;
             using var socket = new Socket(family, SocketType.Raw, ProtocolType.Raw);
@@ -107,7 +112,7 @@ public static class InputFilter
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or SocketException)
         {
-            // Not there, or not to be known.
+            // It does not exist, or may not be read.
         }
     }
 
@@ -119,5 +124,6 @@ public static class InputFilter
         _ => null,
     };
 
-    private static uint Number(ReadOnlySpan<byte> value) => value.Length == 4 ? BinaryPrimitives.ReadUInt32BigEndian(value) : 0;
+    private static uint Number(ReadOnlySpan<byte> value) =>
+        value.Length == 4 ? BinaryPrimitives.ReadUInt32BigEndian(value) : 0;
 }

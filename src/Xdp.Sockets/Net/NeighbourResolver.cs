@@ -7,14 +7,14 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Net;
 
 /// <summary>
-/// Where packets to an address go. The next hop is the address itself when it is on the link. The MAC is null while the kernel has none:
-/// ask again shortly. The source is what the kernel would send from.
+/// Where packets to an address go. The next hop is the address itself when it is on the link. The MAC is null while the
+/// kernel has none; ask again shortly. The source is the address that the kernel would send from.
 /// </summary>
 public sealed record NextHop(int Ifindex, IPAddress Address, PhysicalAddress? Mac, IPAddress? Source);
 
 /// <summary>
-/// Asks the kernel's routing and neighbour tables, in the network namespace it was created in. Not thread-safe; each question is a
-/// system call or two, none waits for the network.
+/// Asks the kernel's routing and neighbour tables, in the network namespace that it was created in. Not thread-safe. A
+/// question takes one or two system calls, none of which waits for the network.
 /// </summary>
 public sealed class NeighbourResolver : IDisposable
 {
@@ -32,15 +32,21 @@ public sealed class NeighbourResolver : IDisposable
     }
 
     /// <summary>
-    /// Makes the kernel verify the neighbour now, as if it had a packet for it; without an entry it starts resolving. Does not wait. Needs
-    /// CAP_NET_ADMIN, and does nothing without.
+    /// Makes the kernel verify the neighbour now, as if it had a packet for it. Where the kernel has no entry, it
+    /// starts resolving. Does not wait for the outcome. Without CAP_NET_ADMIN it does nothing.
     /// </summary>
     public void Probe(NextHop hop)
     {
         ArgumentNullException.ThrowIfNull(hop);
-        var header = new NetlinkNative.NdMsg { Family = Family(hop.Address), Index = hop.Ifindex, Flags = NetlinkNative.NTF_USE };
-        _ = _socket.Send(NetlinkRequest.Create(NetlinkNative.RTM_NEWNEIGH, dump: false, header, NetlinkNative.NLM_F_CREATE)
-            .Add(NetlinkNative.NDA_DST, hop.Address.GetAddressBytes()));
+        var header = new NetlinkNative.NdMsg
+        {
+            Family = Family(hop.Address),
+            Index = hop.Ifindex,
+            Flags = NetlinkNative.NTF_USE,
+        };
+        _ = _socket.Send(
+            NetlinkRequest.Create(NetlinkNative.RTM_NEWNEIGH, dump: false, header, NetlinkNative.NLM_F_CREATE)
+                .Add(NetlinkNative.NDA_DST, hop.Address.GetAddressBytes()));
     }
 
     public void Dispose() => _socket.Dispose();
@@ -48,8 +54,13 @@ public sealed class NeighbourResolver : IDisposable
     private NextHop? Route(IPAddress remote, int ifindex)
     {
         byte[] destination = remote.GetAddressBytes();
-        var header = new NetlinkNative.RtMsg { Family = Family(remote), DestinationLength = (byte)(destination.Length * 8) };
-        NetlinkRequest request = NetlinkRequest.Create(NetlinkNative.RTM_GETROUTE, dump: false, header).Add(NetlinkNative.RTA_DST, destination);
+        var header = new NetlinkNative.RtMsg
+        {
+            Family = Family(remote),
+            DestinationLength = (byte)(destination.Length * 8),
+        };
+        NetlinkRequest request = NetlinkRequest.Create(NetlinkNative.RTM_GETROUTE, dump: false, header)
+            .Add(NetlinkNative.RTA_DST, destination);
         if (ifindex == 0 && remote.IsIPv6LinkLocal)
             ifindex = (int)remote.ScopeId;
         if (ifindex != 0)
@@ -79,7 +90,8 @@ public sealed class NeighbourResolver : IDisposable
             {
                 case NetlinkNative.RTA_OIF: ifindex = attributes.Int32; break;
                 case NetlinkNative.RTA_GATEWAY: next = new IPAddress(attributes.Value); break;
-                case NetlinkNative.RTA_VIA: next = new IPAddress(attributes.Value[2..]); break; // struct rtvia: family, then an IPv6 gateway of an IPv4 route
+                // struct rtvia: a family, then the IPv6 gateway of an IPv4 route.
+                case NetlinkNative.RTA_VIA: next = new IPAddress(attributes.Value[2..]); break;
                 case NetlinkNative.RTA_PREFSRC: source = new IPAddress(attributes.Value); break;
             }
         }
@@ -92,7 +104,8 @@ public sealed class NeighbourResolver : IDisposable
         PhysicalAddress? mac = null;
         var header = new NetlinkNative.NdMsg { Family = Family(address), Index = ifindex };
         _ = _socket.Request(
-            NetlinkRequest.Create(NetlinkNative.RTM_GETNEIGH, dump: false, header).Add(NetlinkNative.NDA_DST, address.GetAddressBytes()),
+            NetlinkRequest.Create(NetlinkNative.RTM_GETNEIGH, dump: false, header)
+                .Add(NetlinkNative.NDA_DST, address.GetAddressBytes()),
             (_, body) =>
             {
                 if ((MemoryMarshal.Read<NetlinkNative.NdMsg>(body).State & Unusable) != 0)
@@ -108,5 +121,7 @@ public sealed class NeighbourResolver : IDisposable
     }
 
     private static byte Family(IPAddress address)
-        => address.AddressFamily == AddressFamily.InterNetwork ? (byte)NetlinkNative.AF_INET : (byte)NetlinkNative.AF_INET6;
+        => address.AddressFamily == AddressFamily.InterNetwork
+            ? (byte)NetlinkNative.AF_INET
+            : (byte)NetlinkNative.AF_INET6;
 }

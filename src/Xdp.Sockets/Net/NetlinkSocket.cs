@@ -8,12 +8,12 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Net;
 
 /// <summary>
-/// A netlink socket, for rtnetlink unless another family is asked for, of the calling thread's network namespace: one request at a time and its answers, or the messages of the
-/// groups it joined. Not thread-safe.
+/// A netlink socket in the calling thread's network namespace, for rtnetlink unless another family is asked for. It
+/// serves one request at a time, or receives the messages of the groups that it joined. Not thread-safe.
 /// </summary>
 internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
 {
-    /// <summary>The kernel fills dumps in pages of up to 32 KiB when the buffer allows.</summary>
+    /// <summary>The kernel answers a dump in pieces of up to 32 KiB, if the buffer is that large.</summary>
     private const int BufferSize = 32 * 1024;
 
     private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(BufferSize);
@@ -24,14 +24,17 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
 
     internal int Fd => (int)handle;
 
-    /// <summary>What the kernel or a driver had to say about the last request it refused; null when it said nothing.</summary>
+    /// <summary>
+    /// Why the last request was refused, in the words of the kernel or a driver. Null when they gave none.
+    /// </summary>
     internal string? Complaint { get; private set; }
 
     /// <param name="groups">RTMGRP bits to listen to; 0 for requests.</param>
     /// <param name="protocol">The netlink family.</param>
     internal static NetlinkSocket Open(uint groups = 0, int protocol = NetlinkNative.NETLINK_ROUTE)
     {
-        int fd = NetlinkNative.Socket(NetlinkNative.AF_NETLINK, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC, protocol);
+        int fd = NetlinkNative.Socket(
+            NetlinkNative.AF_NETLINK, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC, protocol);
         if (fd < 0)
             throw new XdpException($"socket(AF_NETLINK, SOCK_RAW, {protocol})", Marshal.GetLastPInvokeError());
         var socket = new NetlinkSocket(fd);
@@ -48,8 +51,8 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
     }
 
     /// <summary>
-    /// Sends one request and hands each answer to <paramref name="onMessage"/>: one, or all of a dump.
-    /// A dump that a change disturbed is taken as it is: a watcher hears of the change.
+    /// Sends one request and hands each answer to <paramref name="onMessage"/>: one, or all of a dump. A dump that was
+    /// disturbed by a change is taken as it is, because a watcher hears of the change.
     /// </summary>
     /// <returns>0, or the negative errno the kernel answered with.</returns>
     internal int Request(NetlinkRequest request, NetlinkMessageHandler onMessage)
@@ -88,7 +91,10 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
             return NetlinkNative.Send(Fd, p, (nuint)message.Length, 0) < 0 ? -Marshal.GetLastPInvokeError() : 0;
     }
 
-    /// <summary>Blocks for the next datagram; its messages come apart with <see cref="TryTake"/>. Valid until the next call.</summary>
+    /// <summary>
+    /// Waits for the next datagram. <see cref="TryTake"/> takes the messages out of it. It is valid until the next
+    /// call.
+    /// </summary>
     internal ReadOnlySpan<byte> Receive(out int error)
     {
         fixed (byte* p = _buffer)
@@ -102,7 +108,8 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
         }
     }
 
-    internal static bool TryTake(ref ReadOnlySpan<byte> messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body)
+    internal static bool TryTake(
+        ref ReadOnlySpan<byte> messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body)
     {
         header = default;
         body = default;
@@ -117,7 +124,10 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
         return true;
     }
 
-    /// <summary>An error carries the errno, the request's header, the request unless capped, and then attributes.</summary>
+    /// <summary>
+    /// An error message holds the errno, then the request's header, then the rest of the request (unless it is capped),
+    /// then attributes.
+    /// </summary>
     private static string? ReadComplaint(NetlinkNative.NlMsgHdr header, ReadOnlySpan<byte> body)
     {
         if ((header.Flags & NetlinkNative.NLM_F_ACK_TLVS) == 0)
@@ -149,7 +159,8 @@ internal sealed unsafe class NetlinkRequest
 
     private NetlinkRequest(bool isDump) => IsDump = isDump;
 
-    internal static NetlinkRequest Create<T>(ushort type, bool dump, in T familyHeader, ushort flags = 0) where T : unmanaged
+    internal static NetlinkRequest Create<T>(ushort type, bool dump, in T familyHeader, ushort flags = 0)
+        where T : unmanaged
     {
         var request = new NetlinkRequest(dump);
         var header = new NetlinkNative.NlMsgHdr

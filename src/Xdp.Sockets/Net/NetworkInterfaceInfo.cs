@@ -18,13 +18,14 @@ public enum AddressScope : byte
 }
 
 /// <summary>
-/// An address of an interface. IPv6 link-local ones carry the interface as scope id. Tentative: not usable before duplicate address
-/// detection has ended, or because it failed.
+/// An address of an interface. An IPv6 link-local address carries the interface as its scope id. Tentative means that
+/// it cannot be used, because duplicate address detection has not ended, or has failed.
 /// </summary>
 public sealed record InterfaceAddress(IPAddress Address, int PrefixLength, AddressScope Scope, bool IsTentative);
 
 /// <summary>
-/// What the kernel tells about one network interface of the calling thread's network namespace, as of the time of the call.
+/// What the kernel tells about one network interface of the calling thread's network namespace, at the time of the
+/// call.
 /// </summary>
 public sealed record NetworkInterfaceInfo
 {
@@ -48,10 +49,12 @@ public sealed record NetworkInterfaceInfo
     /// <summary>"veth", "bridge", "bond", "tun", "vlan", …; null for physical devices and loopback.</summary>
     public required string? Kind { get; init; }
 
-    /// <summary>The driver's name as ethtool tells it; null when it tells none.</summary>
+    /// <summary>The driver's name as ethtool tells it; null where it tells none.</summary>
     public required string? Driver { get; init; }
 
-    /// <summary>Queues in use: ethtool's channels, or where a driver has none, what the device was created with.</summary>
+    /// <summary>
+    /// Queues in use: ethtool's channels. Where a driver has no channels, the number that the device was created with.
+    /// </summary>
     public required int RxQueues { get; init; }
 
     public required int TxQueues { get; init; }
@@ -96,7 +99,13 @@ public sealed record NetworkInterfaceInfo
             throw new XdpException("netlink(RTM_GETADDR, dump)", -result);
 
         using var ethtool = new Ethtool();
-        return [.. links.Select(link => ethtool.Complete(link) with { Addresses = [.. addresses.Where(a => a.Index == link.Index).Select(a => a.Address)] })];
+        return
+        [
+            .. links.Select(link => ethtool.Complete(link) with
+            {
+                Addresses = [.. addresses.Where(a => a.Index == link.Index).Select(a => a.Address)],
+            }),
+        ];
     }
 
     internal static NetworkInterfaceInfo ParseLink(ReadOnlySpan<byte> body)
@@ -182,19 +191,27 @@ public sealed record NetworkInterfaceInfo
     /// <summary>The driver's side of an interface.</summary>
     private sealed unsafe class Ethtool : IDisposable
     {
-        private readonly int _fd = NetlinkNative.Socket(NetlinkNative.AF_INET, NetlinkNative.SOCK_DGRAM | NetlinkNative.SOCK_CLOEXEC, 0);
+        private readonly int _fd =
+            NetlinkNative.Socket(NetlinkNative.AF_INET, NetlinkNative.SOCK_DGRAM | NetlinkNative.SOCK_CLOEXEC, 0);
 
         internal NetworkInterfaceInfo Complete(NetworkInterfaceInfo link)
         {
             NetlinkNative.EthtoolDrvInfo driver = default;
             driver.Command = NetlinkNative.ETHTOOL_GDRVINFO;
             if (Ask(link.Name, &driver))
-                link = link with { Driver = Marshal.PtrToStringUTF8((nint)driver.Driver) is { Length: > 0 } name ? name : null };
+                link = link with
+                {
+                    Driver = Marshal.PtrToStringUTF8((nint)driver.Driver) is { Length: > 0 } name ? name : null,
+                };
 
             NetlinkNative.EthtoolChannels channels = default;
             channels.Command = NetlinkNative.ETHTOOL_GCHANNELS;
             if (Ask(link.Name, &channels) && channels.Rx + channels.Tx + channels.Combined > 0)
-                link = link with { RxQueues = (int)(channels.Rx + channels.Combined), TxQueues = (int)(channels.Tx + channels.Combined) };
+                link = link with
+                {
+                    RxQueues = (int)(channels.Rx + channels.Combined),
+                    TxQueues = (int)(channels.Tx + channels.Combined),
+                };
             return link;
         }
 

@@ -5,7 +5,9 @@ namespace Xdp.Sockets.Net;
 
 public enum NetworkChangeKind
 {
-    /// <summary>The interface can carry packets now: up, with a carrier. Also said of a new interface that can.</summary>
+    /// <summary>
+    /// The interface can carry packets now: it is up and has a carrier. Also reported for a new interface that can.
+    /// </summary>
     LinkUp,
 
     /// <summary>The interface cannot carry packets any more.</summary>
@@ -21,17 +23,21 @@ public enum NetworkChangeKind
 
     AddressRemoved,
 
-    /// <summary>Messages were lost: what is known may be stale. Read everything again.</summary>
+    /// <summary>Messages were lost, so what is known may be out of date. Read everything again.</summary>
     Overrun,
 }
 
-/// <summary>A change of the network. The address is there for address changes only; a name is missing from those.</summary>
-public sealed record NetworkChange(NetworkChangeKind Kind, int Ifindex, string? Name = null, InterfaceAddress? Address = null);
+/// <summary>
+/// A change of the network. Only a change of an address has an address, and only a change of a link has a name.
+/// </summary>
+public sealed record NetworkChange(
+    NetworkChangeKind Kind, int Ifindex, string? Name = null, InterfaceAddress? Address = null);
 
 /// <summary>
-/// Listens to link and address changes of the network namespace it was created in, on a thread of its own. Changes come in the kernel's
-/// order, from that thread; a handler that blocks makes the kernel drop messages (<see cref="NetworkChangeKind.Overrun"/>).
-/// What happened before the constructor returned is not told: create the watcher first, then list.
+/// Reports link and address changes of the network namespace that it was created in. It has a thread of its own, which
+/// calls the handler in the order of the kernel's messages. A handler that blocks makes the kernel drop messages
+/// (<see cref="NetworkChangeKind.Overrun"/>). Changes before the constructor returned are not reported: create the
+/// watcher first, then list.
 /// </summary>
 public sealed unsafe class NetworkWatcher : IDisposable
 {
@@ -42,11 +48,12 @@ public sealed unsafe class NetworkWatcher : IDisposable
     private readonly Dictionary<int, bool> _running = [];
     private int _disposed;
 
-    /// <summary>Starts at once. An exception the handler throws ends the process, as on any thread.</summary>
+    /// <summary>Starts at once. An exception that the handler throws ends the process, as on any thread.</summary>
     public NetworkWatcher(Action<NetworkChange> changed)
     {
         _changed = changed;
-        _socket = NetlinkSocket.Open(NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR);
+        _socket = NetlinkSocket.Open(
+            NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR);
         _stopFd = NetlinkNative.EventFd(0, NetlinkNative.EFD_CLOEXEC);
         if (_stopFd < 0)
         {
@@ -54,7 +61,8 @@ public sealed unsafe class NetworkWatcher : IDisposable
             _socket.Dispose();
             throw new XdpException("eventfd()", error);
         }
-        // Read after the socket listens: a link that changes in between is told of once more, not missed.
+        // Read after the socket has begun to listen. A link that changes in between is then reported once more, rather
+        // than missed.
         foreach (NetworkInterfaceInfo link in NetworkInterfaceInfo.List())
             _running[link.Index] = link.IsRunning;
         _thread = new Thread(Run) { IsBackground = true, Name = "xdp network watcher" };
@@ -87,7 +95,8 @@ public sealed unsafe class NetworkWatcher : IDisposable
             ReadOnlySpan<byte> messages = _socket.Receive(out int error);
             if (error == ErrnoNames.ENOBUFS)
                 _changed(new NetworkChange(NetworkChangeKind.Overrun, 0));
-            while (Volatile.Read(ref _disposed) == 0 && NetlinkSocket.TryTake(ref messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body))
+            while (Volatile.Read(ref _disposed) == 0
+                && NetlinkSocket.TryTake(ref messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body))
             {
                 if (Interpret(header.Type, body) is { } change)
                     _changed(change);
@@ -102,7 +111,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
         switch (type)
         {
             case NetlinkNative.RTM_NEWLINK:
-                // A bridge tells of its ports in messages of family AF_BRIDGE, which are not about the link.
+                // A bridge reports its ports in messages of family AF_BRIDGE. They are not about the link.
                 if (body[0] != 0)
                     return null;
                 NetworkInterfaceInfo link = NetworkInterfaceInfo.ParseLink(body);
@@ -123,7 +132,9 @@ public sealed unsafe class NetworkWatcher : IDisposable
                 if (NetworkInterfaceInfo.ParseAddress(body) is not { } address)
                     return null;
                 return new NetworkChange(
-                    type == NetlinkNative.RTM_NEWADDR ? NetworkChangeKind.AddressAdded : NetworkChangeKind.AddressRemoved,
+                    type == NetlinkNative.RTM_NEWADDR
+                        ? NetworkChangeKind.AddressAdded
+                        : NetworkChangeKind.AddressRemoved,
                     address.Index, null, address.Address);
 
             default:

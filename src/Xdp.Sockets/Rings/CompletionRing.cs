@@ -3,9 +3,10 @@ using System.Runtime.CompilerServices;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// COMPLETION: addresses of transmitted packets, exactly as they were submitted, in the order the device freed them. Completed
-/// means that the kernel no longer reads the frame, not that anybody received it. In copy mode a full ring stops transmission.
-/// Check the address before use (<see cref="Umem.Contains"/>): kernels that complete invalid descriptors return it as written.
+/// COMPLETION: the addresses of transmitted packets, exactly as they were submitted, in the order in which the device
+/// freed them. Completed means that the kernel no longer reads the frame, not that anybody received it. In copy mode,
+/// transmission stops while this ring is full. Check an address before use (<see cref="Umem.Contains"/>): some kernels
+/// complete invalid descriptors too, and return the address as it was written.
 /// </summary>
 public sealed unsafe class CompletionRing : ConsumerRing
 {
@@ -14,7 +15,7 @@ public sealed unsafe class CompletionRing : ConsumerRing
     {
     }
 
-    /// <summary>A peeked entry; not to be read once released.</summary>
+    /// <summary>A peeked entry. It must not be read once it is released.</summary>
     public ref readonly ulong this[uint index]
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -5,9 +5,9 @@ namespace Xdp.Sockets;
 /// <summary>
 /// The application's side of a ring that the kernel fills and it empties (RX and COMPLETION).
 /// <para>
-/// Call order: <see cref="Peek"/>, read the entries, <see cref="Release"/>. One caller at a time (whoever holds the queue);
-/// the kernel is the only other party. Indices are free-running 32-bit numbers that wrap at 2^32; entry <c>i</c> lies in slot
-/// <c>i &amp; (size - 1)</c>. Nothing here allocates or makes a system call.
+/// Call order: <see cref="Peek"/>, read the entries, <see cref="Release"/>. Only one thread may call at a time, the one
+/// that holds the queue; the kernel is the only other party. Indices are 32-bit numbers that run on and wrap at 2^32:
+/// entry <c>i</c> lies in slot <c>i &amp; (size - 1)</c>. Nothing here allocates or makes a system call.
 /// </para>
 /// </summary>
 public abstract unsafe class ConsumerRing
@@ -21,7 +21,8 @@ public abstract unsafe class ConsumerRing
     private uint _peeked;           // one past the last entry peeked
     private uint _released;         // what *_consumer holds
 
-    private object? _owner;         // keeps the mapping while somebody holds the ring alone
+    // Keeps the mapping alive where somebody holds the ring but not the socket.
+    private object? _owner;
 
     private protected ConsumerRing(in RingMemory memory)
     {
@@ -52,7 +53,7 @@ public abstract unsafe class ConsumerRing
         }
     }
 
-    /// <summary>Looks at up to <paramref name="max"/> entries the kernel has produced.</summary>
+    /// <summary>Takes a look at up to <paramref name="max"/> entries that the kernel has produced.</summary>
     /// <param name="max">Entries wanted.</param>
     /// <param name="index">The first of them; the next ones follow, wrapping at 2^32.</param>
     /// <returns>Entries granted, 0 when the ring is empty.</returns>
@@ -75,7 +76,9 @@ public abstract unsafe class ConsumerRing
         }
     }
 
-    /// <summary>Gives the oldest <paramref name="count"/> peeked entries back to the kernel; they must not be read again.</summary>
+    /// <summary>
+    /// Gives the oldest <paramref name="count"/> peeked entries back to the kernel. They must not be read again.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Release(uint count)
     {
@@ -88,7 +91,9 @@ public abstract unsafe class ConsumerRing
         }
     }
 
-    /// <summary>Un-peeks the newest <paramref name="count"/> entries that have not been released.</summary>
+    /// <summary>
+    /// Takes back the peek of the newest <paramref name="count"/> entries that have not been released.
+    /// </summary>
     public void Cancel(uint count)
     {
         unchecked
@@ -99,7 +104,9 @@ public abstract unsafe class ConsumerRing
         }
     }
 
-    /// <summary>The mapping is about to go: from here on the ring is empty, and late calls touch harmless memory.</summary>
+    /// <summary>
+    /// For when the mapping is about to go. From here on the ring is empty, and late calls touch harmless memory.
+    /// </summary>
     internal void Detach()
     {
         _producer = ClosedRing.Zero;

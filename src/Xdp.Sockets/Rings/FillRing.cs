@@ -3,8 +3,9 @@ using System.Runtime.CompilerServices;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// FILL: addresses of frames the kernel may receive into. An address may point anywhere into its frame; the kernel rounds it
-/// down. While the ring is empty every packet is dropped, and nothing wakes the application to say so.
+/// FILL: the addresses of frames that the kernel may receive into. An address may point anywhere into its frame; the
+/// kernel rounds it down. While the ring is empty every packet is dropped, and nothing wakes the application to tell it
+/// so.
 /// </summary>
 public sealed unsafe class FillRing : ProducerRing
 {

@@ -6,9 +6,9 @@ namespace Xdp.Sockets;
 /// <summary>
 /// The application's side of a ring that it fills and the kernel empties (FILL and TX).
 /// <para>
-/// Call order: <see cref="Reserve"/>, write the entries, <see cref="Submit"/>. One caller at a time (whoever holds the queue);
-/// the kernel is the only other party. Indices are free-running 32-bit numbers that wrap at 2^32; entry <c>i</c> lies in slot
-/// <c>i &amp; (size - 1)</c>. Nothing here allocates or makes a system call.
+/// Call order: <see cref="Reserve"/>, write the entries, <see cref="Submit"/>. Only one thread may call at a time, the
+/// one that holds the queue; the kernel is the only other party. Indices are 32-bit numbers that run on and wrap at
+/// 2^32: entry <c>i</c> lies in slot <c>i &amp; (size - 1)</c>. Nothing here allocates or makes a system call.
 /// </para>
 /// </summary>
 public abstract unsafe class ProducerRing
@@ -24,7 +24,8 @@ public abstract unsafe class ProducerRing
     private uint _limit;            // kernel's consumer as last seen, plus the size: reservations end here
     private uint _size;
 
-    private object? _owner;         // keeps the mapping while somebody holds the ring alone
+    // Keeps the mapping alive where somebody holds the ring but not the socket.
+    private object? _owner;
 
     private protected ProducerRing(in RingMemory memory)
     {
@@ -50,7 +51,8 @@ public abstract unsafe class ProducerRing
     public uint Pending => unchecked(_submitted - Volatile.Read(ref *_consumer));
 
     /// <summary>
-    /// The kernel sleeps and wants a system call to go on. Put a full barrier between <see cref="Submit"/> and reading this.
+    /// The kernel sleeps, and wants a system call to go on. There must be a full barrier between <see cref="Submit"/>
+    /// and reading this.
     /// </summary>
     public bool NeedsWakeup => (Volatile.Read(ref *_flags) & IfXdp.XDP_RING_NEED_WAKEUP) != 0;
 
@@ -64,7 +66,7 @@ public abstract unsafe class ProducerRing
         }
     }
 
-    /// <summary>The kernel's index: what it has consumed, counted from the ring's birth, modulo 2^32.</summary>
+    /// <summary>The kernel's index: how many entries it has consumed since the ring was made, modulo 2^32.</summary>
     internal uint KernelConsumer => Volatile.Read(ref *_consumer);
 
     /// <summary>Reserves up to <paramref name="max"/> entries.</summary>
@@ -90,7 +92,9 @@ public abstract unsafe class ProducerRing
         }
     }
 
-    /// <summary>Hands the oldest <paramref name="count"/> reserved entries to the kernel; they must have been written.</summary>
+    /// <summary>
+    /// Hands the oldest <paramref name="count"/> reserved entries to the kernel. They must have been written.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Submit(uint count)
     {
@@ -115,7 +119,8 @@ public abstract unsafe class ProducerRing
     }
 
     /// <summary>
-    /// The mapping is about to go: from here on the ring is full and empty at once, and late calls touch harmless memory.
+    /// For when the mapping is about to go. From here on the ring has neither room nor entries, and late calls touch
+    /// harmless memory.
     /// </summary>
     internal void Detach()
     {

@@ -1,8 +1,8 @@
 namespace Xdp.Sockets;
 
 /// <summary>
-/// Where a ring lies: addresses of its two indices, its flags and its entries. The kernel's mapping, or ordinary pinned
-/// memory in a test that plays the kernel.
+/// Where a ring lies: the addresses of its two indices, its flags and its entries. It is the kernel's mapping or, in a
+/// test that plays the kernel, ordinary pinned memory.
 /// </summary>
 internal readonly struct RingMemory
 {

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Xdp.Sockets;
 
 /// <summary>
-/// RX: packets received. A frame is the application's from <see cref="ConsumerRing.Peek"/> until it puts the frame on
-/// <see cref="FillRing"/> again; releasing the entry gives back the slot, not the frame.
+/// RX: received packets. A frame is the application's from <see cref="ConsumerRing.Peek"/> until the application puts
+/// it on <see cref="FillRing"/> again. Releasing the entry gives back the slot of the ring, not the frame.
 /// </summary>
 public sealed unsafe class RxRing : ConsumerRing
 {
@@ -13,7 +13,7 @@ public sealed unsafe class RxRing : ConsumerRing
     {
     }
 
-    /// <summary>A peeked entry; not to be read once released.</summary>
+    /// <summary>A peeked entry. It must not be read once it is released.</summary>
     public ref readonly XdpDescriptor this[uint index]
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

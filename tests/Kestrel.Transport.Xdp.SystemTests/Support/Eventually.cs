@@ -2,7 +2,10 @@ using System.Diagnostics;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
-/// <summary>Waits for a condition by asking again and again. The deadline is where a hang is called one; no test depends on its length.</summary>
+/// <summary>
+/// Waits for a condition by asking again and again. Past the deadline it is a hang; no test depends on how long that
+/// is.
+/// </summary>
 internal static class Eventually
 {
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(20);

@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
@@ -37,7 +38,12 @@ internal sealed record HelloWebSettings
     /// <summary>In a kernel that has no AF_XDP, as far as the process can tell.</summary>
     internal bool WithoutAfXdp { get; init; }
 
-    internal static HelloWebSettings Sockets { get; } = new() { Transport = "sockets", Interfaces = [], Required = false };
+    internal static HelloWebSettings Sockets { get; } = new()
+    {
+        Transport = "sockets",
+        Interfaces = [],
+        Required = false,
+    };
 
     internal IEnumerable<string> Arguments()
     {
@@ -72,7 +78,9 @@ internal sealed record HelloWebSettings
     }
 }
 
-/// <summary>The sample app as a process in a namespace. Disposing kills what still runs; <see cref="StopAsync"/> asks nicely.</summary>
+/// <summary>
+/// The sample app as a process in a namespace. Disposing kills what still runs; <see cref="StopAsync"/> asks nicely.
+/// </summary>
 internal sealed class HelloWebServer : IAsyncDisposable
 {
     // What the app answers to SIGTERM within: the host's own shutdown time-out, and the transport's linger.
@@ -94,7 +102,11 @@ internal sealed class HelloWebServer : IAsyncDisposable
         // One connection, kept: what it costs is paid before anything is measured.
         var handler = at.HttpHandler();
         handler.MaxConnectionsPerServer = 1;
-        _control = new HttpClient(handler) { BaseAddress = new Uri($"http://127.0.0.1:{settings.Port}"), Timeout = Command.Limit };
+        _control = new HttpClient(handler)
+        {
+            BaseAddress = new Uri($"http://127.0.0.1:{settings.Port}"),
+            Timeout = Command.Limit,
+        };
     }
 
     internal Namespace Namespace { get; }
@@ -145,18 +157,12 @@ internal sealed class HelloWebServer : IAsyncDisposable
 
     private static HelloWebServer Launch(Namespace at, HelloWebSettings settings)
     {
-        string[] command = at.Inside([.. settings.Through, "dotnet", AssemblyPath(), .. settings.Arguments()]);
+        string[] command =
+            at.Inside([.. settings.Through, "dotnet", Repository.SampleAssembly("HelloWeb"), .. settings.Arguments()]);
         Process process = settings.WithoutAfXdp
             ? SystemCalls.WithoutAfXdp(() => Command.Start(command, settings.Environment))
             : Command.Start(command, settings.Environment);
         return new HelloWebServer(at, settings, process);
-    }
-
-    // Built along with the tests, in the same configuration.
-    private static string AssemblyPath()
-    {
-        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-        return Path.Combine(Lab.Root, "samples", "HelloWeb", "bin", configuration, "net10.0", "HelloWeb.dll");
     }
 
     private async Task ReadAsync(StreamReader reader)
@@ -196,7 +202,8 @@ internal sealed class HelloWebServer : IAsyncDisposable
     {
         int code = await ExitAsync();
         Assert.True(code == 0, $"HelloWeb ended with {code}.\n{Log}");
-        string? bad = Lines.FirstOrDefault(line => line.StartsWith("fail:", StringComparison.Ordinal) || line.StartsWith("crit:", StringComparison.Ordinal));
+        string? bad = Lines.FirstOrDefault(line => line.StartsWith("fail:", StringComparison.Ordinal)
+            || line.StartsWith("crit:", StringComparison.Ordinal));
         Assert.True(bad is null, $"HelloWeb has logged an error.\n{Log}");
     }
 
@@ -245,7 +252,8 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
 
     internal double Frames => Sum("kestrel.xdp.frames");
 
-    internal double FramesAtHome => Sum("kestrel.xdp.frames", "kestrel.xdp.state=free") + Sum("kestrel.xdp.frames", "kestrel.xdp.state=fill");
+    internal double FramesAtHome =>
+        Sum("kestrel.xdp.frames", "kestrel.xdp.state=free") + Sum("kestrel.xdp.frames", "kestrel.xdp.state=fill");
 
     internal double HeapBlocks => Sum("kestrel.xdp.heap.blocks");
 

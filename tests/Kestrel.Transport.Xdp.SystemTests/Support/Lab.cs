@@ -1,17 +1,18 @@
 using System.Globalization;
 using System.Net;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
 /// <summary>
-/// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's own. Without what
-/// it takes there is none, and <see cref="Require"/> says so.
+/// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's
+/// own. Where the machine lacks what a lab needs there is none, and <see cref="Require"/> says so.
 /// </summary>
 public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
 {
     private const string Prefix = "systest";
 
-    private readonly string _name = $"{Prefix}-{Environment.ProcessId}-{shape}{queues}";
+    private readonly LabScript _script = new($"{Prefix}-{Environment.ProcessId}-{shape}{queues}");
 
     /// <summary>The server's interface.</summary>
     internal const string Interface = "srv0";
@@ -19,32 +20,31 @@ public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
     internal static readonly IPAddress ServerIp4 = IPAddress.Parse("10.77.0.1");
     internal static readonly IPAddress ServerIp6 = IPAddress.Parse("fd77::1");
 
-    internal static string Root { get; } = FindRoot();
+    internal Namespace Server => new(_script.Namespace("server"));
 
-    internal Namespace Server => new($"{_name}-server");
+    internal Namespace Client => new(_script.Namespace("client"));
 
-    internal Namespace Client => new($"{_name}-client");
+    private protected LabScript Script => _script;
 
-    internal static void Require(params string[] tools) => Requirements.Require(tools);
+    internal static void Require(params string[] tools)
+    {
+        Shared.Require.That(Requirements.MissingForLab is null, $"{Requirements.MissingForLab}");
+        Shared.Require.Tools(tools);
+    }
 
     public async Task InitializeAsync()
     {
         if (Requirements.MissingForLab is not null)
             return;
         await RemoveLeftoversAsync();
-        (await ScriptAsync(_name, "up", shape, "--queues", $"{queues}")).Succeeded();
+        await _script.RunAsync("up", shape, "--queues", $"{queues}");
     }
 
     public async Task DisposeAsync()
     {
         if (Requirements.MissingForLab is null)
-            (await ScriptAsync(_name, "down")).Succeeded();
+            await _script.RunAsync("down");
     }
-
-    internal async Task<string> ScriptAsync(params string[] arguments) => (await ScriptAsync(_name, arguments)).Succeeded();
-
-    private static Task<CommandResult> ScriptAsync(string name, params string[] arguments) =>
-        Command.RunAsync([Path.Combine(Root, "lab"), .. arguments], new Dictionary<string, string> { ["LAB_NAME"] = name });
 
     // A test process that was killed leaves its lab behind.
     private static async Task RemoveLeftoversAsync()
@@ -55,16 +55,8 @@ public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
         {
             string name = Path.GetFileName(server)[..^"-server".Length];
             if (!Directory.Exists($"/proc/{name.Split('-')[1]}"))
-                await ScriptAsync(name, "down");
+                await new LabScript(name).RunAsync("down");
         }
-    }
-
-    private static string FindRoot()
-    {
-        string? directory = AppContext.BaseDirectory;
-        while (directory is not null && !File.Exists(Path.Combine(directory, "Transport.sln")))
-            directory = Path.GetDirectoryName(directory);
-        return directory ?? throw new InvalidOperationException("Transport.sln is in no parent directory.");
     }
 }
 
@@ -82,24 +74,24 @@ public sealed class RouterLab() : Lab("router")
 
     internal static readonly string[] Interfaces = ["rtc0", "rts0"];
 
-    internal Namespace Router => new(Server.Name.Replace("-server", "-router", StringComparison.Ordinal));
+    internal Namespace Router => new(Script.Namespace("router"));
 
     /// <summary>The path is bad until the result is disposed. Arguments of <c>lab impair</c>.</summary>
     internal async Task<Impairment> ImpairAsync(params string[] arguments)
     {
-        await ScriptAsync(["impair", .. arguments]);
-        return new Impairment(this);
+        await Script.RunAsync(["impair", .. arguments]);
+        return new Impairment(Script);
     }
 }
 
-internal sealed class Impairment(RouterLab lab) : IAsyncDisposable
+internal sealed class Impairment(LabScript lab) : IAsyncDisposable
 {
     /// <summary>For instance <c>FROM_SERVER_LOST</c>.</summary>
     internal async Task<IReadOnlyDictionary<string, long>> CountsAsync() =>
-        (await lab.ScriptAsync("impair", "show")).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split('='))
-        .ToDictionary(pair => pair[0], pair => long.Parse(pair[1], CultureInfo.InvariantCulture));
+        LabScript.Values(await lab.RunAsync("impair", "show"))
+            .ToDictionary(count => count.Key, count => long.Parse(count.Value, CultureInfo.InvariantCulture));
 
-    public async ValueTask DisposeAsync() => await lab.ScriptAsync("impair", "off");
+    public async ValueTask DisposeAsync() => await lab.RunAsync("impair", "off");
 }
 
 [CollectionDefinition(Name)]

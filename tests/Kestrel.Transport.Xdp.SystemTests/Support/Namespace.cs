@@ -1,8 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.ExceptionServices;
-using Xdp.Sockets;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
@@ -11,41 +10,22 @@ internal sealed class Namespace(string name)
 {
     internal string Name => name;
 
-    internal string[] Inside(params IEnumerable<string> command) => ["ip", "netns", "exec", name, .. command];
+    internal string[] Inside(params IEnumerable<string> command) => LabScript.Inside(name, command);
 
     internal Task<CommandResult> RunAsync(params string[] command) => Command.RunAsync(Inside(command));
 
     /// <summary>On a thread of its own, moved into the namespace.</summary>
-    internal T Enter<T>(Func<T> action)
-    {
-        T result = default!;
-        ExceptionDispatchInfo? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                using (NetworkNamespace.Enter($"/run/netns/{name}"))
-                    result = action();
-            }
-            catch (Exception e)
-            {
-                failure = ExceptionDispatchInfo.Capture(e);
-            }
-        });
-        thread.Start();
-        thread.Join();
-        failure?.Throw();
-        return result;
-    }
+    internal T Enter<T>(Func<T> action) => OwnThread.RunIn($"/run/netns/{name}", action);
 
     /// <summary>As <see cref="Enter"/>, for several threads at a time that block.</summary>
-    internal Task<T> EnterAsync<T>(Func<T> action) =>
-        Task.Factory.StartNew(() => Enter(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    internal Task<T> EnterAsync<T>(Func<T> action) => Task.Factory.StartNew(
+        () => Enter(action), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
     internal Socket NewSocket(AddressFamily family) =>
         Enter(() => new Socket(family, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true });
 
-    internal async Task<Socket> ConnectAsync(IPEndPoint server, CancellationToken cancellation = default, Action<Socket>? prepare = null)
+    internal async Task<Socket> ConnectAsync(
+        IPEndPoint server, CancellationToken cancellation = default, Action<Socket>? prepare = null)
     {
         Socket socket = NewSocket(server.AddressFamily);
         try
@@ -61,7 +41,9 @@ internal sealed class Namespace(string name)
         }
     }
 
-    /// <summary>A handler whose connections begin in this namespace, to hosts that are addresses, with any certificate.</summary>
+    /// <summary>
+    /// A handler whose connections begin in this namespace. Hosts must be addresses; any certificate will do.
+    /// </summary>
     internal SocketsHttpHandler HttpHandler() => new()
     {
         UseProxy = false,
@@ -79,7 +61,8 @@ internal sealed class Namespace(string name)
     /// <summary>What the kernel's own TCP has done here.</summary>
     internal KernelTcp KernelTcp() => Enter(static () =>
     {
-        string[][] lines = [.. File.ReadLines("/proc/thread-self/net/snmp").Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
+        string[][] lines = [.. File.ReadLines("/proc/thread-self/net/snmp")
+            .Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
         long Value(string field) => long.Parse(lines[1][Array.IndexOf(lines[0], field)], CultureInfo.InvariantCulture);
         return new KernelTcp(Value("PassiveOpens"), Value("OutRsts"), Value("RetransSegs"));
     });

@@ -2,7 +2,10 @@ using System.Buffers.Binary;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
-/// <summary>The pattern of HelloWeb's /bytes, written down a second time: the eight bytes at offset 8·i are SplitMix64(i), little-endian.</summary>
+/// <summary>
+/// The pattern of HelloWeb's /bytes, written a second time so that an error in one shows: the eight bytes at offset 8·i
+/// are SplitMix64(i), little-endian.
+/// </summary>
 internal static class Pattern
 {
     internal static void AssertMatches(ReadOnlySpan<byte> bytes, long offset)
@@ -15,7 +18,10 @@ internal static class Pattern
             ReadOnlySpan<byte> expected = word[(int)(at & 7)..];
             int count = Math.Min(expected.Length, bytes.Length - i);
             if (!bytes.Slice(i, count).SequenceEqual(expected[..count]))
-                Assert.Fail($"What is at offset {at} does not belong there: {Convert.ToHexString(bytes.Slice(i, count))} instead of {Convert.ToHexString(expected[..count])}.");
+            {
+                string found = Convert.ToHexString(bytes.Slice(i, count));
+                Assert.Fail($"At offset {at} is {found} instead of {Convert.ToHexString(expected[..count])}.");
+            }
             i += count;
         }
     }

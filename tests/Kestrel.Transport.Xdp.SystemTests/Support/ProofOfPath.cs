@@ -1,9 +1,10 @@
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
 /// <summary>
-/// Shows, over the span from <see cref="BeginAsync"/> to <see cref="AssertAsync"/>, that what a server exchanged with its clients went over
-/// AF_XDP: its sockets' counters moved, the companion accepted nothing, the kernel's listening sockets neither, and no RST left the kernel.
-/// The fifth witness is /connection, which a test asks on the connections themselves.
+/// Proves, for the time from <see cref="BeginAsync"/> to <see cref="AssertAsync"/>, that what a server and its clients
+/// exchanged went over AF_XDP. Four witnesses: the counters of the AF_XDP sockets moved, the companion accepted
+/// nothing, nor did the kernel's listening sockets, and the kernel sent no RST. The fifth is /connection, which a test
+/// asks on the connections themselves.
 /// </summary>
 internal sealed class ProofOfPath
 {
@@ -30,9 +31,15 @@ internal sealed class ProofOfPath
         Assert.True(now.PacketsIn > _counters.PacketsIn, "The AF_XDP sockets received nothing.");
         Assert.True(now.PacketsOut > _counters.PacketsOut, "The AF_XDP sockets sent nothing.");
         Assert.True(now.Accepted > _counters.Accepted, "No connection was accepted through AF_XDP.");
-        Assert.True(now.CompanionAccepts == _counters.CompanionAccepts, $"The companion accepted {now.CompanionAccepts - _counters.CompanionAccepts} connections.");
-        Assert.True(kernel.Accepted == _kernel.Accepted, $"The kernel's TCP accepted {kernel.Accepted - _kernel.Accepted} connections.");
-        Assert.True(kernel.ResetsSent == _kernel.ResetsSent, $"The kernel's TCP sent {kernel.ResetsSent - _kernel.ResetsSent} resets.");
+        Assert.True(
+            now.CompanionAccepts == _counters.CompanionAccepts,
+            $"The companion accepted {now.CompanionAccepts - _counters.CompanionAccepts} connections.");
+        Assert.True(
+            kernel.Accepted == _kernel.Accepted,
+            $"The kernel's TCP accepted {kernel.Accepted - _kernel.Accepted} connections.");
+        Assert.True(
+            kernel.ResetsSent == _kernel.ResetsSent,
+            $"The kernel's TCP sent {kernel.ResetsSent - _kernel.ResetsSent} resets.");
     }
 
     /// <summary>With all connections closed: every frame Free or Fill, as many as there were, no heap block out, and no connection in the tables.</summary>

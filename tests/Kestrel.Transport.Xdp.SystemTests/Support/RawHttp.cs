@@ -13,7 +13,8 @@ internal sealed class RawHttp(Socket socket) : IDisposable
 
     internal Socket Socket => socket;
 
-    internal static async Task<RawHttp> ConnectAsync(Namespace from, IPEndPoint server, Action<Socket>? prepare = null) =>
+    internal static async Task<RawHttp> ConnectAsync(
+        Namespace from, IPEndPoint server, Action<Socket>? prepare = null) =>
         new(await from.ConnectAsync(server, prepare: prepare));
 
     internal static string Get(string path) => $"GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n";
@@ -41,7 +42,8 @@ internal sealed class RawHttp(Socket socket) : IDisposable
         }
         Assert.StartsWith($"HTTP/1.1 {expectedStatus} ", head, StringComparison.Ordinal);
         const string Field = "Content-Length: ";
-        string? length = head.Split("\r\n").FirstOrDefault(line => line.StartsWith(Field, StringComparison.OrdinalIgnoreCase));
+        string? length = head.Split("\r\n")
+            .FirstOrDefault(line => line.StartsWith(Field, StringComparison.OrdinalIgnoreCase));
         return length is null ? 0 : long.Parse(length.AsSpan(Field.Length), CultureInfo.InvariantCulture);
     }
 
@@ -56,7 +58,9 @@ internal sealed class RawHttp(Socket socket) : IDisposable
     }
 
     /// <summary>What has come of the next response, without taking it; none at the connection's end.</summary>
-    internal async Task<ReadOnlyMemory<byte>> PeekAsync() => _start != _end || await FillAsync() ? _buffer.AsMemory(_start, _end - _start) : default;
+    internal async Task<ReadOnlyMemory<byte>> PeekAsync() => _start != _end || await FillAsync()
+        ? _buffer.AsMemory(_start, _end - _start)
+        : default;
 
     internal async Task<byte[]> ReadBodyAsync(long length)
     {

@@ -1,5 +1,5 @@
-using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
@@ -19,30 +19,14 @@ internal static partial class SystemCalls
     }
 
     /// <summary>
-    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails as it does in a kernel built without CONFIG_XDP_SOCKETS: EAFNOSUPPORT.
-    /// Processes started there inherit it.
+    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails with EAFNOSUPPORT, as it does in a kernel built
+    /// without CONFIG_XDP_SOCKETS. Processes started there inherit it.
     /// </summary>
-    internal static T WithoutAfXdp<T>(Func<T> action)
+    internal static T WithoutAfXdp<T>(Func<T> action) => OwnThread.Run(() =>
     {
-        T result = default!;
-        ExceptionDispatchInfo? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                InstallFilter();
-                result = action();
-            }
-            catch (Exception e)
-            {
-                failure = ExceptionDispatchInfo.Capture(e);
-            }
-        });
-        thread.Start();
-        thread.Join();
-        failure?.Throw();
-        return result;
-    }
+        InstallFilter();
+        return action();
+    });
 
     // struct sock_filter over struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }.
     private static void InstallFilter()
@@ -64,7 +48,8 @@ internal static partial class SystemCalls
         try
         {
             var program = new SockFprog((ushort)filter.Length, pinned.AddrOfPinnedObject());
-            if (Prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || PrctlFilter(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0)
+            if (Prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || PrctlFilter(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0)
                 throw new InvalidOperationException($"prctl: errno {Marshal.GetLastPInvokeError()}");
         }
         finally
@@ -95,5 +80,6 @@ internal static partial class SystemCalls
     private static partial int Prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 
     [LibraryImport("libc", EntryPoint = "prctl", SetLastError = true)]
-    private static partial int PrctlFilter(int option, nint argument2, in SockFprog argument3, nint argument4, nint argument5);
+    private static partial int PrctlFilter(
+        int option, nint argument2, in SockFprog argument3, nint argument4, nint argument5);
 }

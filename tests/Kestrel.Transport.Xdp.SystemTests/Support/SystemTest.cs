@@ -4,14 +4,16 @@ using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
 
-/// <summary>What every test does around what it is about: a server of its own, the proof of path, the frames, a clean end.</summary>
+/// <summary>
+/// What every test does besides its own matter: a server of its own, the proof of path, the frames, a clean end.
+/// </summary>
 public abstract class SystemTest(ITestOutputHelper output)
 {
     protected ITestOutputHelper Output => output;
 
     /// <summary>
-    /// Starts HelloWeb on XDP, runs the test, and asserts that all of it went over AF_XDP, that with its connections closed every frame is at
-    /// home, and that the server ends in order.
+    /// Starts HelloWeb on XDP and runs the test. Then asserts that all traffic went over AF_XDP, that every frame is
+    /// home once the connections are closed, and that the server ends in order.
     /// </summary>
     private protected async Task OnXdpAsync(Namespace at, HelloWebSettings settings, Func<HelloWebServer, Task> test)
     {
@@ -31,10 +33,14 @@ public abstract class SystemTest(ITestOutputHelper output)
         }
     }
 
-    private protected Task OnXdpAsync(Lab lab, Func<HelloWebServer, Task> test) => OnXdpAsync(lab.Server, new HelloWebSettings(), test);
+    private protected Task OnXdpAsync(Lab lab, Func<HelloWebServer, Task> test) =>
+        OnXdpAsync(lab.Server, new HelloWebSettings(), test);
 
-    /// <summary>The same without assertions about path and frames, for tests that leave XDP or end the server themselves.</summary>
-    private protected async Task WithServerAsync(Namespace at, HelloWebSettings settings, Func<HelloWebServer, Task> test)
+    /// <summary>
+    /// The same without assertions about path and frames, for tests that leave XDP or end the server themselves.
+    /// </summary>
+    private protected async Task WithServerAsync(
+        Namespace at, HelloWebSettings settings, Func<HelloWebServer, Task> test)
     {
         await using HelloWebServer server = await HelloWebServer.StartAsync(at, settings);
         try
@@ -74,7 +80,9 @@ public abstract class SystemTest(ITestOutputHelper output)
 }
 
 /// <summary>What /connection answers.</summary>
-internal sealed record ConnectionFacts(string Transport, bool Companion, string? Interface, int? Queue, string? BindMode, string Local, string Remote, string Protocol)
+internal sealed record ConnectionFacts(
+    string Transport, bool Companion, string? Interface, int? Queue, string? BindMode, string Local, string Remote,
+    string Protocol)
 {
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web);
 

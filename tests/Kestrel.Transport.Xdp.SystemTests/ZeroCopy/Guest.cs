@@ -2,12 +2,14 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
 
 /// <summary>
-/// One boot of the guest of <c>scripts/zero-copy-guest</c> for all tests of the collection: a kernel of its own, whose srv0 AF_XDP binds to in
-/// zero-copy mode, and a namespace of this machine that has the other end. Where none can run, <see cref="Require"/> says why.
+/// One boot of the guest of <c>scripts/zero-copy-guest</c> for all tests of the collection. The guest has a kernel of
+/// its own, on whose srv0 AF_XDP binds in zero-copy mode; the other end is in a namespace of this machine. Where none
+/// can run, <see cref="Require"/> says why.
 /// </summary>
 public sealed class Guest : IAsyncLifetime
 {
@@ -16,7 +18,7 @@ public sealed class Guest : IAsyncLifetime
     // Booting takes seconds, and an emulated processor that shares a busy machine's takes its time; a hang is an error.
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(180);
 
-    private static readonly string Script = Path.Combine(Lab.Root, "scripts", "zero-copy-guest");
+    private static readonly string Script = Path.Combine(Repository.Root, "scripts", "zero-copy-guest");
 
     private readonly string _name = $"zct{Environment.ProcessId}";
     private readonly SemaphoreSlim _shell = new(1);
@@ -95,7 +97,9 @@ public sealed class Guest : IAsyncLifetime
             while (await _process.StandardOutput.ReadLineAsync().WaitAsync(Limit) is { } line)
             {
                 if (line.StartsWith(EndOfCommand, StringComparison.Ordinal))
-                    return new CommandResult(command, int.Parse(line[EndOfCommand.Length..], CultureInfo.InvariantCulture), output.ToString(), "");
+                    return new CommandResult(
+                        command, int.Parse(line[EndOfCommand.Length..], CultureInfo.InvariantCulture),
+                        output.ToString(), "");
                 output.AppendLine(line);
             }
             await _process.WaitForExitAsync().WaitAsync(Limit);

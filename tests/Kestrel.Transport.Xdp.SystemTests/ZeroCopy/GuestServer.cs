@@ -1,16 +1,20 @@
 using System.Globalization;
 using System.Text.Json;
 using Kestrel.Transport.Xdp.SystemTests.Support;
+using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
 
-/// <summary>HelloWeb in the guest, bound in zero-copy mode or not started at all, and with what is given back overwritten.</summary>
+/// <summary>
+/// HelloWeb in the guest. It is bound in zero-copy mode or does not start, and it overwrites memory that is given back.
+/// </summary>
 internal sealed class GuestServer
 {
     private const int Port = 8080;
     private const string Log = "/run/server.log";
 
-    // What costs an emulated processor more than it brings in a minute: profiles, and compiling again what already runs.
+    // Profiling and recompiling what already runs: within a minute on an emulated processor, both cost more than they
+    // bring.
     private const string Environment =
         "Kestrel__Xdp__BindMode=ZeroCopy KESTREL_XDP_POISON=1 " +
         "DOTNET_TieredPGO=0 DOTNET_TC_CallCounting=0 DOTNET_gcServer=0 DOTNET_EnableDiagnostics=0 DOTNET_NOLOGO=1";
@@ -29,18 +33,12 @@ internal sealed class GuestServer
         var settings = new HelloWebSettings { Required = true, Port = Port };
         string arguments = string.Join(' ', settings.Arguments().Select(argument => $"'{argument}'"));
         string started = (await guest.RunAsync(
-            $"{Environment} dotnet {HelloWebAssembly()} {arguments} > {Log} 2>&1 & echo $!\n" +
-            $"until grep -q '^HelloWeb ready' {Log} || ! kill -0 $!; do sleep 0.1; done; grep -q '^HelloWeb ready' {Log} || cat {Log}")).Output;
+            $"{Environment} dotnet {Repository.SampleAssembly("HelloWeb")} {arguments} > {Log} 2>&1 & echo $!\n" +
+            $"until grep -q '^HelloWeb ready' {Log} || ! kill -0 $!; do sleep 0.1; done; " +
+            $"grep -q '^HelloWeb ready' {Log} || cat {Log}")).Output;
         string[] lines = started.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.True(lines.Length == 1, $"HelloWeb did not start.\n{started}");
         return new GuestServer(guest, int.Parse(lines[0], CultureInfo.InvariantCulture));
-    }
-
-    // As the guest sees the same files.
-    private static string HelloWebAssembly()
-    {
-        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-        return Path.Combine(Lab.Root, "samples", "HelloWeb", "bin", configuration, "net10.0", "HelloWeb.dll");
     }
 
     internal async Task<string> LogAsync() => (await _guest.RunAsync($"cat {Log}")).Output;
@@ -49,9 +47,12 @@ internal sealed class GuestServer
     internal async Task<Counters> CountersAsync()
     {
         _asked++;
-        string json = (await _guest.RunAsync($"curl -sS --max-time 60 http://127.0.0.1:{Port}/counters; echo")).Succeeded();
+        string json = (await _guest.RunAsync($"curl -sS --max-time 60 http://127.0.0.1:{Port}/counters; echo"))
+            .Succeeded();
         var counters = new Counters(JsonSerializer.Deserialize<Dictionary<string, double>>(json)!);
-        Assert.True(counters.CompanionAccepts == _asked, $"Of {counters.CompanionAccepts} connections that the companion accepted, {_asked} were this test's own.");
+        Assert.True(
+            counters.CompanionAccepts == _asked,
+            $"Of {counters.CompanionAccepts} connections that the companion accepted, {_asked} were this test's own.");
         return counters;
     }
 
@@ -61,18 +62,22 @@ internal sealed class GuestServer
             && line.Contains($"kestrel.xdp.queue={queue},", StringComparison.Ordinal)
             && !line.EndsWith(" 0", StringComparison.Ordinal)) == 2;
 
-    /// <summary>Every frame of both queues Free or Fill: what was sent has been completed as well, and no connection is left.</summary>
+    /// <summary>
+    /// Every frame of both queues is Free or Fill: what was sent has been completed as well, and no connection is left.
+    /// </summary>
     internal Task AssertQuietAsync() => Eventually.NullAsync(async () =>
     {
         Counters now = await CountersAsync();
         return now.Connections == 0 && now.FramesAtHome == now.Frames && now.Frames > 0
             ? null
-            : $"{now.Connections} connections are left, and {now.FramesAtHome} of {now.Frames} frames are at home.\n{now}";
+            : $"{now.Connections} connections are left, and {now.FramesAtHome} of {now.Frames} frames "
+                + $"are at home.\n{now}";
     });
 
     internal async Task KillAsync() => await _guest.RunAsync($"kill -KILL {_process}; wait {_process}");
 
-    internal async Task<bool> IsAttachedAsync() => (await _guest.RunAsync($"ip -d link show dev {Lab.Interface}")).Succeeded().Contains("prog/xdp", StringComparison.Ordinal);
+    internal async Task<bool> IsAttachedAsync() => (await _guest.RunAsync($"ip -d link show dev {Lab.Interface}"))
+        .Succeeded().Contains("prog/xdp", StringComparison.Ordinal);
 
     internal async Task SignalToStopAsync() => (await _guest.RunAsync($"kill -TERM {_process}")).Succeeded();
 

@@ -6,12 +6,15 @@ using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Connection;
 
-/// <summary>What a connection that waits for its next request costs the transport; the TCP connection's share is not in it.</summary>
+/// <summary>
+/// What a connection that waits for its next request costs the transport, without the TCP connection itself.
+/// </summary>
 public sealed class IdleMemoryTests
 {
     private const int Connections = 1000;
 
-    // The connection, its two pipe ends and their lock. An object more, or a setting copied into each connection, is beyond it.
+    // Room for the connection, its two pipe ends and their lock. One more object, or a setting copied into each
+    // connection, exceeds it.
     private const int MostBytes = 576;
 
     private static readonly Action s_onRead = static () => { };
@@ -24,7 +27,8 @@ public sealed class IdleMemoryTests
         var tcp = new LoopTcp();
         var connections = new XdpConnection[Connections];
         ServeOneRequest(queue, settings, tcp);
-        // A collection that another test causes books the rest of this thread's allocation buffer as allocated: the round with the least is the proof.
+        // When another test causes a garbage collection, the rest of this thread's allocation buffer counts as
+        // allocated. So the round with the least is the proof.
         long least = long.MaxValue;
         for (int round = 0; round < 5; round++)
         {

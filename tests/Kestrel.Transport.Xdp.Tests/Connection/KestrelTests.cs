@@ -47,7 +47,10 @@ public sealed class KestrelTests
         using var client = new HttpClient(new SocketsHttpHandler
         {
             ConnectCallback = (context, _) => ValueTask.FromResult(server.Connect(context.DnsEndPoint.Port)),
-            SslOptions = new SslClientAuthenticationOptions { RemoteCertificateValidationCallback = (_, _, _, _) => true },
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                RemoteCertificateValidationCallback = (_, _, _, _) => true,
+            },
         })
         {
             BaseAddress = new Uri($"{parts[0]}://server/"),
@@ -179,7 +182,8 @@ public sealed class KestrelTests
         {
             using var key = RSA.Create(2048);
             var request = new CertificateRequest("CN=server", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
-            using X509Certificate2 certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+            using X509Certificate2 certificate =
+                request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
             return X509CertificateLoader.LoadPkcs12(certificate.Export(X509ContentType.Pkcs12), null);
         }
     }
@@ -190,7 +194,8 @@ public sealed class KestrelTests
         private readonly List<FakePeer> _peers = [];
         private bool _finished;
 
-        public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
+        public ValueTask<IConnectionListener> BindAsync(
+            EndPoint endpoint, CancellationToken cancellationToken = default)
         {
             var channel = Channel.CreateUnbounded<ConnectionContext>();
             _listeners.Add(((IPEndPoint)endpoint).Port, channel);
@@ -236,7 +241,8 @@ public sealed class KestrelTests
             public EndPoint EndPoint => endPoint;
 
             public async ValueTask<ConnectionContext?> AcceptAsync(CancellationToken cancellationToken = default) =>
-                await channel.Reader.WaitToReadAsync(cancellationToken) && channel.Reader.TryRead(out ConnectionContext? connection) ? connection : null;
+                await channel.Reader.WaitToReadAsync(cancellationToken)
+                    && channel.Reader.TryRead(out ConnectionContext? connection) ? connection : null;
 
             public ValueTask UnbindAsync(CancellationToken cancellationToken = default)
             {

@@ -5,7 +5,10 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Kestrel.Transport.Xdp.Tests.Connection;
 
-/// <summary>A reader, a writer, a queue, a peer and somebody who ends the connection, all at once. Everything stops, and everything comes home.</summary>
+/// <summary>
+/// A reader, a writer, a queue, a peer and somebody who ends the connection, all at once. Everything must stop, and
+/// everything must come home.
+/// </summary>
 public sealed class StressTests
 {
     public static TheoryData<int> Seeds => [.. Enumerable.Range(0, 60)];

@@ -68,7 +68,8 @@ public abstract partial class TransportContract
         ValueTask<ReadResult> read = input.ReadAsync();
         pair.ClientReset();
         var exception = await Assert.ThrowsAsync<ConnectionResetException>(() => read.AsTask().WaitAsync(s_hang));
-        Assert.Equal(SocketError.ConnectionReset, Assert.IsType<SocketException>(exception.InnerException).SocketErrorCode);
+        Assert.Equal(
+            SocketError.ConnectionReset, Assert.IsType<SocketException>(exception.InnerException).SocketErrorCode);
         await Assert.ThrowsAsync<ConnectionResetException>(async () => await input.ReadAsync());
         Assert.Throws<ConnectionResetException>(() => input.TryRead(out _));
         await WaitForClose(pair);
@@ -116,7 +117,10 @@ public abstract partial class TransportContract
         pair.Server.Abort(new ConnectionAbortedException("second"));
         pair.Server.Abort(null!);
         Assert.Same(first, await Assert.ThrowsAsync<ConnectionAbortedException>(() => read.AsTask().WaitAsync(s_hang)));
-        Assert.Same(first, await Assert.ThrowsAsync<ConnectionAbortedException>(async () => await pair.Server.Transport.Input.ReadAsync()));
+        Assert.Same(
+            first,
+            await Assert.ThrowsAsync<ConnectionAbortedException>(
+                async () => await pair.Server.Transport.Input.ReadAsync()));
         await WaitForClose(pair);
         await AssertClientSeesReset(pair);
     }
@@ -159,7 +163,9 @@ public abstract partial class TransportContract
         TransportPair pair = Connect();
         int fired = 0;
         pair.Server.ConnectionClosed.Register(() => Interlocked.Increment(ref fired));
-        Task[] aborts = [.. Enumerable.Range(0, 8).Select(i => Task.Run(() => pair.Server.Abort(new ConnectionAbortedException($"{i}"))))];
+        Task[] aborts =
+            [.. Enumerable.Range(0, 8)
+                .Select(i => Task.Run(() => pair.Server.Abort(new ConnectionAbortedException($"{i}"))))];
         await pair.Server.DisposeAsync().AsTask().WaitAsync(s_hang);
         await Task.WhenAll(aborts).WaitAsync(s_hang);
         Assert.Equal(1, fired);
@@ -185,7 +191,10 @@ public abstract partial class TransportContract
         pair.Server.Transport.Output.Complete(reason);
         await AssertClientSeesReset(pair);
         await WaitForClose(pair);
-        Assert.Same(reason, await Assert.ThrowsAsync<InvalidOperationException>(async () => await pair.Server.Transport.Input.ReadAsync()));
+        Assert.Same(
+            reason,
+            await Assert.ThrowsAsync<InvalidOperationException>(
+                async () => await pair.Server.Transport.Input.ReadAsync()));
     }
 
     [Fact]
@@ -193,8 +202,8 @@ public abstract partial class TransportContract
     {
         TransportPair pair = Connect();
         byte[] sent = Pattern(900_000);
-        // Unread input must not turn the FIN into a RST before the response is through: the client has sent nothing here, and
-        // see XdpConnectionTests for the case in which it has.
+        // Unread input must not turn the FIN into a RST before the response is through. Here the client has sent
+        // nothing; the case in which it has is in XdpConnectionTests.
         pair.Server.Transport.Output.Write(sent);
         Task dispose = pair.Server.DisposeAsync().AsTask();
         Assert.Equal(sent, await ReceiveAll(pair));
@@ -322,7 +331,8 @@ public abstract partial class TransportContract
                 ReadResult result = await input.ReadAsync();
                 if (result.IsCompleted && result.Buffer.IsEmpty)
                     return;
-                ReadOnlySequence<byte> part = result.Buffer.Slice(0, Math.Max(1, random.NextInt64(result.Buffer.Length + 1)));
+                ReadOnlySequence<byte> part =
+                    result.Buffer.Slice(0, Math.Max(1, random.NextInt64(result.Buffer.Length + 1)));
                 foreach (ReadOnlyMemory<byte> memory in part)
                     output.Write(memory.Span);
                 input.AdvanceTo(part.End, random.Next(2) == 0 ? part.End : result.Buffer.End);
@@ -344,7 +354,8 @@ public abstract partial class TransportContract
     {
         await using TransportPair pair = Connect();
         using X509Certificate2 certificate = Certificate();
-        await using var server = new SslStream(new DuplexStream(pair.Server.Transport.Input.AsStream(), pair.Server.Transport.Output.AsStream()));
+        await using var server = new SslStream(
+            new DuplexStream(pair.Server.Transport.Input.AsStream(), pair.Server.Transport.Output.AsStream()));
         await using var client = new SslStream(pair.Client, leaveInnerStreamOpen: true, (_, _, _, _) => true);
         await Task.WhenAll(
             server.AuthenticateAsServerAsync(certificate),
@@ -379,7 +390,8 @@ public abstract partial class TransportContract
         Assert.Equal(pair.Server.ConnectionId, pair.Server.Features.Get<IConnectionIdFeature>()!.ConnectionId);
         Assert.Same(pair.Server.Items, pair.Server.Features.Get<IConnectionItemsFeature>()!.Items);
         Assert.NotNull(pair.Server.Features.Get<IMemoryPoolFeature>()!.MemoryPool);
-        Assert.Equal(pair.Server.ConnectionClosed, pair.Server.Features.Get<IConnectionLifetimeFeature>()!.ConnectionClosed);
+        Assert.Equal(
+            pair.Server.ConnectionClosed, pair.Server.Features.Get<IConnectionLifetimeFeature>()!.ConnectionClosed);
         Assert.IsType<IPEndPoint>(pair.Server.LocalEndPoint);
         Assert.IsType<IPEndPoint>(pair.Server.RemoteEndPoint);
 
@@ -406,8 +418,10 @@ public abstract partial class TransportContract
 
     private static async Task AssertClientSeesReset(TransportPair pair)
     {
-        Exception exception = await Assert.ThrowsAnyAsync<Exception>(() => pair.Client.ReadAsync(new byte[1]).AsTask().WaitAsync(s_hang));
-        SocketException cause = exception as SocketException ?? Assert.IsType<SocketException>(exception.InnerException);
+        Exception exception =
+            await Assert.ThrowsAnyAsync<Exception>(() => pair.Client.ReadAsync(new byte[1]).AsTask().WaitAsync(s_hang));
+        SocketException cause =
+            exception as SocketException ?? Assert.IsType<SocketException>(exception.InnerException);
         Assert.Equal(SocketError.ConnectionReset, cause.SocketErrorCode);
     }
 
@@ -415,7 +429,8 @@ public abstract partial class TransportContract
     {
         using var key = RSA.Create(2048);
         var request = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
-        using X509Certificate2 certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        using X509Certificate2 certificate =
+            request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
         return X509CertificateLoader.LoadPkcs12(certificate.Export(X509ContentType.Pkcs12), null);
     }
 }

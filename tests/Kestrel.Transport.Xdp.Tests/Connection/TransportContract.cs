@@ -265,7 +265,8 @@ public abstract partial class TransportContract
         PipeReader input = pair.Server.Transport.Input;
         await pair.Client.WriteAsync("0123"u8.ToArray());
         ReadResult result = await input.ReadAtLeastAsync(4).AsTask().WaitAsync(s_hang);
-        Assert.Throws<InvalidOperationException>(() => input.AdvanceTo(result.Buffer.GetPosition(3), result.Buffer.GetPosition(2)));
+        Assert.Throws<InvalidOperationException>(
+            () => input.AdvanceTo(result.Buffer.GetPosition(3), result.Buffer.GetPosition(2)));
         input.AdvanceTo(result.Buffer.GetPosition(3));
         Assert.Throws<InvalidOperationException>(() => input.AdvanceTo(default));
     }
@@ -482,7 +483,10 @@ public abstract partial class TransportContract
         return all.ToArray();
     }
 
-    /// <summary>Writes more than everything on the way takes, so that the flush has to wait; returns it and the bytes written.</summary>
+    /// <summary>
+    /// Writes more than all buffers on the way take, so that the flush has to wait. Returns the flush and the number of
+    /// bytes.
+    /// </summary>
     private protected static (ValueTask<FlushResult> Flush, int Written) FillOutput(TransportPair pair)
     {
         const int muchMoreThanSocketBuffers = 24 << 20;
@@ -520,20 +524,24 @@ public abstract partial class TransportContract
 
 public sealed class SocketTransportContract : TransportContract
 {
-    private protected override TransportPair Connect(long? maxRead, long? maxWrite) => new SocketPair(maxRead, maxWrite);
+    private protected override TransportPair Connect(long? maxRead, long? maxWrite) =>
+        new SocketPair(maxRead, maxWrite);
 }
 
 public sealed class XdpFramesContract : TransportContract
 {
-    private protected override TransportPair Connect(long? maxRead, long? maxWrite) => new XdpPair(maxRead, maxWrite, frames: true, inline: false);
+    private protected override TransportPair Connect(long? maxRead, long? maxWrite) =>
+        new XdpPair(maxRead, maxWrite, frames: true, inline: false);
 }
 
 public sealed class XdpHeapContract : TransportContract
 {
-    private protected override TransportPair Connect(long? maxRead, long? maxWrite) => new XdpPair(maxRead, maxWrite, frames: false, inline: false);
+    private protected override TransportPair Connect(long? maxRead, long? maxWrite) =>
+        new XdpPair(maxRead, maxWrite, frames: false, inline: false);
 }
 
 public sealed class XdpInlineContract : TransportContract
 {
-    private protected override TransportPair Connect(long? maxRead, long? maxWrite) => new XdpPair(maxRead, maxWrite, frames: true, inline: true);
+    private protected override TransportPair Connect(long? maxRead, long? maxWrite) =>
+        new XdpPair(maxRead, maxWrite, frames: true, inline: true);
 }

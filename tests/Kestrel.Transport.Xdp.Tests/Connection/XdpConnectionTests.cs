@@ -24,7 +24,9 @@ public sealed class XdpConnectionTests
         var exception = await Assert.ThrowsAsync<SocketException>(async () => await read);
         Assert.Equal(SocketError.TimedOut, exception.SocketErrorCode);
         peer.Connection.Output.Write("x"u8);
-        Assert.Same(exception, await Assert.ThrowsAsync<SocketException>(async () => await peer.Connection.Output.FlushAsync()));
+        Assert.Same(
+            exception,
+            await Assert.ThrowsAsync<SocketException>(async () => await peer.Connection.Output.FlushAsync()));
         await peer.Connection.DisposeAsync();
         Assert.Contains(14, queue.Logger.Events);
         queue.AssertAllHome();
@@ -84,7 +86,9 @@ public sealed class XdpConnectionTests
         byte[] buffer = new byte[10];
         Assert.Equal(4, await peer.ReceiveAsync(buffer));
         Assert.Equal(0, await peer.ReceiveAsync(buffer));
-        Assert.Same(reason, await Assert.ThrowsAsync<ConnectionAbortedException>(async () => await peer.Connection.Input.ReadAsync()));
+        Assert.Same(
+            reason,
+            await Assert.ThrowsAsync<ConnectionAbortedException>(async () => await peer.Connection.Input.ReadAsync()));
         await Finish(queue, peer);
     }
 
@@ -221,7 +225,9 @@ public sealed class XdpConnectionTests
     public void EndPoints_HaveTheFormThatSocketsGive(string address, bool mapped, long scope, string expected)
     {
         XdpConnectionSettings settings = new FakeQueue().Settings() with { MapIPv4 = mapped, ScopeId = scope };
-        Assert.Equal(new IPEndPoint(IPAddress.Parse(expected), 443), settings.EndPointOf(IpAddr.From(IPAddress.Parse(address)), 443));
+        Assert.Equal(
+            new IPEndPoint(IPAddress.Parse(expected), 443),
+            settings.EndPointOf(IpAddr.From(IPAddress.Parse(address)), 443));
     }
 
     [Fact]
@@ -265,7 +271,8 @@ public sealed class XdpConnectionTests
         queue.AssertAllHome();
     }
 
-    // The token is made while the connection ends: a callback that was registered runs, whoever was first, and DisposeAsync waits for it.
+    // The token is made while the connection ends. Whichever is first, a callback that was registered runs, and
+    // DisposeAsync waits for it.
     [Fact]
     public async Task ConnectionClosed_AskedForWhileItFires_RunsItsCallbacks()
     {
@@ -366,13 +373,16 @@ public sealed class XdpConnectionTests
     public async Task ManyConnections_ThatHoldAResult_DoNotStarveAnother()
     {
         var queue = new FakeQueue(frames: 256, receiveReserve: 16);
-        FakePeer[] holders = [.. Enumerable.Range(0, 40).Select(_ => queue.Connect(queue.Settings() with { ReceiveFrames = 8 }))];
+        FakePeer[] holders =
+            [.. Enumerable.Range(0, 40).Select(_ => queue.Connect(queue.Settings() with { ReceiveFrames = 8 }))];
         foreach (FakePeer holder in holders)
         {
             holder.Send(new byte[20_000]);
             Assert.True(holder.Connection.Input.TryRead(out _));
         }
-        Assert.True(queue.Frames.ApplicationCount <= queue.Frames.FrameCount / 2 + 16, $"{queue.Frames.ApplicationCount} frames are with applications");
+        Assert.True(
+            queue.Frames.ApplicationCount <= queue.Frames.FrameCount / 2 + 16,
+            $"{queue.Frames.ApplicationCount} frames are with applications");
         FakePeer good = queue.Connect(queue.Settings());
         good.Send("hello"u8);
         Assert.True(good.Connection.Input.TryRead(out ReadResult result));

@@ -27,7 +27,8 @@ public class CanBindTests
 
     [Theory]
     [MemberData(nameof(EndPoints))]
-    public void CanBind_OfEachKind(EndPoint endpoint, bool expected) => Assert.Equal(expected, Factory().CanBind(endpoint));
+    public void CanBind_OfEachKind(EndPoint endpoint, bool expected) =>
+        Assert.Equal(expected, Factory().CanBind(endpoint));
 
     [Fact]
     public void CanBind_Filter_Decides()

@@ -34,7 +34,8 @@ public class CompanionTests
         using HttpClient http = new();
         string answer = await http.GetStringAsync(new UriBuilder("http", client, Port(app)).Uri);
         Assert.Equal($"{seenAs} False", answer);
-        Assert.Equal(1, app.Services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>().Single().Listeners.Sum(l => l.Companion.AcceptedCount));
+        Assert.Equal(1, app.Services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>()
+            .Single().Listeners.Sum(l => l.Companion.AcceptedCount));
 
         (LogLevel Level, int Id, string Text) line = Assert.Single(log.Lines, l => l.Level >= LogLevel.Information);
         Assert.Equal((LogLevel.Warning, 101), (line.Level, line.Id));
@@ -47,8 +48,12 @@ public class CompanionTests
     public async Task FallBack_WithSourceLists_SaysThatTheyDoNotApply()
     {
         var log = new CollectedLog();
-        await using WebApplication app = await StartAsync("http://0.0.0.0:0", log, o => o.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24")));
-        Assert.Contains("DeniedSources do not apply", Assert.Single(log.Lines, l => l.Level >= LogLevel.Information).Text, StringComparison.Ordinal);
+        await using WebApplication app =
+            await StartAsync("http://0.0.0.0:0", log, o => o.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24")));
+        Assert.Contains(
+            "DeniedSources do not apply",
+            Assert.Single(log.Lines, l => l.Level >= LogLevel.Information).Text,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -56,7 +61,8 @@ public class CompanionTests
     {
         var log = new CollectedLog();
         await using WebApplication app = await StartAsync("http://127.0.0.1:0", log);
-        Assert.Empty(app.Services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>().Single().Listeners);
+        Assert.Empty(
+            app.Services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>().Single().Listeners);
         Assert.Empty(log.Lines);
         using HttpClient http = new();
         Assert.Equal("127.0.0.1 False", await http.GetStringAsync(new Uri($"http://127.0.0.1:{Port(app)}")));
@@ -69,7 +75,8 @@ public class CompanionTests
         holder.Bind(new IPEndPoint(IPAddress.Any, 0));
         holder.Listen();
         int port = ((IPEndPoint)holder.LocalEndPoint!).Port;
-        IOException error = await Assert.ThrowsAnyAsync<IOException>(() => StartAsync($"http://0.0.0.0:{port}", new CollectedLog()));
+        IOException error =
+            await Assert.ThrowsAnyAsync<IOException>(() => StartAsync($"http://0.0.0.0:{port}", new CollectedLog()));
         Assert.IsType<AddressInUseException>(error.InnerException);
         Assert.Contains("address already in use", error.Message, StringComparison.Ordinal);
     }
@@ -102,8 +109,10 @@ public class CompanionTests
         };
         var options = new XdpTransportOptions();
         options.Interfaces.Add(NoInterface);
-        await using var factory = new XdpTransportFactory(Options.Create(options), NullLoggerFactory.Instance, Options.Create(sockets));
-        await Assert.ThrowsAsync<AddressInUseException>(() => factory.BindAsync(new IPEndPoint(IPAddress.Any, 0)).AsTask());
+        await using var factory =
+            new XdpTransportFactory(Options.Create(options), NullLoggerFactory.Instance, Options.Create(sockets));
+        await Assert.ThrowsAsync<AddressInUseException>(
+            () => factory.BindAsync(new IPEndPoint(IPAddress.Any, 0)).AsTask());
         Assert.True(bound!.SafeHandle.IsClosed);
         Assert.Empty(factory.Listeners);
     }
@@ -127,17 +136,20 @@ public class CompanionTests
     [InlineData("http://*:0")]
     public async Task Required_NoInterface_RefusesToStart(string url)
     {
-        var error = await Assert.ThrowsAsync<XdpUnavailableException>(() => StartAsync(url, new CollectedLog(), o => o.Required = true));
+        var error = await Assert.ThrowsAsync<XdpUnavailableException>(
+            () => StartAsync(url, new CollectedLog(), o => o.Required = true));
         Assert.Contains("there is no interface nosuch0", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Required_AnotherInterfaceHasTheAddress_SaysSo()
     {
-        IPAddress? own = Dns.GetHostAddresses(Dns.GetHostName()).FirstOrDefault(a => a.AddressFamily == AddressFamily.InterNetwork && !IPAddress.IsLoopback(a));
+        IPAddress? own = Dns.GetHostAddresses(Dns.GetHostName())
+            .FirstOrDefault(a => a.AddressFamily == AddressFamily.InterNetwork && !IPAddress.IsLoopback(a));
         if (own is null)
             return;
-        var error = await Assert.ThrowsAsync<XdpUnavailableException>(() => StartAsync($"http://{own}:0", new CollectedLog(), o => o.Required = true));
+        var error = await Assert.ThrowsAsync<XdpUnavailableException>(
+            () => StartAsync($"http://{own}:0", new CollectedLog(), o => o.Required = true));
         Assert.Contains("the address belongs to", error.Message, StringComparison.Ordinal);
     }
 
@@ -186,7 +198,8 @@ public class CompanionTests
         internal TaskCompletionSource Go { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 
-    private static async Task<WebApplication> StartAsync(string url, CollectedLog log, Action<XdpTransportOptions>? configure = null)
+    private static async Task<WebApplication> StartAsync(
+        string url, CollectedLog log, Action<XdpTransportOptions>? configure = null)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddProvider(log);
@@ -198,7 +211,8 @@ public class CompanionTests
             configure?.Invoke(o);
         });
         WebApplication app = builder.Build();
-        app.MapGet("/", (HttpContext context) => $"{context.Connection.RemoteIpAddress} {context.Features.Get<IXdpConnectionFeature>() is not null}");
+        app.MapGet("/", (HttpContext context) =>
+            $"{context.Connection.RemoteIpAddress} {context.Features.Get<IXdpConnectionFeature>() is not null}");
         app.MapGet("/slow", async (Gate gate) =>
         {
             gate.Entered.SetResult();
@@ -218,9 +232,11 @@ public class CompanionTests
     }
 
     private static int Port(WebApplication app) => new Uri(
-        app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single().Replace("[::]", "localhost", StringComparison.Ordinal)).Port;
+        app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single()
+            .Replace("[::]", "localhost", StringComparison.Ordinal)).Port;
 
-    private static void Skip(string client) => Xunit.Skip.If(client.Contains(':', StringComparison.Ordinal) && !Socket.OSSupportsIPv6);
+    private static void Skip(string client) =>
+        Xunit.Skip.If(client.Contains(':', StringComparison.Ordinal) && !Socket.OSSupportsIPv6);
 
     private sealed class CollectedLog : ILoggerProvider, ILogger
     {
@@ -236,14 +252,18 @@ public class CompanionTests
         }
 
         public ILogger CreateLogger(string categoryName) =>
-            categoryName == "Kestrel.Transport.Xdp" ? this : Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance;
+            categoryName == "Kestrel.Transport.Xdp"
+                ? this
+                : Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance;
 
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;
 
         public bool IsEnabled(LogLevel logLevel) => true;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+            Func<TState, Exception?, string> formatter)
         {
             lock (_lines)
                 _lines.Add((logLevel, eventId.Id, formatter(state, exception)));

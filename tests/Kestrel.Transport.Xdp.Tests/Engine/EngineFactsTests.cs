@@ -8,16 +8,18 @@ namespace Kestrel.Transport.Xdp.Tests.Engine;
 
 public class EngineFactsTests
 {
+    // /proc/net/tcp, and a line as it is in tcp6.
     private static readonly string[] Table =
     [
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
         "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0",
-        "   1: 0100000A:1F90 0200000A:C001 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1",
-        "   2: 0100000A:1F91 0200000A:C002 06 00000000:00000000 00:00000000 00000000     0        0 0 3 0 20 4 30 10 -1",
-        "   3: 0100000A:1F92 0100000A:C003 01 00000000:00000000 00:00000000 00000000     0        0 4 1 0 20 4 30 10 -1",
-        "   4: 0100007F:1F92 0100007F:C004 01 00000000:00000000 00:00000000 00000000     0        0 5 1 0 20 4 30 10 -1",
-        "   5: 0100000A:0016 0200000A:C005 01 00000000:00000000 00:00000000 00000000     0        0 6 1 0 20 4 30 10 -1",
-        "   6: 0000000000000000FFFF00000100000A:1F93 0000000000000000FFFF00000300000A:C006 01 00000000:00000000 00:00000000 00000000     0        0 7 1 0",
+        "   1: 0100000A:1F90 0200000A:C001 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 30 9 -1",
+        "   2: 0100000A:1F91 0200000A:C002 06 00000000:00000000 00:00000000 00000000     0        0 0 3 0 20 4 30 9 -1",
+        "   3: 0100000A:1F92 0100000A:C003 01 00000000:00000000 00:00000000 00000000     0        0 4 1 0 20 4 30 9 -1",
+        "   4: 0100007F:1F92 0100007F:C004 01 00000000:00000000 00:00000000 00000000     0        0 5 1 0 20 4 30 9 -1",
+        "   5: 0100000A:0016 0200000A:C005 01 00000000:00000000 00:00000000 00000000     0        0 6 1 0 20 4 30 9 -1",
+        "   6: 0000000000000000FFFF00000100000A:1F93 0000000000000000FFFF00000300000A:C006 01 00000000:00000000 "
+            + "00:00000000 00000000     0        0 7 1 0",
     ];
 
     [Fact]
@@ -57,7 +59,8 @@ public class EngineFactsTests
         ];
         Assert.Equal(["eth0", "veth0"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Any, 80), all).Names);
         Assert.Equal(["eth0"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Parse("10.0.0.1"), 80), all).Names);
-        InterfaceSelector.Selection none = InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Parse("172.17.0.1"), 80), all);
+        InterfaceSelector.Selection none =
+            InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Parse("172.17.0.1"), 80), all);
         Assert.Empty(none.Names);
         Assert.Contains("docker0 is a bridge", none.Reason, StringComparison.Ordinal);
     }
@@ -67,9 +70,12 @@ public class EngineFactsTests
     {
         NetworkInterfaceInfo[] all = [Device("eth0", "10.0.0.1"), Device("eth1", "10.0.1.1")];
         var options = new XdpTransportOptions { Interfaces = { "eth1", "eth9" } };
-        Assert.Equal(["eth1", "eth9"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.IPv6Any, 80), all).Names);
-        Assert.Equal(["eth1"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.1.1"), 80), all).Names);
-        InterfaceSelector.Selection none = InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.0.1"), 80), all);
+        Assert.Equal(
+            ["eth1", "eth9"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.IPv6Any, 80), all).Names);
+        Assert.Equal(
+            ["eth1"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.1.1"), 80), all).Names);
+        InterfaceSelector.Selection none =
+            InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.0.1"), 80), all);
         Assert.Empty(none.Names);
         Assert.Contains("belongs to eth0", none.Reason, StringComparison.Ordinal);
     }
@@ -89,6 +95,7 @@ public class EngineFactsTests
         TxQueues = 1,
         MasterIndex = 0,
         Xdp = null,
-        Addresses = [.. addresses.Select(a => new InterfaceAddress(IPAddress.Parse(a), 24, AddressScope.Global, false))],
+        Addresses = [
+            .. addresses.Select(a => new InterfaceAddress(IPAddress.Parse(a), 24, AddressScope.Global, false))],
     };
 }

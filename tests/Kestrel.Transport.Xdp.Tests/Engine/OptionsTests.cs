@@ -11,7 +11,8 @@ namespace Kestrel.Transport.Xdp.Tests.Engine;
 public class OptionsTests
 {
     [Fact]
-    public void Defaults_AreValid() => Assert.True(new XdpOptionsValidator().Validate(null, new XdpTransportOptions()).Succeeded);
+    public void Defaults_AreValid() =>
+        Assert.True(new XdpOptionsValidator().Validate(null, new XdpTransportOptions()).Succeeded);
 
     public static TheoryData<string, Action<XdpTransportOptions>> Mistakes => new()
     {
@@ -133,14 +134,22 @@ public class OptionsTests
     [InlineData("Interface", "eth0")]
     public void Configuration_Mistake_NamesKey(string key, string value)
     {
-        var error = Assert.Throws<OptionsValidationException>(() => FromConfiguration(new() { ["Kestrel:Xdp:" + key] = value }));
+        var error = Assert.Throws<OptionsValidationException>(
+            () => FromConfiguration(new() { ["Kestrel:Xdp:" + key] = value }));
         Assert.Contains("Kestrel:Xdp:" + key, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Settings_NullInherits_ElseOwn()
     {
-        var sockets = new SocketTransportOptions { Backlog = 3, NoDelay = false, MaxReadBufferSize = null, MaxWriteBufferSize = 5, UnsafePreferInlineScheduling = true };
+        var sockets = new SocketTransportOptions
+        {
+            Backlog = 3,
+            NoDelay = false,
+            MaxReadBufferSize = null,
+            MaxWriteBufferSize = 5,
+            UnsafePreferInlineScheduling = true,
+        };
         var inherited = new TransportSettings(new XdpTransportOptions(), sockets);
         Assert.Equal((3, false, 0, 5, true), Values(inherited));
         Assert.Same(sockets, inherited.Sockets);
@@ -154,7 +163,8 @@ public class OptionsTests
             settings.Interface.UnsafePreferInlineScheduling);
     }
 
-    private static XdpTransportOptions FromConfiguration(Dictionary<string, string?> values, Action<XdpTransportOptions>? code = null)
+    private static XdpTransportOptions FromConfiguration(
+        Dictionary<string, string?> values, Action<XdpTransportOptions>? code = null)
     {
         using ServiceProvider services = new ServiceCollection()
             .AddSingleton<IConfiguration>(new ConfigurationBuilder().AddInMemoryCollection(values).Build())

@@ -177,7 +177,8 @@ public class QueuePrimitivesTests
 
     // Their links are all that the list touches.
     private static XdpConnection[] Connections(int count) =>
-        [.. Enumerable.Range(0, count).Select(_ => (XdpConnection)RuntimeHelpers.GetUninitializedObject(typeof(XdpConnection)))];
+        [.. Enumerable.Range(0, count)
+            .Select(_ => (XdpConnection)RuntimeHelpers.GetUninitializedObject(typeof(XdpConnection)))];
 
     private static List<XdpConnection> Walk(XdpConnection? connection)
     {

@@ -63,7 +63,8 @@ public class RegistrationTests
     [Fact]
     public void AddXdpTransport_EmptyCollection_AddsSocketsFirst()
     {
-        using ServiceProvider services = new ServiceCollection().AddLogging().AddXdpTransport().AddXdpTransport().BuildServiceProvider();
+        using ServiceProvider services = new ServiceCollection().AddLogging().AddXdpTransport().AddXdpTransport()
+            .BuildServiceProvider();
         Assert.Equal(SocketsThenXdp, Factories(services));
     }
 
@@ -73,18 +74,21 @@ public class RegistrationTests
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.WebHost.UseXdpTransport(o => o.ReceiveRingSize = 3);
         using ServiceProvider services = builder.Services.BuildServiceProvider();
-        var error = Assert.Throws<OptionsValidationException>(() => services.GetServices<IConnectionListenerFactory>().ToArray());
+        var error = Assert.Throws<OptionsValidationException>(
+            () => services.GetServices<IConnectionListenerFactory>().ToArray());
         Assert.Contains("ReceiveRingSize is 3", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Dispose_WithoutEndpoints_DoesNotThrow()
     {
-        ServiceProvider services = new ServiceCollection().AddLogging().AddMetrics().AddXdpTransport().BuildServiceProvider();
+        ServiceProvider services = new ServiceCollection().AddLogging().AddMetrics().AddXdpTransport()
+            .BuildServiceProvider();
         Assert.NotEmpty(services.GetServices<IConnectionListenerFactory>());
         services.Dispose();
     }
 
     private static IEnumerable<Type> Factories(IServiceProvider services) =>
-        services.GetServices<IConnectionListenerFactory>().Select(f => f.GetType()).Where(t => SocketsThenXdp.Contains(t));
+        services.GetServices<IConnectionListenerFactory>().Select(f => f.GetType())
+            .Where(t => SocketsThenXdp.Contains(t));
 }

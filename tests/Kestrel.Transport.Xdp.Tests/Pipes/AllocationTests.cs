@@ -14,7 +14,10 @@ public sealed class AllocationTests
     public void RequestAndResponse_InSteadyState_AllocateNothing(bool frames)
     {
         var queue = new FakeQueue();
-        XdpConnectionSettings settings = queue.Settings(frames, inline: true) with { Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance };
+        XdpConnectionSettings settings = queue.Settings(frames, inline: true) with
+        {
+            Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance,
+        };
         var connection = new XdpConnection(queue, FakePeer.Mss, settings);
         var tcp = new LoopTcp();
         int served = 0;
@@ -55,7 +58,8 @@ public sealed class AllocationTests
         }
 
         WaitForRequest();
-        // A collection that another test causes books the rest of this thread's allocation buffer as allocated: one round without is the proof.
+        // When another test causes a garbage collection, the rest of this thread's allocation buffer counts as
+        // allocated. So one round without any allocation is the proof.
         long least = long.MaxValue;
         for (int round = 0; round < 5; round++)
         {

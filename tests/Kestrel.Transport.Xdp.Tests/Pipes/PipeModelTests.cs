@@ -5,8 +5,8 @@ using Kestrel.Transport.Xdp.Tests.Support;
 namespace Kestrel.Transport.Xdp.Tests.Pipes;
 
 /// <summary>
-/// Random operations on our reader and writer and on a <see cref="Pipe"/> of the same thresholds, which must answer alike. Turns run between operations, so that
-/// the order is the seed's; a failure names it.
+/// Random operations on our reader and writer and on a <see cref="Pipe"/> of the same thresholds, which must answer
+/// alike. Turns run between operations, so the seed alone decides the order, and a failure names the seed.
 /// </summary>
 public sealed class PipeModelTests
 {
@@ -23,7 +23,8 @@ public sealed class PipeModelTests
         }
     }
 
-    private static readonly PipeOptions s_pipeOptions = new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline,
+    private static readonly PipeOptions s_pipeOptions =
+        new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline,
         pauseWriterThreshold: MaxBuffer, resumeWriterThreshold: MaxBuffer / 2, useSynchronizationContext: false);
 
     [Theory]
@@ -32,9 +33,19 @@ public sealed class PipeModelTests
     {
         var random = new Random(seed);
         var queue = new FakeQueue();
-        FakePeer peer = queue.Connect(queue.Settings() with { MaxReadBufferSize = 0, ReceiveFrames = random.Next(2) == 0 ? 64 : 2, InlineScheduling = true }, frames);
+        FakePeer peer = queue.Connect(
+            queue.Settings() with
+            {
+                MaxReadBufferSize = 0,
+                ReceiveFrames = random.Next(2) == 0 ? 64 : 2,
+                InlineScheduling = true,
+            },
+            frames);
         PipeReader ours = peer.Connection.Input;
-        var pipe = new Pipe(new PipeOptions(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, pauseWriterThreshold: 0, useSynchronizationContext: false));
+        var pipe = new Pipe(
+            new PipeOptions(
+                readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline,
+                pauseWriterThreshold: 0, useSynchronizationContext: false));
         PipeReader theirs = pipe.Reader;
         ReadResult? ourResult = null;
         ReadResult? theirResult = null;
@@ -74,8 +85,12 @@ public sealed class PipeModelTests
                     ourRead = ours.ReadAsync().AsTask();
                     break;
                 case 7 when ourResult is { } our && theirResult is { } their:
-                    long consumed = random.Next(3) == 0 ? their.Buffer.Length : random.NextInt64(their.Buffer.Length + 1);
-                    long examined = random.Next(2) == 0 ? their.Buffer.Length : consumed + random.NextInt64(their.Buffer.Length - consumed + 1);
+                    long consumed = random.Next(3) == 0
+                        ? their.Buffer.Length
+                        : random.NextInt64(their.Buffer.Length + 1);
+                    long examined = random.Next(2) == 0
+                        ? their.Buffer.Length
+                        : consumed + random.NextInt64(their.Buffer.Length - consumed + 1);
                     theirs.AdvanceTo(their.Buffer.GetPosition(consumed), their.Buffer.GetPosition(examined));
                     ours.AdvanceTo(our.Buffer.GetPosition(consumed), our.Buffer.GetPosition(examined));
                     (ourResult, theirResult) = (null, null);
@@ -91,13 +106,16 @@ public sealed class PipeModelTests
             }
             else
             {
-                Assert.False(ourRead is { IsCompleted: true }, $"seed {seed}, step {step}: our read is done, the pipe's is not");
+                Assert.False(
+                    ourRead is { IsCompleted: true }, $"seed {seed}, step {step}: our read is done, the pipe's is not");
             }
             if (ourResult is { } got && theirResult is { } expected)
             {
                 Assert.Equal(expected.IsCanceled, got.IsCanceled);
                 Assert.Equal(expected.IsCompleted, got.IsCompleted);
-                Assert.True(expected.Buffer.ToArray().AsSpan().SequenceEqual(got.Buffer.ToArray()), $"seed {seed}, step {step}");
+                Assert.True(
+                    expected.Buffer.ToArray().AsSpan().SequenceEqual(got.Buffer.ToArray()),
+                    $"seed {seed}, step {step}");
             }
         }
         ours.Complete();
@@ -111,7 +129,8 @@ public sealed class PipeModelTests
     {
         var random = new Random(seed);
         var queue = new FakeQueue();
-        FakePeer peer = queue.Connect(queue.Settings(frames) with { MaxWriteBufferSize = MaxBuffer, TransmitFrames = random.Next(1, 64) });
+        FakePeer peer = queue.Connect(
+            queue.Settings(frames) with { MaxWriteBufferSize = MaxBuffer, TransmitFrames = random.Next(1, 64) });
         peer.SendWindow = 0;
         PipeWriter ours = peer.Connection.Output;
         var pipe = new Pipe(s_pipeOptions);
@@ -179,7 +198,9 @@ public sealed class PipeModelTests
             }
             else
             {
-                Assert.False(ourFlush is { IsCompleted: true }, $"seed {seed}, step {step}: our flush is done, the pipe's is not");
+                Assert.False(
+                    ourFlush is { IsCompleted: true },
+                    $"seed {seed}, step {step}: our flush is done, the pipe's is not");
             }
         }
         ours.Complete();

@@ -175,7 +175,8 @@ public sealed class XdpPipeReaderTests
         input.AdvanceTo(result.Buffer.GetPosition(10));
         Assert.True(input.TryRead(out result));
         Assert.Throws<InvalidOperationException>(() => input.AdvanceTo(start));
-        Assert.Throws<InvalidOperationException>(() => input.AdvanceTo(new SequencePosition(result.Buffer.End.GetObject(), 1_000_000)));
+        Assert.Throws<InvalidOperationException>(
+            () => input.AdvanceTo(new SequencePosition(result.Buffer.End.GetObject(), 1_000_000)));
         input.AdvanceTo(result.Buffer.End);
         End(peer);
     }

@@ -198,7 +198,8 @@ public sealed class XdpPipeWriterTests
 
     private FakePeer Connect(XdpConnectionSettings? settings = null) => _queue.Connect(settings ?? _queue.Settings());
 
-    private static void Flush(FakePeer peer) => Assert.True(peer.Connection.Output.FlushAsync().IsCompletedSuccessfully);
+    private static void Flush(FakePeer peer) =>
+        Assert.True(peer.Connection.Output.FlushAsync().IsCompletedSuccessfully);
 
     private void End(FakePeer peer)
     {

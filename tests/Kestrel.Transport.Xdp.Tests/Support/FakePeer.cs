@@ -6,8 +6,9 @@ using Xdp.TcpLite;
 namespace Kestrel.Transport.Xdp.Tests.Support;
 
 /// <summary>
-/// The other end of a connection, with a TCP in between that loses nothing and keeps windows: the peer's bytes stay with it while the
-/// connection has not released <see cref="ReceiveBuffer"/>, and written bytes stay unsent while the peer has <see cref="SendWindow"/> bytes unread.
+/// The other end of a connection, with a TCP in between that loses nothing and keeps windows. Bytes of the peer stay
+/// with it until the connection has room for them in <see cref="ReceiveBuffer"/>. Bytes written to the peer stay unsent
+/// while it has <see cref="SendWindow"/> bytes unread.
 /// </summary>
 internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool receiveIntoFrames)
 {
@@ -244,7 +245,12 @@ internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool r
             peer.End(TcpEvents.Closed);
         }
 
-        public TcpConnectionInfo GetInfo(Instant now) => new() { State = TcpState.Established, SndMss = Mss, Unsent = UnsentBytes };
+        public TcpConnectionInfo GetInfo(Instant now) => new()
+        {
+            State = TcpState.Established,
+            SndMss = Mss,
+            Unsent = UnsentBytes,
+        };
     }
 }
 
@@ -255,7 +261,12 @@ internal sealed class PeerStream(FakePeer peer) : Stream
     public override bool CanWrite => true;
     public override bool CanSeek => false;
     public override long Length => throw new NotSupportedException();
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
 
     public override void Flush()
     {
@@ -276,7 +287,8 @@ internal sealed class PeerStream(FakePeer peer) : Stream
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
         ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
-    public override int Read(byte[] buffer, int offset, int count) => ReadAsync(buffer, offset, count, default).GetAwaiter().GetResult();
+    public override int Read(byte[] buffer, int offset, int count) =>
+        ReadAsync(buffer, offset, count, default).GetAwaiter().GetResult();
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {

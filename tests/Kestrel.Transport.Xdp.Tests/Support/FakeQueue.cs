@@ -7,8 +7,8 @@ using Xdp.TcpLite;
 namespace Kestrel.Transport.Xdp.Tests.Support;
 
 /// <summary>
-/// A queue without a network: its connections talk to <see cref="FakePeer"/>s. Turns run when the test says so (<see cref="Turn"/>), or, after
-/// <see cref="StartWorker"/>, on a thread of its own whenever a connection posts work.
+/// A queue without a network: its connections talk to <see cref="FakePeer"/>s. Turns run when the test says so
+/// (<see cref="Turn"/>) or, after <see cref="StartWorker"/>, on a thread of its own whenever a connection posts work.
 /// </summary>
 internal sealed class FakeQueue : ConnectionHost, IDisposable
 {
@@ -82,7 +82,9 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
         _worker.Start();
     }
 
-    /// <summary>Runs <paramref name="action"/> inside a turn, then whatever it and the applications cause, to the end.</summary>
+    /// <summary>
+    /// Runs <paramref name="action"/> inside a turn, and then all that it and the applications cause.
+    /// </summary>
     public void Turn(Action? action = null)
     {
         if (InTurn)
@@ -218,7 +220,9 @@ internal sealed class CollectingLogger : ILogger
 
     public bool IsEnabled(LogLevel logLevel) => true;
 
-    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    public void Log<TState>(
+        LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+        Func<TState, Exception?, string> formatter)
     {
         lock (_events)
         {

@@ -34,7 +34,8 @@ internal sealed class SocketPair : TransportPair
         Socket accepted = listener.Accept();
         accepted.NoDelay = true;
         _factory = new SocketConnectionContextFactory(
-            new SocketConnectionFactoryOptions { MaxReadBufferSize = maxRead, MaxWriteBufferSize = maxWrite }, NullLogger.Instance);
+            new SocketConnectionFactoryOptions { MaxReadBufferSize = maxRead, MaxWriteBufferSize = maxWrite },
+            NullLogger.Instance);
         Server = _factory.Create(accepted);
         Client = new NetworkStream(_client, ownsSocket: true);
     }
@@ -65,7 +66,8 @@ internal sealed class XdpPair : TransportPair
         Inline = inline;
         _queue.StartWorker();
         _peer = _queue.Connect(
-            _queue.Settings(frames, inline) with { MaxReadBufferSize = maxRead, MaxWriteBufferSize = maxWrite }, receiveIntoFrames: frames);
+            _queue.Settings(frames, inline) with { MaxReadBufferSize = maxRead, MaxWriteBufferSize = maxWrite },
+            receiveIntoFrames: frames);
         Client = _peer.AsStream();
     }
 

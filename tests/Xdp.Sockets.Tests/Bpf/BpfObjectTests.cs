@@ -9,6 +9,9 @@ namespace Xdp.Sockets.Tests.Bpf;
 /// <summary>The loader; bpftool loading the same object is the oracle.</summary>
 public class BpfObjectTests
 {
+    private static readonly string[] s_mapProperties =
+        ["name", "type", "bytes_key", "bytes_value", "max_entries", "flags"];
+
     private static readonly byte[] s_return2 = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]; // r0 = 2; exit
 
     [SkippableTheory]
@@ -23,10 +26,13 @@ public class BpfObjectTests
         {
             File.WriteAllBytes($"{directory}/o", elf);
             Directory.CreateDirectory($"{directory}/fs");
-            // The BPF file system is mounted in a mount namespace that goes with the shell, and all that is pinned goes with it.
+            // The BPF file system is mounted in a mount namespace of the shell's own. It goes with the shell, and so
+            // does all that is pinned.
             string output = TestNetwork.Shell(
-                $"cd {directory} && unshare -m sh -ec 'mount -t bpf bpf fs; bpftool prog loadall o fs/p pinmaps fs/m >&2; " +
-                "for p in fs/p/*; do bpftool -j prog show pinned $p; echo; done; for m in fs/m/*; do bpftool -j map show pinned $m; echo; done'");
+                $"cd {directory} && unshare -m sh -ec '" +
+                "mount -t bpf bpf fs; bpftool prog loadall o fs/p pinmaps fs/m >&2; " +
+                "for p in fs/p/*; do bpftool -j prog show pinned $p; echo; done; " +
+                "for m in fs/m/*; do bpftool -j map show pinned $m; echo; done'");
 
             using BpfObject loaded = BpfObject.Load(elf);
             var programs = new List<string>();
@@ -37,7 +43,7 @@ public class BpfObjectTests
                 if (json.TryGetProperty("tag", out JsonElement tag))
                     programs.Add($"{json.GetProperty("name")} {tag}");
                 else
-                    maps.Add($"{json.GetProperty("name")} {json.GetProperty("type")} {json.GetProperty("bytes_key")} {json.GetProperty("bytes_value")} {json.GetProperty("max_entries")} {json.GetProperty("flags")}");
+                    maps.Add(string.Join(' ', s_mapProperties.Select(property => json.GetProperty(property))));
             }
             Assert.NotEmpty(programs);
             Assert.Equal(programs.Order(), loaded.Programs.Values.Select(p => $"{p.Name} {p.Tag}").Order());
@@ -49,7 +55,7 @@ public class BpfObjectTests
         }
     }
 
-    /// <summary>In bpftool's words.</summary>
+    /// <summary>In bpftool's words: <see cref="s_mapProperties"/>.</summary>
     private static string Describe(BpfMapDefinition map)
     {
         string type = map.Type switch
@@ -58,7 +64,8 @@ public class BpfObjectTests
             BpfMapType.LpmTrie => "lpm_trie",
             _ => map.Type.ToString().ToLowerInvariant(),
         };
-        return $"{map.Name[..Math.Min(15, map.Name.Length)]} {type} {map.KeySize} {map.ValueSize} {map.MaxEntries} {map.Flags}";
+        string name = map.Name[..Math.Min(15, map.Name.Length)];
+        return $"{name} {type} {map.KeySize} {map.ValueSize} {map.MaxEntries} {map.Flags}";
     }
 
     [Fact]
@@ -81,7 +88,8 @@ public class BpfObjectTests
     {
         TestNetwork.Require();
         byte[] exitOnly = s_return2[8..];
-        XdpException e = Assert.Throws<XdpException>(() => BpfProgram.Load("bad", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, exitOnly, "GPL\0"u8));
+        XdpException e = Assert.Throws<XdpException>(
+            () => BpfProgram.Load("bad", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, exitOnly, "GPL\0"u8));
         Assert.Contains("R0 !read_ok", e.Message, StringComparison.Ordinal);
         Assert.Contains("\"bad\", 1 instructions", e.Call, StringComparison.Ordinal);
     }
@@ -90,7 +98,8 @@ public class BpfObjectTests
     public void Load_AdjustedMap_IsCreatedSo()
     {
         TestNetwork.Require();
-        using BpfObject loaded = BpfObject.Load(Read("xdp_steer.bpf.o"), map => map.Name == "endpoints" ? map with { MaxEntries = 2 } : map);
+        using BpfObject loaded =
+            BpfObject.Load(Read("xdp_steer.bpf.o"), map => map.Name == "endpoints" ? map with { MaxEntries = 2 } : map);
         BpfMap endpoints = loaded.Maps["endpoints"];
         Assert.Equal(2, endpoints.Definition.MaxEntries);
         for (byte i = 0; i < 2; i++)
@@ -138,7 +147,8 @@ public class BpfObjectTests
     public void TestRun_AnswersActionLengthAndPacket()
     {
         TestNetwork.Require();
-        using BpfProgram program = BpfProgram.Load("pass", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, s_return2, "GPL\0"u8);
+        using BpfProgram program =
+            BpfProgram.Load("pass", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, s_return2, "GPL\0"u8);
         byte[] packet = [.. Enumerable.Range(0, 64).Select(i => (byte)i)], output = new byte[64];
         BpfTestResult result = program.TestRun(packet, repeat: 10, output: output);
         Assert.Equal(XdpAction.Pass, result.Action);

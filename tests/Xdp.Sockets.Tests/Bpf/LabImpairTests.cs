@@ -15,7 +15,9 @@ public class LabImpairTests
     private const int HeaderLength = 14 + 20 + 20, PayloadLength = 100, Packets = 2000;
 
     private static readonly byte[] s_packet = Packet.Ethernet(
-        Packet.Ip4(IPAddress.Parse("10.0.0.2"), IPAddress.Parse("10.0.0.1"), 6, [.. Packet.Segment(1, 2, TcpFlags.Ack), .. new byte[PayloadLength]]), ipv6: false);
+        Packet.Ip4(
+            IPAddress.Parse("10.0.0.2"), IPAddress.Parse("10.0.0.1"), 6,
+            [.. Packet.Segment(1, 2, TcpFlags.Ack), .. new byte[PayloadLength]]), ipv6: false);
 
     public LabImpairTests() => TestNetwork.Require();
 
@@ -45,7 +47,8 @@ public class LabImpairTests
             using BpfObject lab = Load();
             Set(lab, Knob.Loss, 100);
             Set(lab, Knob.Seed, seed);
-            return [.. Enumerable.Range(0, Packets).Select(_ => lab.Programs["impair_xdp"].TestRun(s_packet).Action == XdpAction.Drop)];
+            return [.. Enumerable.Range(0, Packets)
+                .Select(_ => lab.Programs["impair_xdp"].TestRun(s_packet).Action == XdpAction.Drop)];
         }
     }
 

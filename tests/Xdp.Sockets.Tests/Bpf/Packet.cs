@@ -33,18 +33,22 @@ internal static class Packet
     {
         byte[] segment = Segment(from.Port, to.Port, flags);
         bool ipv6 = to.AddressFamily == AddressFamily.InterNetworkV6;
-        return Ethernet(ipv6 ? Ip6(from.Address, to.Address, 6, segment) : Ip4(from.Address, to.Address, 6, segment), ipv6, vlans);
+        return Ethernet(
+            ipv6 ? Ip6(from.Address, to.Address, 6, segment) : Ip4(from.Address, to.Address, 6, segment), ipv6, vlans);
     }
 
     internal static byte[] Segment(int from, int to, TcpFlags flags)
         => [.. Word(from), .. Word(to), 0, 0, 0, 1, 0, 0, 0, 1, 0x50, (byte)flags, .. Word(1000), 0, 0, 0, 0];
 
-    internal static byte[] Ip4(IPAddress from, IPAddress to, byte protocol, byte[] payload, int fragment = 0, int options = 0)
-        => [(byte)(0x45 + options / 4), 0, .. Word(20 + options + payload.Length), 0, 1, .. Word(fragment), 64, protocol, 0, 0,
+    internal static byte[] Ip4(
+        IPAddress from, IPAddress to, byte protocol, byte[] payload, int fragment = 0, int options = 0)
+        => [(byte)(0x45 + options / 4), 0, .. Word(20 + options + payload.Length), 0, 1, .. Word(fragment), 64,
+            protocol, 0, 0,
             .. from.GetAddressBytes(), .. to.GetAddressBytes(), .. Enumerable.Repeat((byte)1, options), .. payload];
 
     internal static byte[] Ip6(IPAddress from, IPAddress to, byte next, byte[] payload)
-        => [0x60, 0, 0, 0, .. Word(payload.Length), next, 64, .. from.GetAddressBytes(), .. to.GetAddressBytes(), .. payload];
+        => [0x60, 0, 0, 0, .. Word(payload.Length), next, 64, .. from.GetAddressBytes(), .. to.GetAddressBytes(),
+            .. payload];
 
     /// <summary>A hop-by-hop, routing or destination options header; length in bytes, a multiple of 8.</summary>
     internal static byte[] Extension(byte next, int length, byte[] payload)
@@ -54,15 +58,18 @@ internal static class Packet
         => [next, 0, .. Word(offset | (more ? 1 : 0)), 0, 0, 0, 7, .. payload];
 
     /// <summary>"Fragmentation needed" or "packet too big", quoting the start of a segment.</summary>
-    internal static byte[] TooBig(IPEndPoint local, IPEndPoint remote, IPAddress router, byte? type = null, byte? code = null)
+    internal static byte[] TooBig(
+        IPEndPoint local, IPEndPoint remote, IPAddress router, byte? type = null, byte? code = null)
     {
         byte[] quotedTcp = Segment(local.Port, remote.Port, TcpFlags.Ack)[..8];
         if (local.AddressFamily == AddressFamily.InterNetwork)
         {
-            byte[] icmp = [type ?? 3, code ?? 4, 0, 0, 0, 0, .. Word(1400), .. Ip4(local.Address, remote.Address, 6, quotedTcp)];
+            byte[] icmp =
+                [type ?? 3, code ?? 4, 0, 0, 0, 0, .. Word(1400), .. Ip4(local.Address, remote.Address, 6, quotedTcp)];
             return Ethernet(Ip4(router, local.Address, 1, icmp), ipv6: false);
         }
-        byte[] icmp6 = [type ?? 2, code ?? 0, 0, 0, 0, 0, .. Word(1400), .. Ip6(local.Address, remote.Address, 6, quotedTcp)];
+        byte[] icmp6 =
+            [type ?? 2, code ?? 0, 0, 0, 0, 0, .. Word(1400), .. Ip6(local.Address, remote.Address, 6, quotedTcp)];
         return Ethernet(Ip6(router, local.Address, 58, icmp6), ipv6: true);
     }
 

@@ -13,8 +13,10 @@ internal sealed partial class SteeringBench : IDisposable
 {
     internal const int Port = 8080;
 
-    internal static readonly IPEndPoint Local4 = IPEndPoint.Parse("10.0.0.1:8080"), Remote4 = IPEndPoint.Parse("10.0.0.2:40000");
-    internal static readonly IPEndPoint Local6 = IPEndPoint.Parse("[fd00::1]:8080"), Remote6 = IPEndPoint.Parse("[fd00::2]:40000");
+    internal static readonly IPEndPoint Local4 = IPEndPoint.Parse("10.0.0.1:8080"),
+        Remote4 = IPEndPoint.Parse("10.0.0.2:40000");
+    internal static readonly IPEndPoint Local6 = IPEndPoint.Parse("[fd00::1]:8080"),
+        Remote6 = IPEndPoint.Parse("[fd00::2]:40000");
 
     private readonly XskDescriptor _xsk = new();
 
@@ -47,13 +49,15 @@ internal sealed partial class SteeringBench : IDisposable
             if (counter == SteeringCounter.Count)
                 continue;
             ulong moved = Value(after, counter) - Value(before, counter);
-            Assert.True(moved == (counter == expected ? 1u : 0u), $"expected {expected}, but {counter} moved by {moved}");
+            Assert.True(
+                moved == (counter == expected ? 1u : 0u), $"expected {expected}, but {counter} moved by {moved}");
         }
         Assert.StartsWith(action.ToString(), expected.ToString(), StringComparison.Ordinal);
     }
 
     internal static ulong Value(SteeringCounters counters, SteeringCounter counter)
-        => (ulong)typeof(SteeringCounters).GetProperty(counter.ToString(), BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(counters)!;
+        => (ulong)typeof(SteeringCounters)
+            .GetProperty(counter.ToString(), BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(counters)!;
 
     public void Dispose()
     {

@@ -9,7 +9,8 @@ public class SteeringHeaderTests
     [Fact]
     public void Enums_AreThoseOfTheHeader()
     {
-        using var reader = new StreamReader(typeof(SteeringHeaderTests).Assembly.GetManifestResourceStream("xdp_steer.h")!);
+        using var reader =
+            new StreamReader(typeof(SteeringHeaderTests).Assembly.GetManifestResourceStream("xdp_steer.h")!);
         string header = reader.ReadToEnd();
 
         string[] counters = [.. Names(header, "steer_counter")[..^1].Select(Pascal)];

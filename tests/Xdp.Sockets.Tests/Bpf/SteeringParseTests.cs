@@ -36,18 +36,25 @@ public class SteeringParseTests
     public void Flags_DecideWhatIsASyn(object flags, bool syn)
     {
         using var bench = new SteeringBench();
-        bench.Expect(syn ? SteeringCounter.RedirectSyn : SteeringCounter.RedirectSegment, Packet.Tcp(Remote4, Local4, (TcpFlags)flags));
+        bench.Expect(
+            syn ? SteeringCounter.RedirectSyn : SteeringCounter.RedirectSegment,
+            Packet.Tcp(Remote4, Local4, (TcpFlags)flags));
     }
 
     [SkippableFact]
     public void Segment_ToAnother_Passes()
     {
         using var bench = new SteeringBench();
-        bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote4, new IPEndPoint(Local4.Address, 22), TcpFlags.Syn));
-        bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote4, IPEndPoint.Parse("10.0.0.3:8080"), TcpFlags.Syn));
-        bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote6, IPEndPoint.Parse("[fd00::3]:8080"), TcpFlags.Syn));
+        bench.Expect(
+            SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote4, new IPEndPoint(Local4.Address, 22), TcpFlags.Syn));
+        bench.Expect(
+            SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote4, IPEndPoint.Parse("10.0.0.3:8080"), TcpFlags.Syn));
+        bench.Expect(
+            SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote6, IPEndPoint.Parse("[fd00::3]:8080"), TcpFlags.Syn));
 
-        foreach (byte[] mac in new byte[][] { [0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [0x01, 0, 0x5e, 0, 0, 1], [0x02, 0, 0, 0, 0, 9] })
+        byte[][] notOurs =
+            [[0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [0x01, 0, 0x5e, 0, 0, 1], [0x02, 0, 0, 0, 0, 9]];
+        foreach (byte[] mac in notOurs)
         {
             byte[] packet = Packet.Tcp(Remote4, Local4, TcpFlags.Syn);
             mac.CopyTo(packet, 0);
@@ -59,8 +66,12 @@ public class SteeringParseTests
     public void OtherProtocols_Pass()
     {
         using var bench = new SteeringBench();
-        bench.Expect(SteeringCounter.PassNotTcp, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, 17, Syn4), ipv6: false));
-        bench.Expect(SteeringCounter.PassNotTcp, Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, 17, Syn4), ipv6: true));
+        bench.Expect(
+            SteeringCounter.PassNotTcp,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, 17, Syn4), ipv6: false));
+        bench.Expect(
+            SteeringCounter.PassNotTcp,
+            Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, 17, Syn4), ipv6: true));
         byte[] arp = Packet.Tcp(Remote4, Local4, TcpFlags.Syn);
         arp[12] = 0x08;
         arp[13] = 0x06;
@@ -94,7 +105,9 @@ public class SteeringParseTests
 
         bench.Expect(SteeringCounter.RedirectSyn, Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 5));
         bench.Expect(SteeringCounter.RedirectSyn, Packet.Tcp(Remote6, Local6, TcpFlags.Syn, 7, 5));
-        bench.Expect(SteeringCounter.RedirectSyn, Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 0xe000)); // priority alone is no VLAN
+        bench.Expect(
+            SteeringCounter.RedirectSyn,
+            Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 0xe000)); // Priority alone is no VLAN.
         bench.Expect(SteeringCounter.RedirectSyn, Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 0xe005));
         bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 6));
         bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(Remote6, Local6, TcpFlags.Syn, 5, 7));
@@ -106,7 +119,9 @@ public class SteeringParseTests
     {
         using var bench = new SteeringBench();
         for (int options = 0; options <= 40; options += 4)
-            bench.Expect(SteeringCounter.RedirectSyn, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, options: options), ipv6: false));
+            bench.Expect(
+                SteeringCounter.RedirectSyn,
+                Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, options: options), ipv6: false));
     }
 
     [SkippableFact]
@@ -130,7 +145,9 @@ public class SteeringParseTests
         foreach (byte first in new[] { HopByHop, Routing, Destination })
         {
             bench.Expect(SteeringCounter.RedirectSyn, Packet.Ethernet(
-                Packet.Ip6(Remote6.Address, Local6.Address, first, Packet.Extension(Destination, 16, Packet.Extension(Tcp, 8, segment))), ipv6: true));
+                Packet.Ip6(
+                    Remote6.Address, Local6.Address, first,
+                    Packet.Extension(Destination, 16, Packet.Extension(Tcp, 8, segment))), ipv6: true));
         }
 
         byte[] chain = segment;
@@ -144,8 +161,12 @@ public class SteeringParseTests
         }
 
         const byte NoNext = 59, Esp = 50;
-        bench.Expect(SteeringCounter.PassNotTcp, Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, NoNext, segment), ipv6: true));
-        bench.Expect(SteeringCounter.PassNotTcp, Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, Esp, segment), ipv6: true));
+        bench.Expect(
+            SteeringCounter.PassNotTcp,
+            Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, NoNext, segment), ipv6: true));
+        bench.Expect(
+            SteeringCounter.PassNotTcp,
+            Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, Esp, segment), ipv6: true));
     }
 
     [SkippableFact]
@@ -153,8 +174,12 @@ public class SteeringParseTests
     {
         using var bench = new SteeringBench();
         byte[] segment = Packet.Segment(Remote4.Port, Local4.Port, TcpFlags.Syn);
-        bench.Expect(SteeringCounter.PassMalformed, Packet.Ethernet(Packet.Ip6(Remote4.Address.MapToIPv6(), Local6.Address, Tcp, segment), ipv6: true));
-        bench.Expect(SteeringCounter.PassMalformed, Packet.Ethernet(Packet.Ip6(Remote6.Address, Local4.Address.MapToIPv6(), Tcp, segment), ipv6: true));
+        bench.Expect(
+            SteeringCounter.PassMalformed,
+            Packet.Ethernet(Packet.Ip6(Remote4.Address.MapToIPv6(), Local6.Address, Tcp, segment), ipv6: true));
+        bench.Expect(
+            SteeringCounter.PassMalformed,
+            Packet.Ethernet(Packet.Ip6(Remote6.Address, Local4.Address.MapToIPv6(), Tcp, segment), ipv6: true));
     }
 
     [SkippableFact]
@@ -162,20 +187,34 @@ public class SteeringParseTests
     {
         const int MoreFragments = 0x2000;
         using var bench = new SteeringBench();
-        bench.Expect(SteeringCounter.DropFragment, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
-        bench.Expect(SteeringCounter.DropFragment, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4[..8], MoreFragments), ipv6: false));
-        bench.Expect(SteeringCounter.PassLaterFragment, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments | 1), ipv6: false));
-        bench.Expect(SteeringCounter.PassLaterFragment, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, 100), ipv6: false));
+        bench.Expect(
+            SteeringCounter.DropFragment,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
+        bench.Expect(
+            SteeringCounter.DropFragment,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4[..8], MoreFragments), ipv6: false));
+        bench.Expect(
+            SteeringCounter.PassLaterFragment,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments | 1), ipv6: false));
+        bench.Expect(
+            SteeringCounter.PassLaterFragment,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, 100), ipv6: false));
 
         byte[] segment = Packet.Segment(Remote6.Port, Local6.Port, TcpFlags.Syn);
         bench.Expect(SteeringCounter.DropFragment, Packet.Ethernet(
-            Packet.Ip6(Remote6.Address, Local6.Address, FragmentHeader, Packet.Fragment(Tcp, 0, more: true, segment)), ipv6: true));
+            Packet.Ip6(Remote6.Address, Local6.Address, FragmentHeader, Packet.Fragment(Tcp, 0, more: true, segment)),
+                ipv6: true));
         bench.Expect(SteeringCounter.PassLaterFragment, Packet.Ethernet(
-            Packet.Ip6(Remote6.Address, Local6.Address, FragmentHeader, Packet.Fragment(Tcp, 8, more: true, segment)), ipv6: true));
+            Packet.Ip6(Remote6.Address, Local6.Address, FragmentHeader, Packet.Fragment(Tcp, 8, more: true, segment)),
+                ipv6: true));
 
         bench.SetMode(SteeringMode.Off);
-        bench.Expect(SteeringCounter.PassOff, Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
-        bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Ethernet(Packet.Ip4(Remote4.Address, Remote4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
+        bench.Expect(
+            SteeringCounter.PassOff,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
+        bench.Expect(
+            SteeringCounter.PassNoEndpoint,
+            Packet.Ethernet(Packet.Ip4(Remote4.Address, Remote4.Address, Tcp, Syn4, MoreFragments), ipv6: false));
     }
 
     [SkippableFact]
@@ -188,7 +227,11 @@ public class SteeringParseTests
         [
             Packet.Tcp(Remote4, Local4, TcpFlags.Syn, 7, 5),
             Packet.Ethernet(Packet.Ip4(Remote4.Address, Local4.Address, Tcp, Syn4, options: 40), ipv6: false),
-            Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, HopByHop, Packet.Extension(Routing, 8, Packet.Extension(Tcp, 24, segment))), ipv6: true),
+            Packet.Ethernet(
+                Packet.Ip6(
+                    Remote6.Address, Local6.Address, HopByHop,
+                    Packet.Extension(Routing, 8, Packet.Extension(Tcp, 24, segment))),
+                ipv6: true),
         ];
         foreach (byte[] packet in packets)
         {
@@ -204,14 +247,16 @@ public class SteeringParseTests
         using var bench = new SteeringBench();
         const int Seed = 20, Packets = 20_000;
         var random = new Random(Seed);
-        byte[] model = Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, HopByHop, Packet.Extension(Tcp, 8, new byte[80])), ipv6: true);
+        byte[] model = Packet.Ethernet(
+            Packet.Ip6(Remote6.Address, Local6.Address, HopByHop, Packet.Extension(Tcp, 8, new byte[80])), ipv6: true);
         for (int i = 0; i < Packets; i++)
         {
             byte[] packet = model[..random.Next(14, model.Length)];
             for (int flips = random.Next(8); flips > 0; flips--)
                 packet[random.Next(12, packet.Length)] = (byte)random.Next(256);
             XdpAction action = bench.Program.Program.TestRun(packet).Action;
-            Assert.True(action is XdpAction.Pass or XdpAction.Drop or XdpAction.Redirect, $"seed {Seed}, packet {i}: {action}");
+            Assert.True(
+                action is XdpAction.Pass or XdpAction.Drop or XdpAction.Redirect, $"seed {Seed}, packet {i}: {action}");
         }
     }
 }

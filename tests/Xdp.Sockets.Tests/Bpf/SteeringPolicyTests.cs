@@ -23,7 +23,9 @@ public class SteeringPolicyTests
         bench.Expect(SteeringCounter.DropSource, From("fd00:0:0:1::77", TcpFlags.Syn));
 
         // What is nobody's endpoint, or off, is none of our business.
-        bench.Expect(SteeringCounter.PassNoEndpoint, Packet.Tcp(IPEndPoint.Parse("10.0.1.77:1"), new IPEndPoint(Local4.Address, 22), TcpFlags.Syn));
+        bench.Expect(
+            SteeringCounter.PassNoEndpoint,
+            Packet.Tcp(IPEndPoint.Parse("10.0.1.77:1"), new IPEndPoint(Local4.Address, 22), TcpFlags.Syn));
         bench.SetMode(SteeringMode.Off);
         bench.Expect(SteeringCounter.PassOff, From("10.0.1.77", TcpFlags.Syn));
         bench.SetMode(SteeringMode.Drain);

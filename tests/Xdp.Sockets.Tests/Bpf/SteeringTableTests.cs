@@ -20,7 +20,9 @@ public class SteeringTableTests
                 foreach (bool syn in new[] { false, true })
                     table.Add(SteeringMode.Off, syn, owned, xsk, SteeringCounter.PassOff);
                 table.Add(SteeringMode.Drain, true, owned, xsk, SteeringCounter.PassSynDrain);
-                table.Add(SteeringMode.Steer, true, owned, xsk, xsk ? SteeringCounter.RedirectSyn : SteeringCounter.PassSynNoXsk);
+                table.Add(SteeringMode.Steer, true, owned, xsk, xsk
+                    ? SteeringCounter.RedirectSyn
+                    : SteeringCounter.PassSynNoXsk);
             }
             table.Add(SteeringMode.Mixed, true, owned, false, SteeringCounter.PassSynNoXsk);
             table.Add(SteeringMode.Steer, false, owned, true, SteeringCounter.RedirectSegment);
@@ -57,7 +59,8 @@ public class SteeringTableTests
                 bench.Program.SetEndpoint(address, connection.Local.Port, 0, (SteeringMode)mode);
                 // A listener alone does not make the kernel the owner.
                 var from = owned ? connection.Remote : new IPEndPoint(address, connection.Remote.Port ^ 1);
-                bench.Expect((SteeringCounter)expected, Packet.Tcp(from, connection.Local, syn ? TcpFlags.Syn : TcpFlags.Ack));
+                bench.Expect(
+                    (SteeringCounter)expected, Packet.Tcp(from, connection.Local, syn ? TcpFlags.Syn : TcpFlags.Ack));
             });
         }
     }
@@ -72,8 +75,10 @@ public class SteeringTableTests
             using var bench = new SteeringBench(SteeringMode.Mixed);
             bench.Program.SetEndpoint(IPAddress.Loopback, connection.Local.Port, 0, SteeringMode.Mixed);
             connection.CloseServerFirst();
-            bench.Expect(SteeringCounter.PassKernelOwned, Packet.Tcp(connection.Remote, connection.Local, TcpFlags.Ack));
-            bench.Expect(SteeringCounter.PassKernelOwned, Packet.Tcp(connection.Remote, connection.Local, TcpFlags.Syn));
+            bench.Expect(
+                SteeringCounter.PassKernelOwned, Packet.Tcp(connection.Remote, connection.Local, TcpFlags.Ack));
+            bench.Expect(
+                SteeringCounter.PassKernelOwned, Packet.Tcp(connection.Remote, connection.Local, TcpFlags.Syn));
         });
     }
 
@@ -106,7 +111,8 @@ public class SteeringTableTests
             {
                 bench.Program.SetEndpoint(address, connection.Local.Port, 0, mode);
                 bench.Expect(SteeringCounter.RedirectIcmp, about);
-                bench.Expect(SteeringCounter.PassIcmpKernelOwned, Packet.TooBig(connection.Local, connection.Remote, address));
+                bench.Expect(
+                    SteeringCounter.PassIcmpKernelOwned, Packet.TooBig(connection.Local, connection.Remote, address));
                 bench.Expect(SteeringCounter.PassNotTcp, Packet.TooBig(connection.Local, ours, address, type: 1));
             }
             for (int cut = 1; cut <= 4; cut++)

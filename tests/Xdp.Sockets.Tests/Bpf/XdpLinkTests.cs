@@ -14,7 +14,9 @@ namespace Xdp.Sockets.Tests.Bpf;
 /// <summary>Attaching to devices, and letting go of them.</summary>
 public class XdpLinkTests
 {
-    /// <summary>What another process does that holds a device: loads "return XDP_PASS", attaches by a link, says so and waits.</summary>
+    /// <summary>
+    /// Another process that holds a device: it loads "return XDP_PASS", attaches it by a link, says so and waits.
+    /// </summary>
     private const string Holder = """
         import ctypes, platform, struct, sys, time
         libc = ctypes.CDLL(None, use_errno=True)
@@ -25,7 +27,8 @@ public class XdpLinkTests
             return fd
         text = ctypes.create_string_buffer(bytes([0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95] + [0] * 7))
         terms = ctypes.create_string_buffer(b"GPL")
-        program = bpf(5, struct.pack("=IIQQIIQII16sII", 6, 2, ctypes.addressof(text), ctypes.addressof(terms), 0, 0, 0, 0, 0, b"holder", 0, 37))
+        program = bpf(5, struct.pack("=IIQQIIQII16sII", 6, 2, ctypes.addressof(text), ctypes.addressof(terms),
+                                     0, 0, 0, 0, 0, b"holder", 0, 37))
         link = bpf(28, struct.pack("=IIII", program, int(sys.argv[1]), 37, 4))
         print("attached", flush=True)
         time.sleep(60)
@@ -130,10 +133,8 @@ public class XdpLinkTests
     {
         TestNetwork.Require("python3");
         using var pair = new VethPair();
-        using Process holder = Process.Start(new ProcessStartInfo("ip", ["netns", "exec", pair.Server.Name, "python3", "-c", Holder, $"{pair.ServerIndex}"])
-        {
-            RedirectStandardOutput = true,
-        })!;
+        string[] command = ["netns", "exec", pair.Server.Name, "python3", "-c", Holder, $"{pair.ServerIndex}"];
+        using Process holder = Process.Start(new ProcessStartInfo("ip", command) { RedirectStandardOutput = true })!;
         Assert.Equal("attached", holder.StandardOutput.ReadLine());
         pair.Server.Run(() =>
         {
@@ -175,9 +176,11 @@ public class XdpLinkTests
             return socket;
         });
         using (listener)
-        using (Socket client = pair.Client.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)))
+        using (Socket client = pair.Client.Run(
+            () => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)))
         {
-            program.SetEndpoint(VethPair.ServerAddress, ((IPEndPoint)listener.LocalEndPoint!).Port, 0, SteeringMode.Steer);
+            program.SetEndpoint(
+                VethPair.ServerAddress, ((IPEndPoint)listener.LocalEndPoint!).Port, 0, SteeringMode.Steer);
             client.Connect(listener.LocalEndPoint!);
             using Socket accepted = listener.Accept();
             client.Send("ping"u8);
@@ -208,7 +211,8 @@ public class XdpLinkTests
         const int Port = 7000; // nobody listens: the kernel would answer RST, and the connect fail at once
         program.SetEndpoint(VethPair.ServerAddress, Port, 0, SteeringMode.Mixed);
 
-        using Socket client = pair.Client.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+        using Socket client =
+            pair.Client.Run(() => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
         Task connecting = client.ConnectAsync(new IPEndPoint(VethPair.ServerAddress, Port));
         Assert.True(SpinWait.SpinUntil(() => xsk.Rx.Available > 0, TimeSpan.FromSeconds(5)));
         Assert.False(connecting.IsCompleted);
@@ -219,7 +223,8 @@ public class XdpLinkTests
         xsk.Rx.Release(1);
         Assert.True(program.ReadCounters().RedirectSyn >= 1);
 
-        // With the socket gone its queue has none, and SYNs are the kernel's again: the client's next one meets its RST.
+        // Once the socket is gone, its queue has none and SYNs are the kernel's again. The client's next SYN meets the
+        // kernel's RST.
         xsk.Dispose();
         SocketException e = Assert.Throws<SocketException>(() => connecting.GetAwaiter().GetResult());
         Assert.Equal(SocketError.ConnectionRefused, e.SocketErrorCode);

@@ -28,7 +28,9 @@ public class NeighbourResolverTests
             Assert.Equal(expected, resolver.Resolve(IPAddress.Parse("10.0.0.2")));
             Assert.Equal(expected, resolver.Resolve(IPAddress.Parse("192.0.2.7")));
             Assert.Equal(expected, resolver.Resolve(IPAddress.Parse("::ffff:192.0.2.7"), v0));
-            Assert.Equal(expected with { Address = IPAddress.Parse("fd00::2") }, resolver.Resolve(IPAddress.Parse("198.51.100.9")));
+            Assert.Equal(
+                expected with { Address = IPAddress.Parse("fd00::2") },
+                resolver.Resolve(IPAddress.Parse("198.51.100.9")));
             var expected6 = new NextHop(v0, IPAddress.Parse("fd00::2"), s_mac, IPAddress.Parse("fd00::1"));
             Assert.Equal(expected6, resolver.Resolve(IPAddress.Parse("fd00::2")));
             Assert.Equal(expected6, resolver.Resolve(IPAddress.Parse("2001:db8::5")));
@@ -51,7 +53,8 @@ public class NeighbourResolverTests
             NextHop hop = resolver.Resolve(IPAddress.Parse("10.0.0.2"))!;
             Assert.Null(hop.Mac);
             resolver.Probe(hop);
-            Assert.True(SpinWait.SpinUntil(() => resolver.Resolve(hop.Address)!.Mac is not null, TimeSpan.FromSeconds(5)));
+            Assert.True(
+                SpinWait.SpinUntil(() => resolver.Resolve(hop.Address)!.Mac is not null, TimeSpan.FromSeconds(5)));
             Assert.Equal(s_mac, resolver.Resolve(hop.Address)!.Mac);
         });
     }

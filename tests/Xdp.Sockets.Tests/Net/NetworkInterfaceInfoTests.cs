@@ -12,7 +12,9 @@ public class NetworkInterfaceInfoTests
     public void Get_Veth_TellsEverything()
     {
         using var network = new TestNetwork();
-        network.Ip("link add v0 numrxqueues 4 numtxqueues 2 mtu 1400 address 02:00:00:00:00:aa type veth peer name v1 numrxqueues 2 numtxqueues 1");
+        network.Ip(
+            "link add v0 numrxqueues 4 numtxqueues 2 mtu 1400 address 02:00:00:00:00:aa type veth "
+            + "peer name v1 numrxqueues 2 numtxqueues 1");
         network.Ip("link add br0 type bridge");
         network.Ip("link set v1 master br0");
         network.Ip("addr add 10.0.0.1/24 dev v0");
@@ -20,7 +22,8 @@ public class NetworkInterfaceInfoTests
         network.Ip("link set v0 up");
         network.Run(() =>
         {
-            NetworkInterfaceInfo v0 = NetworkInterfaceInfo.Get("v0")!, bridge = NetworkInterfaceInfo.Get("br0")!, v1 = NetworkInterfaceInfo.Get("v1")!;
+            NetworkInterfaceInfo v0 = NetworkInterfaceInfo.Get("v0")!, bridge = NetworkInterfaceInfo.Get("br0")!,
+                v1 = NetworkInterfaceInfo.Get("v1")!;
             Assert.Equal("veth", v0.Kind);
             Assert.Equal("veth", v0.Driver);
             Assert.Equal(1400, v0.Mtu);
@@ -31,8 +34,10 @@ public class NetworkInterfaceInfoTests
             Assert.False(v0.IsLoopback);
             Assert.Equal(0, v0.MasterIndex);
             Assert.Null(v0.Xdp);
-            Assert.Contains(new InterfaceAddress(IPAddress.Parse("10.0.0.1"), 24, AddressScope.Global, false), v0.Addresses);
-            Assert.Contains(new InterfaceAddress(IPAddress.Parse("fd00::1"), 64, AddressScope.Global, false), v0.Addresses);
+            Assert.Contains(
+                new InterfaceAddress(IPAddress.Parse("10.0.0.1"), 24, AddressScope.Global, false), v0.Addresses);
+            Assert.Contains(
+                new InterfaceAddress(IPAddress.Parse("fd00::1"), 64, AddressScope.Global, false), v0.Addresses);
 
             Assert.Equal("bridge", bridge.Kind);
             Assert.Equal(bridge.Index, v1.MasterIndex);
@@ -42,7 +47,8 @@ public class NetworkInterfaceInfoTests
             Assert.True(lo.IsLoopback);
             Assert.True(lo.IsRunning);
             Assert.Null(lo.Kind);
-            Assert.Contains(lo.Addresses, a => a.Address.Equals(IPAddress.Loopback) && a.PrefixLength == 8 && a.Scope == AddressScope.Host);
+            Assert.Contains(lo.Addresses, a => a.Address.Equals(IPAddress.Loopback) && a.PrefixLength == 8
+                && a.Scope == AddressScope.Host);
             Assert.Null(NetworkInterfaceInfo.Get("nothing"));
         });
         Assert.Contains("v0", network.Ip("-o link show"), StringComparison.Ordinal);

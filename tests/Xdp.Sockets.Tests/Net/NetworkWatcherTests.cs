@@ -24,12 +24,15 @@ public class NetworkWatcherTests
         Assert.Equal(index, Next(changes, c => c is { Kind: NetworkChangeKind.LinkUp, Name: "v0" }).Ifindex);
 
         network.Ip("addr add 10.0.0.1/24 dev v0");
-        NetworkChange added = Next(changes, c => c.Kind == NetworkChangeKind.AddressAdded && c.Address!.Address.Equals(IPAddress.Parse("10.0.0.1")));
+        NetworkChange added = Next(changes, c => c.Kind == NetworkChangeKind.AddressAdded
+            && c.Address!.Address.Equals(IPAddress.Parse("10.0.0.1")));
         Assert.Equal((index, 24), (added.Ifindex, added.Address!.PrefixLength));
         network.Ip("addr del 10.0.0.1/24 dev v0");
-        Next(changes, c => c.Kind == NetworkChangeKind.AddressRemoved && c.Address!.Address.Equals(IPAddress.Parse("10.0.0.1")));
+        Next(changes, c => c.Kind == NetworkChangeKind.AddressRemoved
+            && c.Address!.Address.Equals(IPAddress.Parse("10.0.0.1")));
         network.Ip("addr add fd00::1/64 dev v0");
-        Next(changes, c => c.Kind == NetworkChangeKind.AddressAdded && c.Address!.Address.Equals(IPAddress.Parse("fd00::1")));
+        Next(changes, c => c.Kind == NetworkChangeKind.AddressAdded
+            && c.Address!.Address.Equals(IPAddress.Parse("fd00::1")));
 
         network.Ip("link set v0 mtu 1300");
         Next(changes, c => c is { Kind: NetworkChangeKind.LinkChanged, Name: "v0" });

@@ -69,8 +69,12 @@ public class ConsumerRingTests
         ulong produced = 0, seen = 0;
         while (seen < 10_000)
         {
-            for (int give = random.Next(2 * size + 1); give > 0 && kernel.TryProduce(new XdpDescriptor { Address = produced }); give--)
+            for (int give = random.Next(2 * size + 1); give > 0; give--)
+            {
+                if (!kernel.TryProduce(new XdpDescriptor { Address = produced }))
+                    break;
                 produced++;
+            }
             uint count = ring.Peek((uint)random.Next(2 * size + 1), out uint index);
             for (uint i = 0; i < count; i++)
                 Assert.Equal(seen++, ring[unchecked(index + i)].Address);

@@ -109,11 +109,18 @@ public class ProducerRingTests
         {
             uint count = ring.Reserve((uint)random.Next(2 * size + 1), out uint index);
             for (uint i = 0; i < count; i++)
-                ring[unchecked(index + i)] = new XdpDescriptor { Address = sent, Length = (uint)sent + 7, Options = (uint)~sent++ };
+                ring[unchecked(index + i)] = new XdpDescriptor
+                {
+                    Address = sent,
+                    Length = (uint)sent + 7,
+                    Options = (uint)~sent++,
+                };
             ring.Submit(count);
             Assert.Equal(sent - seen, ring.Pending);
-            for (int take = random.Next(2 * size + 1); take > 0 && kernel.TryConsume(out XdpDescriptor descriptor); take--, seen++)
+            for (int take = random.Next(2 * size + 1); take > 0; take--, seen++)
             {
+                if (!kernel.TryConsume(out XdpDescriptor descriptor))
+                    break;
                 Assert.Equal(seen, descriptor.Address);
                 Assert.Equal((uint)seen + 7, descriptor.Length);
                 Assert.Equal((uint)~seen, descriptor.Options);
@@ -150,7 +157,12 @@ public class ProducerRingTests
             if (count == 0)
                 Thread.Yield();
             for (uint i = 0; i < count; i++, sent++)
-                ring[unchecked(index + i)] = new XdpDescriptor { Address = sent, Length = (uint)sent, Options = (uint)~sent };
+                ring[unchecked(index + i)] = new XdpDescriptor
+                {
+                    Address = sent,
+                    Length = (uint)sent,
+                    Options = (uint)~sent,
+                };
             ring.Submit(count);
         }
         Assert.Equal(Total, await kernel);

@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 
 namespace Xdp.Sockets.Tests.Support;
 
-/// <summary>An AF_PACKET socket for frames of <see cref="EtherType"/> on one interface: the kernel's view of the wire.</summary>
+/// <summary>
+/// An AF_PACKET socket for frames of <see cref="EtherType"/> on one interface: the kernel's view of the wire.
+/// </summary>
 internal sealed class PacketSocket : IDisposable
 {
     /// <summary>Local experimental: nothing else sends it.</summary>
@@ -20,7 +22,10 @@ internal sealed class PacketSocket : IDisposable
         BinaryPrimitives.WriteUInt16BigEndian(address.AsSpan(2), EtherType);
         BinaryPrimitives.WriteInt32LittleEndian(address.AsSpan(4), interfaceIndex);
         TestNative.Check(TestNative.bind(_fd, address, address.Length), "bind(AF_PACKET)");
-        TestNative.Check(TestNative.setsockopt(_fd, TestNative.SOL_SOCKET, TestNative.SO_RCVBUFFORCE, BitConverter.GetBytes(64 << 20), 4), "SO_RCVBUFFORCE");
+        TestNative.Check(
+            TestNative.setsockopt(
+                _fd, TestNative.SOL_SOCKET, TestNative.SO_RCVBUFFORCE, BitConverter.GetBytes(64 << 20), 4),
+            "SO_RCVBUFFORCE");
         Timeout(TimeSpan.FromSeconds(5));
     }
 
@@ -49,7 +54,10 @@ internal sealed class PacketSocket : IDisposable
         return length < 0 ? null : _buffer[..(int)length];
     }
 
-    /// <summary>What is there already: transmission in copy mode has delivered by the time the system call returns.</summary>
+    /// <summary>
+    /// Whether nothing has arrived. In copy mode a packet is delivered by the time the system call that sends it
+    /// returns.
+    /// </summary>
     internal bool IsEmpty => TestNative.recv(_fd, _buffer, _buffer.Length, 0x40) < 0;
 
     internal void Send(byte[] frame) => TestNative.Check(TestNative.send(_fd, frame, frame.Length, 0), "send");
@@ -60,6 +68,7 @@ internal sealed class PacketSocket : IDisposable
     {
         byte[] time = new byte[16];
         BinaryPrimitives.WriteInt64LittleEndian(time, (long)timeout.TotalSeconds);
-        TestNative.Check(TestNative.setsockopt(_fd, TestNative.SOL_SOCKET, TestNative.SO_RCVTIMEO, time, time.Length), "SO_RCVTIMEO");
+        TestNative.Check(TestNative.setsockopt(_fd, TestNative.SOL_SOCKET, TestNative.SO_RCVTIMEO, time, time.Length),
+            "SO_RCVTIMEO");
     }
 }

@@ -4,7 +4,8 @@ using System.Runtime.InteropServices;
 namespace Xdp.Sockets.Tests.Support;
 
 /// <summary>
-/// The smallest XDP program there is to receive with, assembled by hand: <c>return bpf_redirect_map(&amp;xsks, queue, XDP_PASS)</c>.
+/// The smallest XDP program there is to receive with, assembled by hand: <c>return bpf_redirect_map(&amp;xsks, queue,
+/// XDP_PASS)</c>.
 /// </summary>
 internal sealed class RedirectProgram : IDisposable
 {
@@ -63,7 +64,8 @@ internal sealed class RedirectProgram : IDisposable
         Buffer.BlockCopy(attributes, 0, bytes, 0, attributes.Length * sizeof(int));
         using Pinned pinned = new(bytes);
         nint number = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 280 : 321;
-        return (int)TestNative.Check(TestNative.syscall(number, command, pinned.Address, bytes.Length), $"bpf({command})");
+        return (int)TestNative.Check(
+            TestNative.syscall(number, command, pinned.Address, bytes.Length), $"bpf({command})");
     }
 
     private sealed class Pinned : IDisposable

@@ -2,8 +2,8 @@ using System.Diagnostics;
 using Xdp.Sockets;
 
 /// <summary>
-/// A second process for tests that kill one: the test assembly started on its own, with this as its startup hook (the runtime
-/// wants the name, outside any namespace). It binds a socket, says "bound", and never comes back.
+/// A second process for tests that kill one: the test assembly started as a program, with this class as its startup
+/// hook (the runtime asks for this name, outside any namespace). It binds a socket, says "bound", and never comes back.
 /// </summary>
 internal static class StartupHook
 {

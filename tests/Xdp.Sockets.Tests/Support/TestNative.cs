@@ -5,7 +5,8 @@ namespace Xdp.Sockets.Tests.Support;
 /// <summary>libc as the tests use it: packet sockets, bpf(2), limits and capabilities.</summary>
 internal static class TestNative
 {
-    internal const int AF_PACKET = 17, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_SNDBUF = 7, SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
+    internal const int AF_PACKET = 17, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_SNDBUF = 7,
+        SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
     internal const int RLIMIT_MEMLOCK = 8;
     internal const int CAP_NET_RAW = 13, CAP_IPC_LOCK = 14;
 

@@ -1,3 +1,4 @@
+using Shared;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Tests.Support;
 
@@ -10,7 +11,7 @@ public class NetworkNamespaceTests
     public void Enter_AndDispose_MovesThisThreadAlone()
     {
         using VethPair pair = VethPair.Create();
-        TestThread.Run(() =>
+        OwnThread.Run(() =>
         {
             ulong home = NetworkNamespace.CurrentId;
             Assert.Equal(NetworkNamespace.ProcessId, home);
@@ -18,7 +19,7 @@ public class NetworkNamespaceTests
             {
                 Assert.NotEqual(home, NetworkNamespace.CurrentId);
                 Assert.Equal(home, NetworkNamespace.ProcessId);
-                Assert.Equal(home, TestThread.Run(() =>
+                Assert.Equal(home, OwnThread.Run(() =>
                 {
                     using (NetworkNamespace.Enter($"/proc/{Environment.ProcessId}/ns/net"))
                         return NetworkNamespace.CurrentId;
@@ -40,7 +41,7 @@ public class NetworkNamespaceTests
     public void Enter_NotANamespace_SaysSo()
     {
         Require.Root();
-        XdpException e = TestThread.Run(() => Assert.Throws<XdpException>(() => NetworkNamespace.Enter("/dev/null")));
+        XdpException e = OwnThread.Run(() => Assert.Throws<XdpException>(() => NetworkNamespace.Enter("/dev/null")));
         Assert.Equal(ErrnoNames.EINVAL, e.Errno);
         Assert.Contains("not a network namespace", e.Hint);
     }
@@ -49,7 +50,7 @@ public class NetworkNamespaceTests
     public void CurrentThread_AffinityAndSlack_AreTaken()
     {
         Require.Linux();
-        TestThread.Run(() =>
+        OwnThread.Run(() =>
         {
             int cpu = Thread.GetCurrentProcessorId();
             Assert.True(CurrentThread.TrySetAffinity(cpu));

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Shared;
 using Xdp.Sockets.Tests.Support;
 
 namespace Xdp.Sockets.Tests;
@@ -15,11 +16,13 @@ public class UmemTests
 
         Assert.NotNull(umem.Array);
         Assert.Null(umem.MemoryFile);
-        Assert.Equal(0, Marshal.UnsafeAddrOfPinnedArrayElement(umem.Array, umem.ArrayOffset) % Environment.SystemPageSize);
+        Assert.Equal(
+            0, Marshal.UnsafeAddrOfPinnedArrayElement(umem.Array, umem.ArrayOffset) % Environment.SystemPageSize);
         Assert.Equal(frames * frameSize, umem.Size);
         Assert.Equal(umem.Size, umem.Memory.Length);
         // Pages that hold frames hold nothing but this array.
-        int pages = (umem.Size + Environment.SystemPageSize - 1) / Environment.SystemPageSize * Environment.SystemPageSize;
+        int pages =
+            (umem.Size + Environment.SystemPageSize - 1) / Environment.SystemPageSize * Environment.SystemPageSize;
         Assert.True(umem.ArrayOffset + pages <= umem.Array.Length);
     }
 
@@ -58,7 +61,9 @@ public class UmemTests
     {
         Require.Linux();
         UmemOptions options = new() { FrameCount = 16, Backing = UmemBacking.Memfd, HugePages = true };
-        bool reserved = File.ReadLines("/proc/meminfo").Any(l => l.StartsWith("HugePages_Free:", StringComparison.Ordinal) && !l.EndsWith(" 0", StringComparison.Ordinal));
+        bool reserved = File.ReadLines("/proc/meminfo")
+            .Any(l => l.StartsWith("HugePages_Free:", StringComparison.Ordinal)
+                && !l.EndsWith(" 0", StringComparison.Ordinal));
         if (reserved)
         {
             using Umem umem = Umem.Create(options);
@@ -106,7 +111,8 @@ public class UmemTests
     [InlineData(1 << 20, 2048, false, UmemBacking.PinnedArray, false)]
     [InlineData(16, 2048, true, UmemBacking.PinnedArray, false)]
     [InlineData(16, 2048, false, UmemBacking.PinnedArray, true)]
-    public void Create_OptionsThatCannotWork_Throws(int frames, int frameSize, bool huge, UmemBacking backing, bool softwareChecksum) =>
+    public void Create_OptionsThatCannotWork_Throws(
+        int frames, int frameSize, bool huge, UmemBacking backing, bool softwareChecksum) =>
         Assert.Throws<ArgumentException>(() => Umem.Create(new UmemOptions
         {
             FrameCount = frames,

@@ -11,8 +11,10 @@ public class NetworkCollection
 
 internal static class XskFixtures
 {
-    internal static XskOptions Options(int interfaceIndex, int txRingSize = 2048, int completionRingSize = 0, int maxTxBudget = 0,
-        int queueId = 0, BindMode mode = BindMode.Copy, int rxRingSize = 64, int fillRingSize = 64, double bindSeconds = 2) => new()
+    internal static XskOptions Options(
+        int interfaceIndex, int txRingSize = 2048, int completionRingSize = 0, int maxTxBudget = 0,
+        int queueId = 0, BindMode mode = BindMode.Copy, int rxRingSize = 64, int fillRingSize = 64,
+        double bindSeconds = 2) => new()
         {
             InterfaceIndex = interfaceIndex,
             QueueId = queueId,

@@ -114,7 +114,8 @@ public class XskReceiveTests
         using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64 });
         using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near));
         using EventFd wake = new();
-        Task<WaitResult> sleeper = Task.Factory.StartNew(() => xsk.Wait(wake, Timeout.InfiniteTimeSpan), TaskCreationOptions.LongRunning);
+        Task<WaitResult> sleeper =
+            Task.Factory.StartNew(() => xsk.Wait(wake, Timeout.InfiniteTimeSpan), TaskCreationOptions.LongRunning);
 
         wake.Signal();
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Shared;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Tests.Support;
 
@@ -18,7 +19,8 @@ public class XskSetupTests
         XdpException e = Assert.Throws<XdpException>(() => pair.Open(umem, XskFixtures.Options(pair.Near, queueId: 7)));
 
         Assert.Equal(ErrnoNames.EINVAL, e.Errno);
-        Assert.StartsWith($"bind(ifindex {pair.Near}, queue 7, copy) failed: EINVAL (22). The interface has no queue 7", e.Message);
+        Assert.StartsWith(
+            $"bind(ifindex {pair.Near}, queue 7, copy) failed: EINVAL (22). The interface has no queue 7", e.Message);
     }
 
     [SkippableFact]
@@ -39,7 +41,8 @@ public class XskSetupTests
         using VethPair pair = VethPair.Create();
         using Umem umem = SmallUmem();
 
-        XdpException e = Assert.Throws<XdpException>(() => pair.Open(umem, XskFixtures.Options(pair.Near, mode: BindMode.ZeroCopy)));
+        XdpException e =
+            Assert.Throws<XdpException>(() => pair.Open(umem, XskFixtures.Options(pair.Near, mode: BindMode.ZeroCopy)));
 
         Assert.Equal(ErrnoNames.EOPNOTSUPP, e.Errno);
         Assert.Contains("Auto or Copy", e.Hint);
@@ -122,7 +125,8 @@ public class XskSetupTests
         {
             Assert.Equal("bound", holder.StandardOutput.ReadLine());
             Assert.Equal(ErrnoNames.EBUSY,
-                Assert.Throws<XdpException>(() => pair.Open(umem, XskFixtures.Options(pair.Near, bindSeconds: 0))).Errno);
+                Assert.Throws<XdpException>(
+                    () => pair.Open(umem, XskFixtures.Options(pair.Near, bindSeconds: 0))).Errno);
             holder.Kill();
             holder.WaitForExit();
         }
@@ -143,7 +147,7 @@ public class XskSetupTests
         TestNative.Check(TestNative.setrlimit(TestNative.RLIMIT_MEMLOCK, [64 << 10, limit[1]]), "setrlimit");
         try
         {
-            XdpException e = TestThread.Run(() =>
+            XdpException e = OwnThread.Run(() =>
             {
                 TestNative.DropCapability(TestNative.CAP_IPC_LOCK);
                 return Assert.Throws<XdpException>(() => Xsk.Create(umem, XskFixtures.Options(1)));
@@ -164,7 +168,7 @@ public class XskSetupTests
     {
         Require.Root();
         using Umem umem = SmallUmem();
-        XdpException e = TestThread.Run(() =>
+        XdpException e = OwnThread.Run(() =>
         {
             TestNative.DropCapability(TestNative.CAP_NET_RAW);
             return Assert.Throws<XdpException>(() => Xsk.Create(umem, XskFixtures.Options(1)));
@@ -192,8 +196,8 @@ public class XskSetupTests
     public void Create_RingsThatCannotWork_Throws(int tx, int completion, int budget)
     {
         using Umem umem = SmallUmem();
-        Assert.Throws<ArgumentException>(() =>
-            Xsk.Create(umem, XskFixtures.Options(1, txRingSize: tx, completionRingSize: completion, maxTxBudget: budget)));
+        Assert.Throws<ArgumentException>(() => Xsk.Create(
+            umem, XskFixtures.Options(1, txRingSize: tx, completionRingSize: completion, maxTxBudget: budget)));
     }
 
     [SkippableFact]
@@ -260,7 +264,9 @@ public class XskSetupTests
         using Xsk xsk = Xsk.Create(umem, XskFixtures.Options(1, txRingSize: 1024));
         byte[] value = new byte[4];
         int length = value.Length;
-        TestNative.Check(TestNative.getsockopt(xsk.FileDescriptor, TestNative.SOL_SOCKET, TestNative.SO_SNDBUF, value, ref length), "getsockopt");
+        TestNative.Check(
+            TestNative.getsockopt(xsk.FileDescriptor, TestNative.SOL_SOCKET, TestNative.SO_SNDBUF, value, ref length),
+            "getsockopt");
         Assert.True(BitConverter.ToInt32(value) >= 2048 * 3072);
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Shared;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Tests.Support;
 
@@ -48,7 +49,8 @@ public class XskTransmitTests
             Assert.Equal(KickStatus.Ok, xsk.Kick());
             for (int i = 0; i < ring; i++)
                 peer.AssertReceives(number + i);
-            ulong[] expected = [.. Enumerable.Range(number, ring).Select(n => umem.AddressOf(n % umem.FrameCount) + 256).Order()];
+            ulong[] expected =
+                [.. Enumerable.Range(number, ring).Select(n => umem.AddressOf(n % umem.FrameCount) + 256).Order()];
             Assert.Equal(expected, xsk.TakeCompletions().Order());
             number += ring;
         }
@@ -169,7 +171,8 @@ public class XskTransmitTests
     {
         using VethPair pair = VethPair.Create();
         Require.That(Umem.KernelHasTxMetadata, "a kernel with TX metadata (6.11)");
-        using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64, TxMetadata = true, SoftwareTxChecksum = true });
+        using Umem umem =
+            Umem.Create(new UmemOptions { FrameCount = 64, TxMetadata = true, SoftwareTxChecksum = true });
         using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near));
         using PacketSocket peer = pair.OpenPeer();
         const int Start = 14, Offset = 16, Length = 61;

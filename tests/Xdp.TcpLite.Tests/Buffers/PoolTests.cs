@@ -5,7 +5,10 @@ public class PoolTests
     private const int FrameSize = 2048;
 
     private static FramePool MakeFrames(int count, int reserve = 0, bool poison = false) =>
-        new(GC.AllocateUninitializedArray<byte>(count * FrameSize, pinned: true), FrameSize, count, reserve) { Poison = poison };
+        new(GC.AllocateUninitializedArray<byte>(count * FrameSize, pinned: true), FrameSize, count, reserve)
+        {
+            Poison = poison,
+        };
 
     /// <summary>Every free frame once, and all of them: the set, not the count.</summary>
     private static void AssertAllFree(FramePool pool)

@@ -6,13 +6,14 @@ namespace Xdp.TcpLite.Tests.Conformance;
 
 /// <summary>One line of a script that does something or expects something.</summary>
 /// <param name="Line">Its number, from 1.</param>
-/// <param name="At">Seconds: after the step before when <paramref name="IsRelative"/>, else since the script's start.</param>
+/// <param name="At">Since the step before when <paramref name="IsRelative"/>, else since the script's start.</param>
 /// <param name="IsRelative">See <paramref name="At"/>.</param>
 /// <param name="SameTurn">Belongs to the turn of the step before: nothing is emitted in between.</param>
 /// <param name="Flow">Which of the script's 4-tuples it is about.</param>
-/// <param name="Verb"><c>&lt;</c> from the peer, <c>&gt;</c> to the peer, <c>=</c> an assertion, or a call's name.</param>
+/// <param name="Verb"><c>&lt;</c> from the peer, <c>&gt;</c> to it, <c>=</c> an assertion, or a call's name.</param>
 /// <param name="Text">The rest of the line.</param>
-internal sealed record ScriptStep(int Line, TimeSpan At, bool IsRelative, bool SameTurn, int Flow, string Verb, string Text)
+internal sealed record ScriptStep(
+    int Line, TimeSpan At, bool IsRelative, bool SameTurn, int Flow, string Verb, string Text)
 {
     /// <summary>The segment of a <c>&lt;</c> or <c>&gt;</c> line.</summary>
     public ScriptSegment? Segment { get; init; }
@@ -23,7 +24,8 @@ internal sealed record ScriptStep(int Line, TimeSpan At, bool IsRelative, bool S
 /// </summary>
 internal sealed partial class Script
 {
-    [GeneratedRegex(@"^(?:(?<same>&)|(?<rel>\+)?(?<at>\d*\.?\d+))?\s*(?:#(?<flow>\d+)\s+)?(?<verb>[<>=]|[a-z_]+)\s*(?<text>.*)$")]
+    [GeneratedRegex(
+        @"^(?:(?<same>&)|(?<rel>\+)?(?<at>\d*\.?\d+))?\s*(?:#(?<flow>\d+)\s+)?(?<verb>[<>=]|[a-z_]+)\s*(?<text>.*)$")]
     private static partial Regex Syntax { get; }
 
     private Script(string name, string[] lines)
@@ -66,14 +68,20 @@ internal sealed partial class Script
     /// <summary>The ISN that the stack will choose for flow 1 at the script's start; null is what comes.</summary>
     public uint? Iss { get; private set; }
 
-    /// <summary>By how much a segment may come earlier or later than the script says. Timers have a grain of 1 ms.</summary>
+    /// <summary>
+    /// How much earlier or later than the script says a segment may come. Timers have a grain of 1 ms.
+    /// </summary>
     public TimeSpan Tolerance { get; private set; } = TimeSpan.FromMilliseconds(1);
 
-    /// <summary>Where scripts are read from instead, so that one can be written without building: <c>CONFORMANCE_SCRIPTS=DIRECTORY dotnet test --no-build …</c></summary>
+    /// <summary>
+    /// The directory to read scripts from, so that one can be written without a build: <c>CONFORMANCE_SCRIPTS=DIRECTORY
+    /// dotnet test --no-build …</c> Otherwise they are read from the assembly.
+    /// </summary>
     private static readonly string? s_directory = Environment.GetEnvironmentVariable("CONFORMANCE_SCRIPTS");
 
     public static IEnumerable<string> Names() => s_directory is not null
-        ? Directory.GetFiles(s_directory, "*.tcp", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(s_directory, path)).Order(StringComparer.Ordinal)
+        ? Directory.GetFiles(s_directory, "*.tcp", SearchOption.AllDirectories)
+            .Select(path => Path.GetRelativePath(s_directory, path)).Order(StringComparer.Ordinal)
         : typeof(Script).Assembly.GetManifestResourceNames()
             .Where(name => name.StartsWith("scripts/", StringComparison.Ordinal))
             .Select(name => name["scripts/".Length..])
@@ -83,7 +91,8 @@ internal sealed partial class Script
     {
         if (s_directory is not null)
             return Parse(name, File.ReadAllText(Path.Combine(s_directory, name)));
-        using Stream stream = typeof(Script).Assembly.GetManifestResourceStream($"scripts/{name}") ?? throw new ArgumentException($"no script {name}", nameof(name));
+        using Stream stream = typeof(Script).Assembly.GetManifestResourceStream($"scripts/{name}")
+            ?? throw new ArgumentException($"no script {name}", nameof(name));
         using var reader = new StreamReader(stream);
         return Parse(name, reader.ReadToEnd());
     }
@@ -101,8 +110,15 @@ internal sealed partial class Script
         if (!timed && !match.Groups["same"].Success && verb != "=")
             throw new FormatException($"a time is missing: '{line}'");
         double seconds = timed ? double.Parse(match.Groups["at"].ValueSpan, CultureInfo.InvariantCulture) : 0;
-        return new ScriptStep(number, TimeSpan.FromMicroseconds(Math.Round(seconds * 1e6)), match.Groups["rel"].Success || !timed, match.Groups["same"].Success,
-            match.Groups["flow"].Success ? int.Parse(match.Groups["flow"].ValueSpan, CultureInfo.InvariantCulture) : 1, verb, text)
+        Group flow = match.Groups["flow"];
+        return new ScriptStep(
+            number,
+            At: TimeSpan.FromMicroseconds(Math.Round(seconds * 1e6)),
+            IsRelative: match.Groups["rel"].Success || !timed,
+            SameTurn: match.Groups["same"].Success,
+            Flow: flow.Success ? int.Parse(flow.ValueSpan, CultureInfo.InvariantCulture) : 1,
+            verb,
+            text)
         {
             Segment = verb is "<" or ">" ? ScriptSegment.Parse(text) : null,
         };
@@ -128,7 +144,8 @@ internal sealed partial class Script
                 Tolerance = Seconds(parts[1]);
                 break;
             default:
-                PropertyInfo property = typeof(TcpStackOptions).GetProperty(parts[0]) ?? throw new FormatException($"no option '{parts[0]}'");
+                PropertyInfo property = typeof(TcpStackOptions).GetProperty(parts[0])
+                    ?? throw new FormatException($"no option '{parts[0]}'");
                 Type type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
                 property.SetValue(StackOptions, type == typeof(TimeSpan) ? Seconds(parts[1])
                     : type.IsEnum ? Enum.Parse(type, parts[1], ignoreCase: true)
@@ -137,5 +154,6 @@ internal sealed partial class Script
         }
     }
 
-    private static TimeSpan Seconds(string text) => TimeSpan.FromMicroseconds(Math.Round(double.Parse(text, CultureInfo.InvariantCulture) * 1e6));
+    private static TimeSpan Seconds(string text) =>
+        TimeSpan.FromMicroseconds(Math.Round(double.Parse(text, CultureInfo.InvariantCulture) * 1e6));
 }

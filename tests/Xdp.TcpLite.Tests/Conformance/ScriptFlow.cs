@@ -4,8 +4,8 @@ using System.Globalization;
 namespace Xdp.TcpLite.Tests.Conformance;
 
 /// <summary>
-/// One 4-tuple of a script: turns the script's relative numbers into packets and packets into the script's notation, with code of its own,
-/// so that an error in the stack's writer or parser does not cancel itself out.
+/// One 4-tuple of a script. Turns the script's relative numbers into packets, and packets into the script's notation.
+/// It has code of its own for this, so that an error in the stack's writer or parser does not cancel itself out.
 /// </summary>
 internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint peerIsn, uint timestampBase)
 {
@@ -92,12 +92,16 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         options.CopyTo(tcp[20..]);
         for (int i = 0; i < segment.Length; i++)
             tcp[20 + padded + i] = Pattern(segment.Seq + i);
-        byte[] summed = [.. pseudo[..(IsIPv4 ? 8 : 32)], 0, 0, (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6, .. tcp];
+        byte[] summed =
+            [.. pseudo[..(IsIPv4 ? 8 : 32)], 0, 0, (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6, .. tcp];
         Put16(tcp[16..], SegmentBuilder.NaiveChecksum(summed));
         return packet;
     }
 
-    /// <summary>A router's "fragmentation needed" or "packet too big", which quotes the segment of ours that starts at <paramref name="seq"/>.</summary>
+    /// <summary>
+    /// A router's "fragmentation needed" or "packet too big". It quotes the segment of ours that starts at
+    /// <paramref name="seq"/>.
+    /// </summary>
     public byte[] EncodeTooBig(IpAddr router, int mtu, long seq)
     {
         int ipLength = IsIPv4 ? 20 : 40;
@@ -117,7 +121,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         icmp[1] = (byte)(IsIPv4 ? 4 : 0);
         Put16(icmp[6..], mtu);
         quote.CopyTo(icmp[8..]);
-        byte[] pseudo = IsIPv4 ? [] : [.. packet.AsSpan(LinkLength + 8, 32), 0, 0, 0, (byte)icmp.Length, 0, 0, 0, protocol];
+        byte[] pseudo = IsIPv4
+            ? []
+            : [.. packet.AsSpan(LinkLength + 8, 32), 0, 0, 0, (byte)icmp.Length, 0, 0, 0, protocol];
         Put16(icmp[2..], SegmentBuilder.NaiveChecksum([.. pseudo, .. icmp]));
         return packet;
     }
@@ -163,12 +169,16 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
                 return [5, (byte)(2 + 8 * (words.Length - 1)), .. words[1..].SelectMany(block =>
                 {
                     string[] edges = block.Split(':');
-                    return Big32(unchecked((Iss ?? 0) + (uint)Int(edges[0]))).Concat(Big32(unchecked((Iss ?? 0) + (uint)Int(edges[1]))));
+                    return Big32(unchecked((Iss ?? 0) + (uint)Int(edges[0])))
+                        .Concat(Big32(unchecked((Iss ?? 0) + (uint)Int(edges[1]))));
                 })];
             case "TS":
                 // A first SYN has nothing to echo.
                 bool echoes = (segment.Flags & (TcpFlags.Syn | TcpFlags.Ack)) != TcpFlags.Syn;
-                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(!echoes ? 0 : words[4] == "last" ? _lastTsVal : unchecked(timestampBase + (uint)Int(words[4])))];
+                uint echo = !echoes ? 0
+                    : words[4] == "last" ? _lastTsVal
+                    : unchecked(timestampBase + (uint)Int(words[4]));
+                return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(echo)];
             case "kind":
                 return [(byte)Int(words[1]), (byte)Int(words[3]), .. new byte[Int(words[3]) - 2]];
             default:
@@ -178,14 +188,18 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
 
     // ---- from the stack
 
-    /// <summary>The segment in <paramref name="packet"/>, which must be whole and right in every header field that the notation leaves out.</summary>
+    /// <summary>
+    /// The segment in <paramref name="packet"/>. The packet must be whole, and right in every header field that the
+    /// notation leaves out.
+    /// </summary>
     public ScriptSegment Decode(byte[] packet)
     {
         ReadOnlySpan<byte> ip = packet.AsSpan(LinkLength);
         int ipLength = IsIPv4 ? 20 : 40;
         ReadOnlySpan<byte> tcp = ip[ipLength..];
         int headerLength = (tcp[12] >> 4) * 4;
-        ScriptCheck.That(IsIPv4 ? Get16(ip[2..]) == ip.Length : Get16(ip[4..]) == ip.Length - 40, "the IP length is wrong");
+        ScriptCheck.That(
+            IsIPv4 ? Get16(ip[2..]) == ip.Length : Get16(ip[4..]) == ip.Length - 40, "the IP length is wrong");
         ScriptCheck.That(!IsIPv4 || ip[6] == 0x40, "DF is not set, or the packet is a fragment");
         ScriptCheck.That((IsIPv4 ? ip[8] : ip[7]) == 64, "TTL is not 64");
         ScriptCheck.That(headerLength >= 20 && headerLength <= tcp.Length, "the data offset is wrong");
@@ -209,7 +223,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         };
         ScriptCheck.That((flags & TcpFlags.Ack) != 0 || ack == 0, "an ACK number without the flag");
         for (int i = 0; i < segment.Length; i++)
-            ScriptCheck.That(tcp[headerLength + i] == Pattern(segment.Seq + i), $"byte {i} of the payload of {segment} is not what was written");
+            ScriptCheck.That(
+                tcp[headerLength + i] == Pattern(segment.Seq + i),
+                $"byte {i} of the payload of {segment} is not what was written");
         return segment;
     }
 
@@ -230,7 +246,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
                 3 => string.Create(CultureInfo.InvariantCulture, $"wscale {value[0]}"),
                 4 => "sackOK",
                 5 => $"sack {DecodeBlocks(value)}",
-                8 => string.Create(CultureInfo.InvariantCulture, $"TS val {unchecked((int)(Get32(value) - timestampBase))} ecr {Get32(value[4..])}"),
+                8 => string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"TS val {unchecked((int)(Get32(value) - timestampBase))} ecr {Get32(value[4..])}"),
                 _ => string.Create(CultureInfo.InvariantCulture, $"kind {bytes[0]} len {length}"),
             });
             bytes = bytes[length..];
@@ -242,7 +260,10 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     {
         var blocks = new List<string>();
         for (; value.Length >= 8; value = value[8..])
-            blocks.Add(string.Create(CultureInfo.InvariantCulture, $"{unchecked((int)(Get32(value) - peerIsn))}:{unchecked((int)(Get32(value[4..]) - peerIsn))}"));
+            blocks.Add(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{unchecked((int)(Get32(value) - peerIsn))}:{unchecked((int)(Get32(value[4..]) - peerIsn))}"));
         return string.Join(' ', blocks);
     }
 
@@ -250,7 +271,8 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
 
     private static int Int(string text) => (int)long.Parse(text, CultureInfo.InvariantCulture);
     private static byte[] Big16(int value) => [(byte)(value >> 8), (byte)value];
-    private static byte[] Big32(uint value) => [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
+    private static byte[] Big32(uint value) =>
+        [(byte)(value >> 24), (byte)(value >> 16), (byte)(value >> 8), (byte)value];
     private static int Get16(ReadOnlySpan<byte> source) => source[0] << 8 | source[1];
     private static uint Get32(ReadOnlySpan<byte> source) => BinaryPrimitives.ReadUInt32BigEndian(source);
     private static void Put16(Span<byte> destination, int value) => SegmentBuilder.Put(destination, (ushort)value);

@@ -5,8 +5,9 @@ using Xdp.TcpLite.Tests.Simulation;
 namespace Xdp.TcpLite.Tests.Conformance;
 
 /// <summary>
-/// Plays a script against a stack on virtual time: the peer's segments and the application's calls when the script says, the stack's timers when they are
-/// due. Every segment the stack sends must be the script's next one, at its time; at the end everything must have come home.
+/// Plays a script against a stack on virtual time. The peer's segments and the application's calls come when the script
+/// says, the stack's timers when they are due. Every segment that the stack sends must be the script's next one, at its
+/// time. At the end everything must have come home.
 /// </summary>
 internal sealed class ScriptRunner
 {
@@ -33,18 +34,28 @@ internal sealed class ScriptRunner
         _ipv6 = ipv6;
         _frames = frames;
         // The same MSS for both: the scripts' numbers hold for either.
-        TcpStackOptions options = ipv6 ? script.StackOptions with { Mtu = script.StackOptions.Mtu + 20 } : script.StackOptions;
-        _host = new SimHost("host", Address(1), s_path.LocalMac, options, frames: 512) { CompletionLag = frames ? 3 : 0 };
+        TcpStackOptions options = script.StackOptions;
+        if (ipv6)
+            options = options with { Mtu = options.Mtu + 20 };
+        _host = new SimHost("host", Address(1), s_path.LocalMac, options, frames: 512)
+        {
+            CompletionLag = frames ? 3 : 0,
+        };
         _start = StartFor(script.Iss);
         _now = _scriptTime = _start;
     }
 
     /// <param name="script">What to play.</param>
     /// <param name="ipv6">Over which IP.</param>
-    /// <param name="frames">The application writes into frames, and the driver keeps the last ones that were sent for a while; otherwise it writes into heap blocks.</param>
-    public static void Run(Script script, bool ipv6, bool frames = false) => new ScriptRunner(script, ipv6, frames).Run();
+    /// <param name="frames">
+    /// The application writes into frames, and the driver keeps those that were sent last for a while. Otherwise the
+    /// application writes into heap blocks.
+    /// </param>
+    public static void Run(Script script, bool ipv6, bool frames = false) =>
+        new ScriptRunner(script, ipv6, frames).Run();
 
-    private IpAddr Address(int host) => IpAddr.From(System.Net.IPAddress.Parse(_ipv6 ? $"fd00::{host}" : $"10.0.0.{host}"));
+    private IpAddr Address(int host) =>
+        IpAddr.From(System.Net.IPAddress.Parse(_ipv6 ? $"fd00::{host}" : $"10.0.0.{host}"));
 
     private FlowKey KeyOf(int flow) => new(Address(1), Address(2), 80, (ushort)(40000 + flow));
 
@@ -173,21 +184,26 @@ internal sealed class ScriptRunner
         while (_sent.Count == 0)
         {
             Instant next = _host.Stack.NextDeadline;
-            ScriptCheck.That(next <= _scriptTime + _script.Tolerance, $"expected at {Time(_scriptTime)}: {step.Segment}\n  actual: nothing");
+            ScriptCheck.That(
+                next <= _scriptTime + _script.Tolerance,
+                $"expected at {Time(_scriptTime)}: {step.Segment}\n  actual: nothing");
             Tick(next);
         }
         (Instant at, ScriptFlow flow, ScriptSegment segment) = _sent.Dequeue();
         TimeSpan late = at - _scriptTime;
         bool inTime = late <= _script.Tolerance && -late <= _script.Tolerance;
-        ScriptCheck.That(inTime && flow.Number == step.Flow && step.Segment!.Matches(segment),
-            $"expected at {Time(_scriptTime)}: {(step.Flow == 1 ? "" : $"#{step.Flow} ")}{step.Segment}\n  actual at   {Time(at)}: {Prefix(flow)}{segment}");
+        ScriptCheck.That(
+            inTime && flow.Number == step.Flow && step.Segment!.Matches(segment),
+            $"expected at {Time(_scriptTime)}: {(step.Flow == 1 ? "" : $"#{step.Flow} ")}{step.Segment}\n"
+            + $"  actual at   {Time(at)}: {Prefix(flow)}{segment}");
         _now = Instant.Max(_now, _scriptTime);
     }
 
     private void ExpectNothingSent(string where)
     {
         if (_sent.TryPeek(out var sent))
-            throw new ScriptException($"a segment {where}\n  actual at   {Time(sent.At)}: {Prefix(sent.Flow)}{sent.Segment}");
+            throw new ScriptException(
+                $"a segment {where}\n  actual at   {Time(sent.At)}: {Prefix(sent.Flow)}{sent.Segment}");
     }
 
     // ---- calls
@@ -205,7 +221,8 @@ internal sealed class ScriptRunner
                 _listening = false;
                 break;
             case "accept":
-                ScriptCheck.That(_host.Stack.TryAccept(out TcpConnection? accepted), "there is no connection to accept");
+                ScriptCheck.That(
+                    _host.Stack.TryAccept(out TcpConnection? accepted), "there is no connection to accept");
                 FlowOf(accepted!.Flow).Connection = accepted;
                 break;
             case "connect":
@@ -226,7 +243,8 @@ internal sealed class ScriptRunner
                 break;
             case "too_big":
                 int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
-                _host.Deliver(flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
+                _host.Deliver(
+                    flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
                 break;
             case "shutdown":
                 Connection(flow).Shutdown();
@@ -244,7 +262,8 @@ internal sealed class ScriptRunner
         }
     }
 
-    private static TcpConnection Connection(ScriptFlow flow) => flow.Connection ?? throw new ScriptException($"flow {flow.Number} has not been accepted or connected");
+    private static TcpConnection Connection(ScriptFlow flow) =>
+        flow.Connection ?? throw new ScriptException($"flow {flow.Number} has not been accepted or connected");
 
     private void Write(ScriptFlow flow, int count)
     {
@@ -272,7 +291,9 @@ internal sealed class ScriptRunner
         }
         ScriptCheck.That(flow.Taken.Count >= count, $"there are only {flow.Taken.Count} bytes to read");
         for (int i = 0; i < count; i++)
-            ScriptCheck.That(flow.Taken.Dequeue() == ScriptFlow.Pattern(1 + flow.Read++), $"byte {flow.Read - 1} that was read is not what the peer sent");
+            ScriptCheck.That(
+                flow.Taken.Dequeue() == ScriptFlow.Pattern(1 + flow.Read++),
+                $"byte {flow.Read - 1} that was read is not what the peer sent");
         Connection(flow).ReleaseWindow(count);
     }
 
@@ -300,7 +321,9 @@ internal sealed class ScriptRunner
             case "event":
                 return (flow.Events & Enum.Parse<TcpEvents>(arguments[0])) != 0 ? "yes" : "no";
             case "iss_ahead":
-                return unchecked((int)(flow.Iss!.Value - (flow.PreviousIss!.Value + (uint)int.Parse(arguments[0], CultureInfo.InvariantCulture)))) > 0 ? "yes" : "no";
+                uint least = unchecked(
+                    flow.PreviousIss!.Value + (uint)int.Parse(arguments[0], CultureInfo.InvariantCulture));
+                return unchecked((int)(flow.Iss!.Value - least)) > 0 ? "yes" : "no";
         }
         TcpConnection connection = Connection(flow);
         TcpConnectionInfo info = connection.GetInfo(_now);
@@ -369,7 +392,9 @@ internal sealed class ScriptRunner
         ScriptCheck.That(stack.HalfOpenCount == 0, $"{stack.HalfOpenCount} half-open records are left");
         ScriptCheck.That(stack.TimeWaitCount == 0, $"{stack.TimeWaitCount} TIME-WAIT records are left");
         ScriptCheck.That(stack.NextDeadline == Instant.Never, "a timer is left");
-        ScriptCheck.That(_host.Frames.FreeCount == _host.Frames.FrameCount, $"{_host.Frames.FrameCount - _host.Frames.FreeCount} frames did not come home");
+        ScriptCheck.That(
+            _host.Frames.FreeCount == _host.Frames.FrameCount,
+            $"{_host.Frames.FrameCount - _host.Frames.FreeCount} frames did not come home");
         ScriptCheck.That(_host.Blocks.InUse == 0, $"{_host.Blocks.InUse} heap blocks did not come home");
     }
 
@@ -385,7 +410,8 @@ internal sealed class ScriptRunner
         text.Append(e is ScriptException ? e.Message : e.ToString());
         text.Append(CultureInfo.InvariantCulture, $"\ntrace:\n{_trace}script:\n");
         for (int i = 0; i < _script.Lines.Count; i++)
-            text.Append(CultureInfo.InvariantCulture, $"{(step?.Line == i + 1 ? "->" : "  ")}{i + 1,3} {_script.Lines[i]}\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"{(step?.Line == i + 1 ? "->" : "  ")}{i + 1,3} {_script.Lines[i]}\n");
         return text.ToString();
     }
 

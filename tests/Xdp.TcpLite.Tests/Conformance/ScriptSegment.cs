@@ -5,8 +5,8 @@ using System.Text.RegularExpressions;
 namespace Xdp.TcpLite.Tests.Conformance;
 
 /// <summary>
-/// A segment in a script's notation: <c>FLAGS seq:end(length) ack N win N &lt;options&gt;</c>. Numbers count from the sender's ISN, which is 0,
-/// the window is the header's field, and the options stand in their order on the wire.
+/// A segment in a script's notation: <c>FLAGS seq:end(length) ack N win N &lt;options&gt;</c>. Numbers count from the
+/// sender's ISN, which is 0, the window is the header's field, and the options stand in their order on the wire.
 /// </summary>
 internal sealed partial record ScriptSegment
 {
@@ -29,7 +29,9 @@ internal sealed partial record ScriptSegment
     /// <summary>The expected segment may carry any options: <c>&lt;...&gt;</c>.</summary>
     public bool AnyOptions { get; init; }
 
-    [GeneratedRegex(@"^(?:\[(?<ecn>\w+)\]\s*)?(?<flags>[FSRP.UEW]+|-)\s+(?<seq>-?\d+):(?<end>-?\d+)\((?<len>\d+)\)(?:\s+ack\s+(?<ack>-?\d+))?(?:\s+win\s+(?<win>\d+))?(?:\s+<(?<opts>[^>]*)>)?$")]
+    [GeneratedRegex(
+        @"^(?:\[(?<ecn>\w+)\]\s*)?(?<flags>[FSRP.UEW]+|-)\s+(?<seq>-?\d+):(?<end>-?\d+)\((?<len>\d+)\)"
+        + @"(?:\s+ack\s+(?<ack>-?\d+))?(?:\s+win\s+(?<win>\d+))?(?:\s+<(?<opts>[^>]*)>)?$")]
     private static partial Regex Syntax { get; }
 
     [GeneratedRegex(@"\s+")]
@@ -67,24 +69,31 @@ internal sealed partial record ScriptSegment
                 var other => throw new FormatException($"no ECN codepoint: '{other}'"),
             },
             AnyOptions = options == "...",
-            Options = options is "" or "..." ? [] : [.. options.Split(',').Select(option => Spaces.Replace(option.Trim(), " "))],
+            Options = options is "" or "..."
+                ? []
+                : [.. options.Split(',').Select(option => Spaces.Replace(option.Trim(), " "))],
         };
     }
 
     private static long? Number(Match match, string group) =>
-        match.Groups[group].Success ? long.Parse(match.Groups[group].ValueSpan, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture) : null;
+        match.Groups[group] is { Success: true } found
+            ? long.Parse(found.ValueSpan, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture)
+            : null;
 
     /// <summary>Is <paramref name="actual"/> what this one asks for?</summary>
     public bool Matches(ScriptSegment actual) =>
         Flags == actual.Flags && Seq == actual.Seq && Length == actual.Length && Ack == actual.Ack
         && (Window is null || Window == actual.Window) && (Ecn is null || Ecn == actual.Ecn)
-        && (AnyOptions || (Options.Count == actual.Options.Count && Options.Zip(actual.Options).All(pair => OptionMatches(pair.First, pair.Second))));
+        && (AnyOptions
+            || (Options.Count == actual.Options.Count
+                && Options.Zip(actual.Options).All(pair => OptionMatches(pair.First, pair.Second))));
 
     /// <summary>Word by word; <c>*</c> stands for any word.</summary>
     private static bool OptionMatches(string expected, string actual)
     {
         string[] left = expected.Split(' '), right = actual.Split(' ');
-        return left.Length == right.Length && left.Zip(right).All(pair => pair.First == "*" || pair.First == pair.Second);
+        return left.Length == right.Length
+            && left.Zip(right).All(pair => pair.First == "*" || pair.First == pair.Second);
     }
 
     public override string ToString()

@@ -18,16 +18,22 @@ public class ScriptTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Script_Played_StackDoesAsItSays(string script, string ip) => ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6");
+    public void Script_Played_StackDoesAsItSays(string script, string ip) =>
+        ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6");
 
-    /// <summary>Frames that are sent in place, and that the driver still has when they are to be sent again, must not show on the wire.</summary>
+    /// <summary>
+    /// The same scripts with payload that is sent in place from frames which the driver may still have at a
+    /// retransmission. None of this may show on the wire.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Script_WrittenInFrames_StackDoesAsItSays(string script, string ip) => ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6", frames: true);
+    public void Script_WrittenInFrames_StackDoesAsItSays(string script, string ip) =>
+        ScriptRunner.Run(Script.Load(script), ipv6: ip == "IPv6", frames: true);
 
     [Fact]
     public void Scripts_All_CiteTheirRule() =>
-        Assert.All(Script.Names(), name => Assert.Matches(@"^// .*(RFC \d+, (section|appendix)|Linux)", Script.Load(name).Lines[0]));
+        Assert.All(Script.Names(), name =>
+            Assert.Matches(@"^// .*(RFC \d+, (section|appendix)|Linux)", Script.Load(name).Lines[0]));
 
     private const string Handshake = """
         +0   listen

@@ -14,9 +14,10 @@ public enum SegmentKind
 }
 
 /// <summary>
-/// Where a segment's sequence number lies: at RCV.NXT; in the middle of the window; at its last byte; beyond it. In CLOSED and LISTEN, where there is no
-/// window, they are four arbitrary numbers. In SYN-SENT, where there is no receive window yet, it is the ACK number that is placed:
-/// at SND.UNA (ISS), inside what was sent, at SND.NXT, beyond it; "inside" and "right edge" coincide since only a SYN was sent.
+/// Where a segment's sequence number lies: at RCV.NXT, in the middle of the window, at its last byte, or beyond it.
+/// CLOSED and LISTEN have no window: there these are four arbitrary numbers. SYN-SENT has no receive window yet: there
+/// it is the ACK number that is placed, at SND.UNA (ISS), inside what was sent, at SND.NXT, or beyond it. As only a SYN
+/// was sent, "inside" and "right edge" then mean the same.
 /// </summary>
 public enum Position
 {
@@ -51,8 +52,9 @@ public enum Answer
 public readonly record struct Reaction(Answer Answer, TcpState Next, string Rule);
 
 /// <summary>
-/// What RFC 9293, section 3.10.7, with RFC 5961 in the places it amends, has a stack do with one bare segment in one state. Written from the text, rule by
-/// rule in the text's order; where this project departs from it, the rule says so and why.
+/// What a stack does with one bare segment in one state, by RFC 9293, section 3.10.7, as amended by RFC 5961. Written
+/// from the text, rule by rule in the text's order. Where this project departs from a rule, the rule here says so, and
+/// why.
 /// </summary>
 internal static class SegmentRules
 {
@@ -65,7 +67,8 @@ internal static class SegmentRules
         _ => Synchronised(state, kind, position),
     };
 
-    private static bool HasAck(SegmentKind kind) => kind is SegmentKind.SynAck or SegmentKind.Ack or SegmentKind.FinAck or SegmentKind.RstAck;
+    private static bool HasAck(SegmentKind kind) =>
+        kind is SegmentKind.SynAck or SegmentKind.Ack or SegmentKind.FinAck or SegmentKind.RstAck;
     private static bool HasSyn(SegmentKind kind) => kind is SegmentKind.Syn or SegmentKind.SynAck or SegmentKind.SynFin;
     private static bool HasFin(SegmentKind kind) => kind is SegmentKind.SynFin or SegmentKind.Fin or SegmentKind.FinAck;
     private static bool HasRst(SegmentKind kind) => kind is SegmentKind.Rst or SegmentKind.RstAck;
@@ -90,7 +93,10 @@ internal static class SegmentRules
         if (HasAck(kind))
             return new(Answer.ResetFromAck, TcpState.Listen, $"{rule}, second: any acknowledgment is bad in LISTEN");
         if (kind == SegmentKind.SynFin)
-            return new(Answer.Nothing, TcpState.Listen, $"{rule}, third, departed from as Linux does: a SYN with FIN is no peer's, but a scanner's");
+            return new(
+                Answer.Nothing,
+                TcpState.Listen,
+                $"{rule}, third, departed from as Linux does: a SYN with FIN is no peer's, but a scanner's");
         return HasSyn(kind)
             ? new(Answer.SynAck, TcpState.SynReceived, $"{rule}, third: SYN")
             : new(Answer.Nothing, TcpState.Listen, $"{rule}, fourth: drop the segment");
@@ -104,7 +110,8 @@ internal static class SegmentRules
         if (HasAck(kind) && !acceptable)
         {
             return HasRst(kind)
-                ? new(Answer.Nothing, TcpState.SynSent, $"{rule}, first: unless the RST bit is set, if so drop the segment")
+                ? new(Answer.Nothing, TcpState.SynSent,
+                    $"{rule}, first: unless the RST bit is set, if so drop the segment")
                 : new(Answer.ResetFromAck, TcpState.SynSent, $"{rule}, first: <SEQ=SEG.ACK><CTL=RST>");
         }
         if (HasRst(kind))
@@ -117,7 +124,8 @@ internal static class SegmentRules
         {
             return HasAck(kind)
                 ? new(Answer.Ack, TcpState.Established, $"{rule}, fourth: our SYN has been acknowledged")
-                : new(Answer.SynAck, TcpState.SynReceived, $"{rule}, fourth: otherwise enter SYN-RECEIVED; its FIN is queued for after, and comes again");
+                : new(Answer.SynAck, TcpState.SynReceived,
+                    $"{rule}, fourth: otherwise enter SYN-RECEIVED; its FIN is queued for after, and comes again");
         }
         return new(Answer.Nothing, TcpState.SynSent, $"{rule}, fifth: neither SYN nor RST, drop the segment");
     }
@@ -131,21 +139,27 @@ internal static class SegmentRules
         if (kind == SegmentKind.Syn)
         {
             return position == Position.LeftEdge
-                ? new(Answer.Ack, TcpState.TimeWait, "RFC 9293, section 3.6.1: only a SYN beyond the last sequence number opens anew; RFC 5961, section 4.2: challenged")
-                : new(Answer.SynAck, TcpState.SynReceived, "RFC 9293, section 3.6.1 (MAY-2), RFC 6191, section 2: a newer SYN opens anew");
+                ? new(Answer.Ack, TcpState.TimeWait,
+                    "RFC 9293, section 3.6.1: only a SYN beyond the last sequence number opens anew; "
+                    + "RFC 5961, section 4.2: challenged")
+                : new(Answer.SynAck, TcpState.SynReceived,
+                    "RFC 9293, section 3.6.1 (MAY-2), RFC 6191, section 2: a newer SYN opens anew");
         }
         if (kind == SegmentKind.SynFin)
         {
             return position == Position.LeftEdge
                 ? new(Answer.Ack, TcpState.TimeWait, "RFC 5961, section 4.2: challenged")
-                : new(Answer.Nothing, TcpState.TimeWait, $"{rule}, departed from as in LISTEN: a SYN with FIN opens nothing");
+                : new(Answer.Nothing, TcpState.TimeWait,
+                    $"{rule}, departed from as in LISTEN: a SYN with FIN opens nothing");
         }
         if (kind == SegmentKind.SynAck)
             return new(Answer.Ack, TcpState.TimeWait, "RFC 5961, section 4.2: challenged");
         // Nothing can follow the peer's FIN: RCV.WND counts as 0.
         if (kind == SegmentKind.Ack && position == Position.LeftEdge)
             return new(Answer.Nothing, TcpState.TimeWait, $"{rule}, first: acceptable, and there is nothing to say");
-        return new(Answer.Ack, TcpState.TimeWait, HasFin(kind) ? $"{rule}, eighth: a FIN is acknowledged" : $"{rule}, first: not acceptable, send an acknowledgment");
+        return new(Answer.Ack, TcpState.TimeWait, HasFin(kind)
+            ? $"{rule}, eighth: a FIN is acknowledged"
+            : $"{rule}, first: not acceptable, send an acknowledgment");
     }
 
     /// <summary>Section 3.10.7.4, for SYN-RECEIVED and the synchronised states.</summary>
@@ -160,11 +174,16 @@ internal static class SegmentRules
             if (!inWindow)
                 return new(Answer.Nothing, state, "RFC 5961, section 3.2: outside the window, silently drop");
             return position == Position.LeftEdge
-                ? new(Answer.Nothing, state == TcpState.SynReceived ? TcpState.Listen : TcpState.Closed, "RFC 5961, section 3.2: exactly the next expected sequence number, reset")
+                ? new(Answer.Nothing, state == TcpState.SynReceived ? TcpState.Listen : TcpState.Closed,
+                    "RFC 5961, section 3.2: exactly the next expected sequence number, reset")
                 : new(Answer.Ack, state, "RFC 5961, section 3.2: in the window, but not at RCV.NXT: challenge ACK");
         }
         if (HasSyn(kind))
-            return new(Answer.Ack, state, "RFC 5961, section 4.2: irrespective of the sequence number, challenge ACK (in SYN-RECEIVED, too, rather than back to LISTEN: a blind SYN must not)");
+        {
+            return new(Answer.Ack, state,
+                "RFC 5961, section 4.2: irrespective of the sequence number, challenge ACK "
+                + "(in SYN-RECEIVED, too, rather than back to LISTEN: a blind SYN must not)");
+        }
         if (!inWindow)
             return new(Answer.Ack, state, $"{rule}, first: not acceptable, send an acknowledgment");
 
@@ -186,7 +205,12 @@ internal static class SegmentRules
         if (next is TcpState.CloseWait or TcpState.TimeWait)
             return new(Answer.Ack, next, $"{rule}, eighth: remain in the state; a FIN is answered");
         if (position != Position.LeftEdge)
-            return new(Answer.Ack, next, $"{rule}, eighth, and section 3.10.7.4, first: a FIN beyond a gap is held or dropped, and RCV.NXT acknowledged");
-        return new(Answer.AckOfFin, next == TcpState.Established ? TcpState.CloseWait : TcpState.TimeWait, $"{rule}, eighth: advance RCV.NXT over the FIN and acknowledge it");
+        {
+            return new(Answer.Ack, next,
+                $"{rule}, eighth, and section 3.10.7.4, first: a FIN beyond a gap is held or dropped, "
+                + "and RCV.NXT acknowledged");
+        }
+        return new(Answer.AckOfFin, next == TcpState.Established ? TcpState.CloseWait : TcpState.TimeWait,
+            $"{rule}, eighth: advance RCV.NXT over the FIN and acknowledge it");
     }
 }

@@ -4,8 +4,8 @@ using System.Text;
 namespace Xdp.TcpLite.Tests.Conformance;
 
 /// <summary>
-/// Every kind of segment, in every state, at every place in the window, over IPv4 and IPv6: answer and next state are those that
-/// <see cref="SegmentRules"/> derives from the text. Each case is written as a script and played.
+/// Every kind of segment, in every state, at every place in the window, over IPv4 and IPv6. Answer and next state must
+/// be those that <see cref="SegmentRules"/> derives from the text. Each case is written as a script and played.
 /// </summary>
 public class StateEventMatrixTests
 {
@@ -39,7 +39,8 @@ public class StateEventMatrixTests
     public void Segment_InState_IsAnsweredAsTheTextHasIt(TcpState state, SegmentKind kind, Position position, string ip)
     {
         Reaction reaction = SegmentRules.For(state, kind, position);
-        Script script = Script.Parse($"{kind} {position} in {state} ({reaction.Rule})", Write(state, kind, position, reaction));
+        Script script =
+            Script.Parse($"{kind} {position} in {state} ({reaction.Rule})", Write(state, kind, position, reaction));
         ScriptRunner.Run(script, ipv6: ip == "IPv6");
     }
 
@@ -107,7 +108,9 @@ public class StateEventMatrixTests
             _ => ("R.", 0),
         };
         var script = new StringBuilder(enter);
-        string ackText = flags.Contains('.', StringComparison.Ordinal) ? string.Create(CultureInfo.InvariantCulture, $" ack {ack}") : "";
+        string ackText = flags.Contains('.', StringComparison.Ordinal)
+            ? string.Create(CultureInfo.InvariantCulture, $" ack {ack}")
+            : "";
         script.Append(CultureInfo.InvariantCulture, $"+.01 < {flags} {seq}:{seq}(0){ackText} win 65535\n");
         string? answer = reaction.Answer switch
         {

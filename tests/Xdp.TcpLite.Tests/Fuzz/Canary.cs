@@ -3,7 +3,10 @@ using Xdp.TcpLite.Tests.Simulation;
 
 namespace Xdp.TcpLite.Tests.Fuzz;
 
-/// <summary>A connection between the fuzzed stack and one of its own, which nobody touches: what is written to it comes back, always.</summary>
+/// <summary>
+/// A connection between the fuzzed stack and a stack of its own. Nobody touches it, so what is written to it must
+/// always come back.
+/// </summary>
 internal sealed class Canary
 {
     private const ushort Port = 82;
@@ -20,7 +23,8 @@ internal sealed class Canary
     internal Canary(FuzzHost server, int seed, ref Instant now)
     {
         _server = server;
-        _client = new FuzzHost(IpAddr.FromIPv4(0x0a0000fe), 0x02_00_00_00_00_fe, new TcpStackOptions(), (byte)~seed, now, frames: 32);
+        _client = new FuzzHost(
+            IpAddr.FromIPv4(0x0a0000fe), 0x02_00_00_00_00_fe, new TcpStackOptions(), (byte)~seed, now, frames: 32);
         server.Stack.Listen(default, Port, this);
         var flow = new FlowKey(_client.Address, server.Address, 61234, Port);
         _out = _client.Stack.Connect(flow, new LinkPath(_client.Mac, server.Mac), now)!;
@@ -47,7 +51,10 @@ internal sealed class Canary
             Pump(now);
             if (_read == _written && _in!.UnacknowledgedBytes == 0)
                 break;
-            Invariants.Hold(i < 50 && _out.State == TcpState.Established, _out, $"the canary has {_read} of {_written} bytes, its other end is {_in!.GetInfo(now)}");
+            Invariants.Hold(
+                i < 50 && _out.State == TcpState.Established,
+                _out,
+                $"the canary has {_read} of {_written} bytes, its other end is {_in!.GetInfo(now)}");
             // A frame was missing, or an ACK is delayed: what timers are for.
             now += TimeSpan.FromMilliseconds(50);
             _server.Stack.OnDeadline(now);

@@ -3,8 +3,9 @@ using Xdp.TcpLite.Tests.Hostile;
 namespace Xdp.TcpLite.Tests.Fuzz;
 
 /// <summary>
-/// Two stacks that talk, and a network that is against them: it drops, duplicates, delays, splices and bends segments, and somebody who sees
-/// nothing injects guesses. A second connection between the two goes through untouched, and everything ends with both stacks empty.
+/// Two stacks that talk over a hostile network. It drops, duplicates, delays, splices and bends segments, and an
+/// attacker who sees nothing injects guesses. A second connection between the two is left alone and must work
+/// throughout, and at the end both stacks must be empty.
 /// </summary>
 internal sealed class ConversationFuzzer
 {
@@ -44,8 +45,12 @@ internal sealed class ConversationFuzzer
     {
         _random = new Random(seed);
         _mutator = new Mutator(_random);
-        _client = new FuzzHost(IpAddr.FromIPv4(0x0a000001), 0x02_00_00_00_00_01, FrameFuzzer.RandomOptions(_random), (byte)seed, _now, frames: 128);
-        _server = new FuzzHost(IpAddr.FromIPv4(0x0a000002), 0x02_00_00_00_00_02, FrameFuzzer.RandomOptions(_random), (byte)(seed + 1), _now, frames: 128);
+        _client = new FuzzHost(
+            IpAddr.FromIPv4(0x0a000001), 0x02_00_00_00_00_01, FrameFuzzer.RandomOptions(_random), (byte)seed, _now,
+            frames: 128);
+        _server = new FuzzHost(
+            IpAddr.FromIPv4(0x0a000002), 0x02_00_00_00_00_02, FrameFuzzer.RandomOptions(_random), (byte)(seed + 1),
+            _now, frames: 128);
         _server.Stack.Listen(default, 80, null);
         _canary = new Canary(_server, seed, ref _now);
     }
@@ -94,15 +99,23 @@ internal sealed class ConversationFuzzer
         Invariants.CheckFrames(_server.Frames);
     }
 
-    private int Size() => _random.Next(4) switch { 0 => 0, 1 => _random.Next(100), 2 => _random.Next(3000), _ => _random.Next(30_000) };
+    private int Size() =>
+        _random.Next(4) switch { 0 => 0, 1 => _random.Next(100), 2 => _random.Next(3000), _ => _random.Next(30_000) };
 
     /// <summary>Lets all that is under way end.</summary>
     private void Drain()
     {
-        while (_client.Stack.NextDeadline != Instant.Never || _client.Stack.WantsToEmit || _client.Stack.ConnectionCount > 0 || _server.Stack.ConnectionCount > 1 || _server.Stack.HalfOpenCount + _server.Stack.TimeWaitCount > 0 || _wire.Count > 0)
+        while (_client.Stack.NextDeadline != Instant.Never || _client.Stack.WantsToEmit
+            || _client.Stack.ConnectionCount > 0 || _server.Stack.ConnectionCount > 1
+            || _server.Stack.HalfOpenCount + _server.Stack.TimeWaitCount > 0 || _wire.Count > 0)
         {
             if (_events++ > MaxEvents)
-                throw new InvariantException($"{MaxEvents} events, and it goes on at {_now}: {_wire.Count} packets on their way, {Describe(_client)} and {Describe(_server)}, next {(_wire.Count > 0 ? Convert.ToHexString(_wire.Peek().Packet) : "")}");
+            {
+                string next = _wire.Count > 0 ? Convert.ToHexString(_wire.Peek().Packet) : "";
+                throw new InvariantException(
+                    $"{MaxEvents} events, and it goes on at {_now}: {_wire.Count} packets on their way, "
+                    + $"{Describe(_client)} and {Describe(_server)}, next {next}");
+            }
             if (_far is null || _far.Connection.State != TcpState.Closed)
                 Finish(_far);
             Happen();
@@ -110,7 +123,8 @@ internal sealed class ConversationFuzzer
     }
 
     private static string Describe(FuzzHost host) =>
-        $"{host.Stack.ConnectionCount} connections, {host.Stack.HalfOpenCount} half-open, {host.Stack.TimeWaitCount} in TIME-WAIT, deadline {host.Stack.NextDeadline}";
+        $"{host.Stack.ConnectionCount} connections, {host.Stack.HalfOpenCount} half-open, "
+        + $"{host.Stack.TimeWaitCount} in TIME-WAIT, deadline {host.Stack.NextDeadline}";
 
     private void Finish(End? end)
     {
@@ -124,7 +138,9 @@ internal sealed class ConversationFuzzer
             end.Connection.Close();
     }
 
-    /// <summary>The next thing happens: a packet arrives or a timer fires; the applications and the stacks react.</summary>
+    /// <summary>
+    /// The next thing happens: a packet arrives or a timer fires; the applications and the stacks react.
+    /// </summary>
     private void Happen()
     {
         Instant next = Instant.Min(_client.Stack.NextDeadline, _server.Stack.NextDeadline);
@@ -203,7 +219,8 @@ internal sealed class ConversationFuzzer
             while (count > 0)
             {
                 Block block = (_random.Next(2) == 0 ? host.Frames.TryTakeForWriting() : null) ?? host.Blocks.Take();
-                block.Length = Math.Min(count, block.IsFrame ? Math.Min(block.Room, connection.EffectiveMss) : block.Room);
+                block.Length =
+                    Math.Min(count, block.IsFrame ? Math.Min(block.Room, connection.EffectiveMss) : block.Room);
                 count -= block.Length;
                 data.Enqueue(block);
             }
@@ -264,7 +281,9 @@ internal sealed class ConversationFuzzer
             _wire.Enqueue((toServer, packet), (at, _order++));
     }
 
-    /// <summary>A segment from somebody who knows addresses and ports and guesses the rest, near enough to be a danger.</summary>
+    /// <summary>
+    /// A segment from somebody who knows addresses and ports, and guesses the rest well enough to be a danger.
+    /// </summary>
     private void Inject()
     {
         bool toServer = _random.Next(2) == 0;
@@ -287,5 +306,12 @@ internal sealed class ConversationFuzzer
         (toServer ? _server : _client).Deliver(_frame.AsSpan(start, 300 + payload - start), _now);
     }
 
-    private int Guess() => _random.Next(5) switch { 0 => 0, 1 => _random.Next(-3, 4), 2 => _random.Next(-2000, 2000), 3 => _random.Next(-100_000, 100_000), _ => _random.Next() };
+    private int Guess() => _random.Next(5) switch
+    {
+        0 => 0,
+        1 => _random.Next(-3, 4),
+        2 => _random.Next(-2000, 2000),
+        3 => _random.Next(-100_000, 100_000),
+        _ => _random.Next(),
+    };
 }

@@ -3,8 +3,8 @@ using Xdp.TcpLite.Tests.Hostile;
 namespace Xdp.TcpLite.Tests.Fuzz;
 
 /// <summary>
-/// One stack, a few connections in all states, and frames that nearly fit: built from what each connection expects, then bent. A world is deterministic given its
-/// seed. A connection that nobody touches must go on working through it all.
+/// One stack with connections in all states, and frames that nearly fit: built from what each connection expects, then
+/// bent. A world is deterministic given its seed. A connection that nobody touches must go on working through it all.
 /// </summary>
 internal sealed class FrameFuzzer
 {
@@ -40,7 +40,10 @@ internal sealed class FrameFuzzer
     {
         _random = new Random(seed);
         _mutator = new Mutator(_random);
-        _host = new FuzzHost(s_server, s_path.LocalMac, RandomOptions(_random), (byte)seed, _now) { CompletionLag = _random.Next(8) };
+        _host = new FuzzHost(s_server, s_path.LocalMac, RandomOptions(_random), (byte)seed, _now)
+        {
+            CompletionLag = _random.Next(8),
+        };
         _host.Stack.Listen(default, 80, null);
         _canary = new Canary(_host, seed, ref _now);
     }
@@ -72,7 +75,8 @@ internal sealed class FrameFuzzer
         }
         catch (Exception e)
         {
-            throw new FuzzException(Kind, seed, step, e, fuzzer is null ? [] : [.. fuzzer._targets.Select(target => target?.Connection)]);
+            throw new FuzzException(
+                Kind, seed, step, e, fuzzer is null ? [] : [.. fuzzer._targets.Select(target => target?.Connection)]);
         }
     }
 
@@ -98,14 +102,16 @@ internal sealed class FrameFuzzer
             _canary.Exchange(ref _now);
     }
 
-    private bool IsGone(Target target) => target.Connection is { State: TcpState.Closed } && (_random.Next(8) == 0 || !_host.Stack.Owns(target.Flow));
+    private bool IsGone(Target target) => target.Connection is { State: TcpState.Closed }
+        && (_random.Next(8) == 0 || !_host.Stack.Owns(target.Flow));
 
     private Target NewTarget()
     {
         var target = new Target
         {
             Flow = new FlowKey(s_server, s_client, 80, _nextPort++),
-            Iss = new SeqNumber(_random.Next(2) == 0 ? uint.MaxValue - (uint)_random.Next(3000) : (uint)_random.NextInt64(1L << 32)),
+            Iss = new SeqNumber(
+                _random.Next(2) == 0 ? uint.MaxValue - (uint)_random.Next(3000) : (uint)_random.NextInt64(1L << 32)),
         };
         if (_nextPort == 60000)
             _nextPort = 20000;
@@ -124,7 +130,10 @@ internal sealed class FrameFuzzer
     private int BuildFrame(Target target)
     {
         TcpConnection? connection = target.Connection;
-        var fields = new SegmentFields { Window = (ushort)(_random.Next(4) == 0 ? _random.Next(4) : _random.Next(65536)) };
+        var fields = new SegmentFields
+        {
+            Window = (ushort)(_random.Next(4) == 0 ? _random.Next(4) : _random.Next(65536)),
+        };
         int payload = 0;
         if (connection is null || connection.State == TcpState.SynSent || _random.Next(40) == 0)
         {
@@ -144,7 +153,15 @@ internal sealed class FrameFuzzer
             if (connection is null && _host.Stack.Owns(target.Flow) && _random.Next(2) == 0)
             {
                 // Half-open: complete it, with the SYN-ACK's number, that the target has kept.
-                fields = new SegmentFields { Flags = TcpFlags.Ack, Seq = target.Iss + 1, Ack = target.RcvNxt, Window = 5000, HasTimestamps = fields.HasTimestamps, TsVal = target.TsVal };
+                fields = new SegmentFields
+                {
+                    Flags = TcpFlags.Ack,
+                    Seq = target.Iss + 1,
+                    Ack = target.RcvNxt,
+                    Window = 5000,
+                    HasTimestamps = fields.HasTimestamps,
+                    TsVal = target.TsVal,
+                };
                 payload = _random.Next(2) * _random.Next(100);
             }
         }
@@ -153,7 +170,8 @@ internal sealed class FrameFuzzer
             payload = BuildInConnection(target, connection, ref fields);
         }
         _random.NextBytes(_frame.AsSpan(300, Math.Min(payload, 8)));
-        int start = SegmentWriter.Write(_frame, 300, payload, new LinkPath(s_path.RemoteMac, s_path.LocalMac), Turned(target.Flow), fields);
+        int start = SegmentWriter.Write(
+            _frame, 300, payload, new LinkPath(s_path.RemoteMac, s_path.LocalMac), Turned(target.Flow), fields);
         int length = 300 + payload - start;
         _frame.AsSpan(start, length).CopyTo(_frame);
         return length;
@@ -215,12 +233,15 @@ internal sealed class FrameFuzzer
         const int quoteLength = 28;
         Span<byte> frame = _frame.AsSpan(0, 42 + quoteLength);
         frame.Clear();
-        var quoted = new SegmentFields { Seq = connection.SndUna + (_random.Next(4) == 0 ? Offset() : (int)(_random.NextDouble() * (connection.SndNxt - connection.SndUna))) };
+        int inFlight = connection.SndNxt - connection.SndUna;
+        int offset = _random.Next(4) == 0 ? Offset() : (int)(_random.NextDouble() * inFlight);
+        var quoted = new SegmentFields { Seq = connection.SndUna + offset };
         int start = SegmentWriter.Write(_frame, 300, 0, s_path, connection.Flow, quoted);
         _frame.AsSpan(start + 14, quoteLength).CopyTo(frame[42..]);
         (s_path with { LocalMac = s_path.RemoteMac, RemoteMac = s_path.LocalMac }).Write(frame, IpHeader.EtherTypeIPv4);
         Span<byte> ip = frame[14..34];
-        ((ReadOnlySpan<byte>)[0x45, 0, 0, 28 + quoteLength, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 77, 10, 0, 0, 2]).CopyTo(ip);
+        ((ReadOnlySpan<byte>)[0x45, 0, 0, 28 + quoteLength, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 77, 10, 0, 0, 2])
+            .CopyTo(ip);
         SegmentBuilder.Put(ip[10..], (ushort)~Checksum.Fold(Checksum.Sum(ip)));
         Span<byte> icmp = frame[34..];
         icmp[0] = 3;
@@ -276,7 +297,8 @@ internal sealed class FrameFuzzer
         while (count > 0)
         {
             Block block = (_random.Next(2) == 0 ? _host.Frames.TryTakeForWriting() : null) ?? _host.Blocks.Take();
-            block.Length = Math.Min(count, block.IsFrame ? Math.Min(block.Room, Math.Max(1, connection.EffectiveMss)) : block.Room);
+            block.Length = Math.Min(
+                count, block.IsFrame ? Math.Min(block.Room, Math.Max(1, connection.EffectiveMss)) : block.Room);
             count -= block.Length;
             data.Enqueue(block);
         }
@@ -325,7 +347,8 @@ internal sealed class FrameFuzzer
             Invariants.Check(connection);
             if (connection.State is not (TcpState.SynSent or TcpState.Closed))
             {
-                Invariants.Hold(!target.IsSynchronised || connection.RcvNxt >= target.RcvNxt, connection, "RCV.NXT moved back");
+                Invariants.Hold(
+                    !target.IsSynchronised || connection.RcvNxt >= target.RcvNxt, connection, "RCV.NXT moved back");
                 target.RcvNxt = connection.RcvNxt;
                 target.IsSynchronised = true;
             }
@@ -346,7 +369,8 @@ internal sealed class FrameFuzzer
         foreach (Target? target in _targets)
         {
             if (target is { Connection: null } && target.Flow.RemotePort == port)
-                target.RcvNxt = new SeqNumber(System.Buffers.Binary.BinaryPrimitives.ReadUInt32BigEndian(frame[38..])) + 1;
+                target.RcvNxt =
+                    new SeqNumber(System.Buffers.Binary.BinaryPrimitives.ReadUInt32BigEndian(frame[38..])) + 1;
         }
     }
 

@@ -3,8 +3,11 @@ using Xdp.TcpLite.Tests.Hostile;
 
 namespace Xdp.TcpLite.Tests.Fuzz;
 
-/// <summary>A step of a fuzzing run that broke an invariant, how to see it again, and what the connections looked like.</summary>
-internal sealed class FuzzException(string kind, int seed, long step, Exception inner, params TcpConnection?[] connections)
+/// <summary>
+/// A step of a fuzzing run broke an invariant. Says how to see it again, and what the connections looked like.
+/// </summary>
+internal sealed class FuzzException(
+    string kind, int seed, long step, Exception inner, params TcpConnection?[] connections)
     : Exception($"{kind}, seed {seed}, step {step}: {inner.GetType().Name}: {inner.Message}\n"
         + $"replay: dotnet run -c Release --project tests/Xdp.TcpLite.Fuzz -- {kind} --seed {seed} --worlds 1\n"
         + string.Join("\n", connections.Where(c => c is not null).Select(Describe!)), inner)
@@ -35,7 +38,10 @@ internal sealed class FuzzException(string kind, int seed, long step, Exception 
     ];
 }
 
-/// <summary>A stack and its driver for fuzzing: what is in the kernel is hashed at submit and checked at completion, and completions come late.</summary>
+/// <summary>
+/// A stack with its driver, for fuzzing. A frame is hashed when it is submitted and checked when it is completed, and
+/// completions come late.
+/// </summary>
 internal sealed class FuzzHost
 {
     private const int FrameSize = 2048;
@@ -99,7 +105,8 @@ internal sealed class FuzzHost
         }
         while (count == _packets.Length);
         if (Stack.NextDeadline <= now)
-            throw new InvariantException($"there is nothing to send, and yet the next deadline is {Stack.NextDeadline}, now is {now}");
+            throw new InvariantException(
+                $"there is nothing to send, and yet the next deadline is {Stack.NextDeadline}, now is {now}");
         return total;
     }
 
@@ -119,11 +126,16 @@ internal sealed class FuzzHost
     {
         Complete(0);
         if ((Stack.ConnectionCount, Stack.HalfOpenCount, Stack.TimeWaitCount) != (0, 0, 0))
-            throw new InvariantException($"{Stack.ConnectionCount} connections, {Stack.HalfOpenCount} half-open and {Stack.TimeWaitCount} in TIME-WAIT are left");
+            throw new InvariantException(
+                $"{Stack.ConnectionCount} connections, {Stack.HalfOpenCount} half-open and "
+                + $"{Stack.TimeWaitCount} in TIME-WAIT are left");
         if (Frames.FreeCount != Frames.FrameCount || Blocks.InUse != 0)
-            throw new InvariantException($"{Frames.FrameCount - Frames.FreeCount} frames and {Blocks.InUse} blocks have not come home");
+            throw new InvariantException(
+                $"{Frames.FrameCount - Frames.FreeCount} frames and {Blocks.InUse} blocks have not come home");
         if (Frames.KeptAhead != 0 || Frames.ApplicationCount != 0)
-            throw new InvariantException($"{Frames.KeptAhead} frames count as kept ahead, {Frames.ApplicationCount} as the application's, and all are free");
+            throw new InvariantException(
+                $"{Frames.KeptAhead} frames count as kept ahead, {Frames.ApplicationCount} as the application's, "
+                + "and all are free");
         if (Stack.NextDeadline != Instant.Never)
             Invariants.CheckFrames(Frames);
     }

@@ -3,7 +3,9 @@ using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite.Tests.Fuzz;
 
-/// <summary>Fuzzing for a few seconds. The console runner, tests/Xdp.TcpLite.Fuzz, does it for as long as asked.</summary>
+/// <summary>
+/// Fuzzing for a few seconds. The console runner, tests/Xdp.TcpLite.Fuzz, does it for as long as asked.
+/// </summary>
 public class FuzzTests
 {
     public static TheoryData<string, int> Corpus()

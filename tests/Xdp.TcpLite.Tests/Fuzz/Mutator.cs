@@ -2,14 +2,19 @@ using System.Buffers.Binary;
 
 namespace Xdp.TcpLite.Tests.Fuzz;
 
-/// <summary>Changes frames: blindly, and knowing where the fields are. Mostly the checksums are made right again, so that the change gets past the parser.</summary>
+/// <summary>
+/// Changes frames, some blindly and some by field. Mostly the checksums are made right again, so that the change gets
+/// past the parser.
+/// </summary>
 internal sealed class Mutator(Random random)
 {
     private static readonly byte[] s_oddBytes = [0, 1, 2, 3, 4, 5, 8, 10, 0x7f, 0x80, 0xfe, 0xff];
     private readonly byte[] _previous = new byte[2048];
     private int _previousLength;
 
-    /// <summary>Changes <paramref name="frame"/>, of which <paramref name="length"/> bytes are in use; returns the new length.</summary>
+    /// <summary>
+    /// Changes <paramref name="frame"/>, of which <paramref name="length"/> bytes are in use; returns the new length.
+    /// </summary>
     internal int Mutate(Span<byte> frame, int length)
     {
         int changes = 1 + random.Next(3);
@@ -64,7 +69,8 @@ internal sealed class Mutator(Random random)
                 MutateNumber(frame[(tcp + 8)..]);
                 return length;
             case 8:
-                BinaryPrimitives.WriteUInt16BigEndian(frame[(tcp + 14)..], (ushort)(random.Next(2) == 0 ? random.Next(3) : random.Next(65536)));
+                BinaryPrimitives.WriteUInt16BigEndian(
+                    frame[(tcp + 14)..], (ushort)(random.Next(2) == 0 ? random.Next(3) : random.Next(65536)));
                 return length;
             case 9:
                 BinaryPrimitives.WriteUInt16BigEndian(frame[(tcp + random.Next(2) * 2)..], (ushort)random.Next(65536));
@@ -112,7 +118,8 @@ internal sealed class Mutator(Random random)
         for (int i = 0; i < list.Length;)
         {
             list[i] = (byte)random.Next(10);
-            int size = random.Next(4) == 0 ? random.Next(40) : list[i] switch { 2 => 4, 3 => 3, 4 => 2, 5 => 10 + 8 * random.Next(3), 8 => 10, _ => 1 };
+            int size = random.Next(4) == 0 ? random.Next(40)
+                : list[i] switch { 2 => 4, 3 => 3, 4 => 2, 5 => 10 + 8 * random.Next(3), 8 => 10, _ => 1 };
             if (size > 1 && i + 1 < list.Length)
                 list[i + 1] = (byte)size;
             i += Math.Max(size, 1);
@@ -123,7 +130,9 @@ internal sealed class Mutator(Random random)
         return length;
     }
 
-    /// <summary>Where the TCP header of an untagged IPv4 or IPv6 frame is, if there is a whole one; -1 if not.</summary>
+    /// <summary>
+    /// Where the TCP header of an untagged IPv4 or IPv6 frame is, if there is a whole one; -1 if not.
+    /// </summary>
     private static int TcpStart(ReadOnlySpan<byte> frame)
     {
         if (frame.Length < 54)
@@ -150,7 +159,9 @@ internal sealed class Mutator(Random random)
         {
             BinaryPrimitives.WriteUInt16BigEndian(ip[4..], (ushort)(frame.Length - tcp));
         }
-        int end = isIPv4 ? 14 + BinaryPrimitives.ReadUInt16BigEndian(ip[2..]) : tcp + BinaryPrimitives.ReadUInt16BigEndian(ip[4..]);
+        int end = isIPv4
+            ? 14 + BinaryPrimitives.ReadUInt16BigEndian(ip[2..])
+            : tcp + BinaryPrimitives.ReadUInt16BigEndian(ip[4..]);
         if (end < tcp + 20 || end > frame.Length)
             return;
         Span<byte> segment = frame[tcp..end];

@@ -56,7 +56,8 @@ public class EstablishedTests
         peer.Connect();
         for (int from = 257; from + 257 < 65000; from += 257)
             peer.Data(from, from + 257);
-        Assert.True(_rig.Host.Frames.FreeCount >= _rig.Host.Frames.FrameCount * 3 / 4, $"{_rig.Host.Frames.FreeCount} free");
+        Assert.True(
+            _rig.Host.Frames.FreeCount >= _rig.Host.Frames.FrameCount * 3 / 4, $"{_rig.Host.Frames.FreeCount} free");
         peer.Data(0, 257);
         Assert.Equal(64971 / 257 * 257, peer.Read());
         _rig.AssertFramesAddUp();
@@ -73,7 +74,8 @@ public class EstablishedTests
             for (int from = 1000; from + 1000 < 65000; from += 1000)
                 peer.Data(from, from + 1000);
         }
-        Assert.True(_rig.Host.Frames.FreeCount >= _rig.Host.Frames.FrameCount / 4, $"{_rig.Host.Frames.FreeCount} free");
+        Assert.True(
+            _rig.Host.Frames.FreeCount >= _rig.Host.Frames.FrameCount / 4, $"{_rig.Host.Frames.FreeCount} free");
         var good = new Peer(_rig, port: 50000);
         good.Connect();
         good.Data(0, 1000);
@@ -144,7 +146,8 @@ public class EstablishedTests
         peer.Take();
         peer.Nxt = peer.Iss + 1;
         peer.AckUpTo(syn.Seq + 1 + off);
-        Assert.Equal((TcpFlags.Rst, syn.Seq + 1 + off), (Assert.Single(peer.Take()) is var rst ? rst.Flags : 0, rst.Seq));
+        Assert.Equal(
+            (TcpFlags.Rst, syn.Seq + 1 + off), (Assert.Single(peer.Take()) is var rst ? rst.Flags : 0, rst.Seq));
         Assert.Equal(TcpState.SynReceived, peer.Connection!.State);
         peer.AckUpTo(syn.Seq + 1);
         Assert.Equal(TcpState.Established, peer.Connection.State);
@@ -428,7 +431,9 @@ public class EstablishedTests
             peer.AckUpTo(una, (una + mss, una + i * mss));
         }
         Assert.Equal(1, _rig.Counters.FastRetransmits);
-        Assert.True(connection.GetInfo(_rig.Now).Ssthresh < ssthresh, $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}");
+        Assert.True(
+            connection.GetInfo(_rig.Now).Ssthresh < ssthresh,
+            $"{connection.GetInfo(_rig.Now).Ssthresh} after {ssthresh}");
     }
 
     [Fact]

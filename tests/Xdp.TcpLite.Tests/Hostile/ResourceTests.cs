@@ -50,7 +50,10 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
         Assert.Equal(100, peer.Read());
     }
 
-    /// <summary>Bytes of GC memory per idle connection, flow table included; what it is today, and a little. The aim is 512.</summary>
+    /// <summary>
+    /// Bytes of GC memory per idle connection, flow table included: what it takes today, and a little more. The aim is
+    /// 512.
+    /// </summary>
     private const int MostPerIdleConnection = 1700;
 
     /// <summary>GC memory once collections find nothing more to free.</summary>
@@ -126,7 +129,11 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
         var peer = new Peer(rig, port: 2000) { Timestamps = true };
         for (int i = 0; i < 50; i++)
         {
-            peer = new Peer(rig, port: 2000, iss: (uint)(1000 + i * 1_000_000)) { Timestamps = true, TsVal = (uint)(5000 + i * 1000) };
+            peer = new Peer(rig, port: 2000, iss: (uint)(1000 + i * 1_000_000))
+            {
+                Timestamps = true,
+                TsVal = (uint)(5000 + i * 1000),
+            };
             Enter(rig, peer);
             records.Add(Record(rig, peer));
             rig.Milliseconds(1000);
@@ -136,7 +143,9 @@ public class ResourceTests(Xunit.Abstractions.ITestOutputHelper output)
         GC.Collect();
         GC.WaitForPendingFinalizers();
         GC.Collect();
-        Assert.True(records.Count(record => record.IsAlive) <= 2, $"{records.Count(record => record.IsAlive)} of {records.Count} records are still in memory");
+        Assert.True(
+            records.Count(record => record.IsAlive) <= 2,
+            $"{records.Count(record => record.IsAlive)} of {records.Count} records are still in memory");
         Assert.Equal(2, rig.Stack.TimeWaitCount);
     }
 

@@ -11,7 +11,9 @@ internal sealed record Seen(Packet Packet, byte[] Payload, Instant At)
     internal TcpFlags Flags => Packet.Flags;
 }
 
-/// <summary>A stack under test and peers made by hand, on virtual time. Invariants are checked after each step.</summary>
+/// <summary>
+/// A stack under test and peers made by hand, on virtual time. Invariants are checked after each step.
+/// </summary>
 internal sealed class Rig
 {
     internal const ushort Port = 80;
@@ -22,7 +24,8 @@ internal sealed class Rig
 
     internal Rig(TcpStackOptions? options = null, int frames = 512, long heap = 256 << 20)
     {
-        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9, receiveReserve: frames / 8, heap: heap);
+        Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9,
+            receiveReserve: frames / 8, heap: heap);
         Stack.Listen(default, Port, null);
         Stack.OnDeadline(Now);
     }
@@ -52,8 +55,10 @@ internal sealed class Rig
     {
         Host.Emit(Now, Keep);
         Host.Complete(0);
-        // What is due was due before, and the caller has not yet called OnDeadline: no deadline may be made in the past.
-        Assert.True(Stack.NextDeadline > Now || Stack.NextDeadline == _overdue, $"deadline {Stack.NextDeadline} at {Now}");
+        // A deadline that has passed may stand, since the caller has not yet called OnDeadline. But no new one may be
+        // in the past.
+        Assert.True(
+            Stack.NextDeadline > Now || Stack.NextDeadline == _overdue, $"deadline {Stack.NextDeadline} at {Now}");
         foreach (TcpConnection connection in Watched)
             Invariants.Check(connection);
     }
@@ -175,7 +180,9 @@ internal sealed class Peer
 
     internal void Send(TcpFlags flags, byte[]? payload = null) => Send(Fields(flags), payload);
 
-    /// <summary>Bytes <paramref name="from"/> to <paramref name="to"/> of this peer's pattern, counted from its first byte.</summary>
+    /// <summary>
+    /// Bytes <paramref name="from"/> to <paramref name="to"/> of this peer's pattern, counted from its first byte.
+    /// </summary>
     internal void Data(int from, int to, TcpFlags flags = TcpFlags.Ack | TcpFlags.Psh) =>
         Send(Fields(flags) with { Seq = Iss + 1 + from }, Pattern(from, to));
 
@@ -343,8 +350,10 @@ internal static class Invariants
         int sum = 0;
         foreach (int count in states)
             sum += count;
-        if (sum != frames.FrameCount || states[(int)FrameState.Free] != frames.FreeCount)
-            throw new InvariantException($"{sum} frames by state of {frames.FrameCount}; {states[(int)FrameState.Free]} in state free, {frames.FreeCount} on the stack");
+        int free = states[(int)FrameState.Free];
+        if (sum != frames.FrameCount || free != frames.FreeCount)
+            throw new InvariantException(
+                $"{sum} frames by state of {frames.FrameCount}; {free} in state free, {frames.FreeCount} on the stack");
     }
 
     internal static void Hold(bool holds, TcpConnection connection, string what)

@@ -3,7 +3,10 @@ using Xunit.Abstractions;
 
 namespace Xdp.TcpLite.Tests.Hostile;
 
-/// <summary>A peer with a tiny MSS has thousands of segments in flight, and SACKs them so that each ACK costs as much as it can.</summary>
+/// <summary>
+/// A peer with a tiny MSS has thousands of segments in flight, and SACKs them so that each ACK costs as much work as
+/// possible.
+/// </summary>
 [Collection(nameof(Alone))]
 public class SackFloodTests
 {
@@ -11,7 +14,9 @@ public class SackFloodTests
     private const int Batch = 1000;
     private const int Mss = 48;
 
-    /// <summary>What an ACK may cost, in plain ACKs. Walking everything in flight for each makes it a thousand and more.</summary>
+    /// <summary>
+    /// What such an ACK may cost, in plain ACKs. Walking everything in flight for each would cost a thousand and more.
+    /// </summary>
     private const int MostOfPlain = 50;
 
     private readonly Rig _rig = new(frames: 2048);
@@ -40,11 +45,13 @@ public class SackFloodTests
         int inFlight = Invariants.SegmentsInFlight(_connection);
         TimeSpan plain = CostOf(_ => []);
         TimeSpan each = CostOf(sack);
-        _output.WriteLine($"{inFlight} segments in flight, {each.TotalNanoseconds:F0} ns an ACK, {plain.TotalNanoseconds:F0} ns a plain one");
+        string cost = $"{inFlight} segments in flight, {each.TotalNanoseconds:F0} ns an ACK, "
+            + $"{plain.TotalNanoseconds:F0} ns a plain one";
+        _output.WriteLine(cost);
         _rig.Emit();
         Invariants.CheckScoreboard(_connection);
         Assert.InRange(inFlight, 1000, 10_000);
-        Assert.True(each < MostOfPlain * plain, $"{each.TotalMicroseconds} µs an ACK where a plain one takes {plain.TotalMicroseconds} µs, with {inFlight} segments in flight");
+        Assert.True(each < MostOfPlain * plain, cost);
     }
 
     private TimeSpan CostOf(Func<int, (SeqNumber Left, SeqNumber Right)[]> sack)

@@ -4,14 +4,16 @@ using Xdp.TcpLite.Tests.Hostile;
 namespace Xdp.TcpLite.Tests.Model;
 
 /// <summary>
-/// Random segments and calls go to the model and to the stack, which must agree on the state, RCV.NXT, SND.UNA, what was delivered, and whether a segment is
-/// answered. A disagreement is shrunk to the fewest steps that show it. MODEL_SEEDS runs more.
+/// Random segments and calls go to the model and to the stack. The two must agree on the state, RCV.NXT, SND.UNA, what
+/// was delivered, and whether a segment is answered. A disagreement is shrunk to the fewest steps that show it.
+/// MODEL_SEEDS runs more.
 /// </summary>
 public class ModelTests
 {
     private const int StepsPerRun = 40;
 
-    private static readonly int s_runs = int.Parse(Environment.GetEnvironmentVariable("MODEL_SEEDS") ?? "1000", CultureInfo.InvariantCulture);
+    private static readonly int s_runs =
+        int.Parse(Environment.GetEnvironmentVariable("MODEL_SEEDS") ?? "1000", CultureInfo.InvariantCulture);
 
     private enum Call
     {
@@ -25,10 +27,13 @@ public class ModelTests
     }
 
     /// <summary>One step. Numbers of a segment are relative to what the connection expects when it comes.</summary>
-    private readonly record struct Step(Call Call, int Count = 0, int SeqOff = 0, bool AckFromUna = false, int AckOff = 0, TcpFlags Flags = TcpFlags.None, int Window = 0)
+    private readonly record struct Step(
+        Call Call, int Count = 0, int SeqOff = 0, bool AckFromUna = false, int AckOff = 0,
+        TcpFlags Flags = TcpFlags.None, int Window = 0)
     {
         public override string ToString() => Call == Call.Segment
-            ? $"segment {Flags} SEQ=RCV.NXT{SeqOff:+#;-#;+0} ACK={(AckFromUna ? "SND.UNA" : "SND.NXT")}{AckOff:+#;-#;+0} length {Count} window {Window}"
+            ? $"segment {Flags} SEQ=RCV.NXT{SeqOff:+#;-#;+0} "
+                + $"ACK={(AckFromUna ? "SND.UNA" : "SND.NXT")}{AckOff:+#;-#;+0} length {Count} window {Window}"
             : $"{Call} {Count}";
     }
 
@@ -63,8 +68,14 @@ public class ModelTests
         {
             steps.Add(random.Next(20) switch
             {
-                < 13 => new Step(Call.Segment, random.Next(3) switch { 0 => 0, 1 => random.Next(5), _ => random.Next(1460) },
-                    Offset(random), random.Next(2) == 0, random.Next(4) == 0 ? Offset(random) : 0, RandomFlags(random), random.Next(4) switch { 0 => 0, 1 => random.Next(100), _ => random.Next(65536) }),
+                < 13 => new Step(
+                    Call.Segment,
+                    Count: random.Next(3) switch { 0 => 0, 1 => random.Next(5), _ => random.Next(1460) },
+                    SeqOff: Offset(random),
+                    AckFromUna: random.Next(2) == 0,
+                    AckOff: random.Next(4) == 0 ? Offset(random) : 0,
+                    Flags: RandomFlags(random),
+                    Window: random.Next(4) switch { 0 => 0, 1 => random.Next(100), _ => random.Next(65536) }),
                 13 or 14 => new Step(Call.Write, 1 + random.Next(3000)),
                 15 or 16 => new Step(Call.Read),
                 17 => new Step(random.Next(3) == 0 ? Call.Shutdown : Call.Read),
@@ -100,7 +111,8 @@ public class ModelTests
         _ => TcpFlags.Ack,
     };
 
-    private static List<Step> Shrink(List<Step> steps, int seed) => Shrink(steps, list => Disagreement(list, seed) is not null);
+    private static List<Step> Shrink(List<Step> steps, int seed) =>
+        Shrink(steps, list => Disagreement(list, seed) is not null);
 
     /// <summary>Leaves steps out, many at a time and then one by one, as long as it still fails.</summary>
     private static List<Step> Shrink(List<Step> steps, Func<List<Step>, bool> fails)
@@ -162,9 +174,16 @@ public class ModelTests
                 FinWait2 = s_never,
                 ForceHeap = seed % 2 == 0,
             }, frames: 64, heap: 1 << 20);
-            _peer = new Peer(_rig, iss: seed % 3 == 0 ? uint.MaxValue - 1000 : (uint)seed * 1_000_003) { Sack = false, WindowScale = seed % 2 == 0 ? 0 : null };
+            _peer = new Peer(_rig, iss: seed % 3 == 0 ? uint.MaxValue - 1000 : (uint)seed * 1_000_003)
+            {
+                Sack = false,
+                WindowScale = seed % 2 == 0 ? 0 : null,
+            };
             _connection = _peer.Connect();
-            _model = new TcpModel(_peer.Iss, _peer.Ack, _peer.Iss + 1 + 4096, _peer.Nxt, _peer.Ack, ushort.MaxValue) { FirstByte = _peer.Ack };
+            _model = new TcpModel(_peer.Iss, _peer.Ack, _peer.Iss + 1 + 4096, _peer.Nxt, _peer.Ack, ushort.MaxValue)
+            {
+                FirstByte = _peer.Ack,
+            };
             _rig.Milliseconds(1000);
         }
 
@@ -216,7 +235,9 @@ public class ModelTests
             SegmentFields fields = _peer.Fields(step.Flags) with
             {
                 Seq = _model.RcvNxt + step.SeqOff,
-                Ack = (step.Flags & TcpFlags.Ack) == 0 ? default : (step.AckFromUna ? _model.SndUna : _model.SndNxt) + step.AckOff,
+                Ack = (step.Flags & TcpFlags.Ack) == 0
+                    ? default
+                    : (step.AckFromUna ? _model.SndUna : _model.SndNxt) + step.AckOff,
                 Window = (ushort)step.Window,
             };
             int from = fields.Seq - _peer.Iss - 1;
@@ -236,7 +257,9 @@ public class ModelTests
             List<Seen> sent = _peer.Take();
             foreach (Seen seen in sent)
                 _model.Sent(seen.Seq, seen.Payload, seen.Flags, seen.Ack, seen.Packet.Window);
-            TcpState state = _connection.State == TcpState.Closed && _rig.Stack.Owns(_peer.Flow) ? TcpState.TimeWait : _connection.State;
+            TcpState state = _connection.State == TcpState.Closed && _rig.Stack.Owns(_peer.Flow)
+                ? TcpState.TimeWait
+                : _connection.State;
             Same(_model.State, state, "state");
             if (_model.State != TcpState.Closed)
             {

@@ -10,8 +10,9 @@ internal enum Answer
 }
 
 /// <summary>
-/// RFC 9293, section 3.10.7.4, as it is written, for one connection from ESTABLISHED on: bytes in arrays, no timers, no performance. What the RFC leaves to
-/// the sender (how much to send, how large a window to announce) it learns from the wire. Amended by RFC 5961.
+/// RFC 9293, section 3.10.7.4, as it is written and as RFC 5961 amends it, for one connection from ESTABLISHED on.
+/// Bytes are in arrays, there are no timers, and speed does not matter. What the RFC leaves to the sender (how much to
+/// send, how large a window to announce) the model learns from the wire.
 /// </summary>
 internal sealed class TcpModel
 {
@@ -102,13 +103,15 @@ internal sealed class TcpModel
 
     // ---- segment arrives
 
-    internal Answer Receive(SeqNumber seq, SeqNumber ack, TcpFlags flags, ReadOnlySpan<byte> payload, int window, Instant now)
+    internal Answer Receive(
+        SeqNumber seq, SeqNumber ack, TcpFlags flags, ReadOnlySpan<byte> payload, int window, Instant now)
     {
         bool syn = (flags & TcpFlags.Syn) != 0, fin = (flags & TcpFlags.Fin) != 0;
         int length = payload.Length + (syn ? 1 : 0) + (fin ? 1 : 0);
         bool hasData = length > 0 && !syn;
 
-        // First: the sequence number. At the right edge a bare segment passes, as in Linux: it may follow data that fills the window.
+        // First: the sequence number. A bare segment at the right edge passes, as in Linux, because it may follow data
+        // that fills the window.
         int rcvWnd = Math.Max(0, Edge - RcvNxt);
         bool acceptable = length == 0
             ? seq >= RcvNxt && seq <= RcvNxt + rcvWnd

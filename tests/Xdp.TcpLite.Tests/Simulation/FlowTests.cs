@@ -51,7 +51,14 @@ public class FlowTests
     [InlineData(3, 20)]
     public void ManyFlows_ThroughOneBottleneck_ShareItFairly(int seed, int count)
     {
-        var network = new Network(seed, new LinkOptions { Rate = 50_000_000, Buffer = 128 << 10, Delay = TimeSpan.FromMilliseconds(10), Jitter = TimeSpan.FromMilliseconds(0.1) });
+        var link = new LinkOptions
+        {
+            Rate = 50_000_000,
+            Buffer = 128 << 10,
+            Delay = TimeSpan.FromMilliseconds(10),
+            Jitter = TimeSpan.FromMilliseconds(0.1),
+        };
+        var network = new Network(seed, link);
         var flows = new Flows(network, count, 2_000_000);
         AssertDone(flows.Run(), network, flows);
         Assert.True(flows.Fairness > 0.7, $"Jain's index {flows.Fairness}: {string.Join(", ", flows.AtFirstDone)}");

@@ -16,7 +16,10 @@ internal sealed class Flows
         for (int i = 0; i < count; i++)
         {
             TcpConnection connection = network.Connect((ushort)(40000 + i));
-            _applications.Add(connection, new SimApplication(network.Client, connection, 40000 + i, -40000 - i, bytes) { SendBuffer = sendBuffer });
+            _applications.Add(connection, new SimApplication(network.Client, connection, 40000 + i, -40000 - i, bytes)
+            {
+                SendBuffer = sendBuffer,
+            });
         }
         Count = count;
     }
@@ -26,7 +29,8 @@ internal sealed class Flows
     /// <summary>The servers' ends, in the order of their clients' ports.</summary>
     internal SortedDictionary<int, SimApplication> Servers { get; } = [];
 
-    internal IEnumerable<SimApplication> Clients => _applications.Values.Where(application => application.Connection.Flow.RemotePort == 80);
+    internal IEnumerable<SimApplication> Clients =>
+        _applications.Values.Where(application => application.Connection.Flow.RemotePort == 80);
 
     /// <summary>When the server had the last byte of the first flow, and of all.</summary>
     internal Instant? FirstDone { get; private set; }
@@ -48,7 +52,11 @@ internal sealed class Flows
         while (_network.Server.Stack.TryAccept(out TcpConnection? accepted))
         {
             int port = accepted.Flow.RemotePort;
-            var server = new SimApplication(_network.Server, accepted, -port, port, 0) { ShutdownWhenDone = true, MostPerRead = _mostPerRead };
+            var server = new SimApplication(_network.Server, accepted, -port, port, 0)
+            {
+                ShutdownWhenDone = true,
+                MostPerRead = _mostPerRead,
+            };
             Servers.Add(port, server);
             _applications.Add(accepted, server);
         }
@@ -72,7 +80,10 @@ internal sealed class Flows
             AllDone = _network.Now;
     }
 
-    /// <summary>Jain's index of what the flows had when the first was done: 1 is equal shares, 1/n is one that took all.</summary>
+    /// <summary>
+    /// Jain's index of what each flow had received when the first was done: 1 means equal shares, 1/n that one took
+    /// all.
+    /// </summary>
     internal double Fairness
     {
         get

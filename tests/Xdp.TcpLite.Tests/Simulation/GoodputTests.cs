@@ -5,8 +5,9 @@ using System.Text;
 namespace Xdp.TcpLite.Tests.Simulation;
 
 /// <summary>
-/// Goodput by loss, round trip and buffer of the bottleneck, against the committed table. It is exact, since all is deterministic: whoever changes what is sent
-/// and when sees what it costs. GOODPUT_WRITE=1 writes the table anew.
+/// Goodput by loss, round trip and buffer of the bottleneck, compared with the committed table. The figures are exact,
+/// since all is deterministic: a change of what is sent and when shows what it costs. GOODPUT_WRITE=1 writes the table
+/// anew.
 /// </summary>
 public class GoodputTests
 {
@@ -32,7 +33,13 @@ public class GoodputTests
     private static string Table()
     {
         var text = new StringBuilder();
-        text.Append(CultureInfo.InvariantCulture, $"# Goodput in simulation\n\nMbit/s of a transfer of {Bytes / 1000} kB over {Rate / 1_000_000} Mbit/s, handshake included, mean of {Seeds} seeds; burst: 1 % in bursts of 4. Compared on every run by `GoodputTests`; `GOODPUT_WRITE=1` writes it anew.\n\n");
+        text.Append("# Goodput in simulation\n\n");
+        text.Append(
+            CultureInfo.InvariantCulture,
+            $"Mbit/s of a transfer of {Bytes / 1000} kB over {Rate / 1_000_000} Mbit/s, handshake included. ");
+        text.Append(CultureInfo.InvariantCulture, $"Mean of {Seeds} seeds.\n");
+        text.Append("Burst: 1 % in bursts of 4. Compared on every run by `GoodputTests`; ");
+        text.Append("`GOODPUT_WRITE=1` writes it anew.\n\n");
         text.Append("| round trip | buffer |");
         foreach (double loss in s_losses)
             text.Append(CultureInfo.InvariantCulture, $" {loss:P1} |");
@@ -56,7 +63,14 @@ public class GoodputTests
 
     private static double Goodput(int seed, double loss, double burst, int roundTrip, int buffer)
     {
-        var up = new LinkOptions { Loss = loss, LossBurst = burst, Delay = TimeSpan.FromMilliseconds(roundTrip / 2.0), Rate = Rate, Buffer = buffer << 10 };
+        var up = new LinkOptions
+        {
+            Loss = loss,
+            LossBurst = burst,
+            Delay = TimeSpan.FromMilliseconds(roundTrip / 2.0),
+            Rate = Rate,
+            Buffer = buffer << 10,
+        };
         var network = new Network(seed, up, up with { Rate = 0 }, frames: 2048);
         Instant start = network.Now;
         var flows = new Flows(network, 1, Bytes);

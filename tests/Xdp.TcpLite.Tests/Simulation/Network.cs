@@ -1,20 +1,35 @@
 namespace Xdp.TcpLite.Tests.Simulation;
 
-/// <summary>Two hosts on a link, on virtual time: runs until an application says that it is done, or nothing more can happen.</summary>
+/// <summary>
+/// Two hosts on a link, on virtual time: runs until an application says that it is done, or nothing more can happen.
+/// </summary>
 internal sealed class Network
 {
     private readonly PriorityQueue<(SimHost To, byte[] Packet), (Instant At, long Order)> _inFlight = new();
     private readonly Random _random;
     private long _order;
 
-    internal Network(int seed, LinkOptions? up = null, LinkOptions? down = null, TcpStackOptions? client = null, TcpStackOptions? server = null, bool ipv6 = false, int frames = 4096, int completionLag = 0)
+    internal Network(
+        int seed, LinkOptions? up = null, LinkOptions? down = null, TcpStackOptions? client = null,
+        TcpStackOptions? server = null, bool ipv6 = false, int frames = 4096, int completionLag = 0)
     {
         _random = new Random(seed);
         Up = new SimLink(up ?? new LinkOptions(), _random);
         Down = new SimLink(down ?? up ?? new LinkOptions(), _random);
-        Client = new SimHost("client", Address(1, ipv6), 0x02_00_00_00_00_01, client ?? new TcpStackOptions(), frames, secret: 1) { CompletionLag = completionLag };
-        Server = new SimHost("server", Address(2, ipv6), 0x02_00_00_00_00_02, server ?? new TcpStackOptions(), frames, secret: 2) { CompletionLag = completionLag };
+        Client = Host("client", 1, client);
+        Server = Host("server", 2, server);
         Server.Stack.Listen(default, 80, null);
+
+        SimHost Host(string name, byte number, TcpStackOptions? options) => new(
+            name,
+            Address(number, ipv6),
+            0x02_00_00_00_00_00 + (ulong)number,
+            options ?? new TcpStackOptions(),
+            frames,
+            secret: number)
+        {
+            CompletionLag = completionLag,
+        };
     }
 
     internal SimHost Client { get; }
@@ -31,8 +46,10 @@ internal sealed class Network
     private static IpAddr Address(int host, bool ipv6) =>
         IpAddr.From(System.Net.IPAddress.Parse(ipv6 ? $"fd00::{host}" : $"10.0.0.{host}"));
 
-    internal TcpConnection Connect(ushort port) =>
-        Client.Stack.Connect(new FlowKey(Client.Address, Server.Address, port, 80), Client.Stack.Options.Link == LinkType.Ip ? LinkPath.IpOnly : new LinkPath(Client.Mac, Server.Mac), Now)
+    internal TcpConnection Connect(ushort port) => Client.Stack.Connect(
+        new FlowKey(Client.Address, Server.Address, port, 80),
+        Client.Stack.Options.Link == LinkType.Ip ? LinkPath.IpOnly : new LinkPath(Client.Mac, Server.Mac),
+        Now)
         ?? throw new InvalidOperationException($"port {port} is in use");
 
     /// <summary>Runs until <paramref name="step"/>, called whenever something has happened, returns true.</summary>
@@ -44,8 +61,10 @@ internal sealed class Network
         {
             if (step())
                 return true;
-            Client.Emit(Now, packet => Up.Send(packet, Now, (p, at) => Schedule(Server, p, at), (p, at) => Schedule(Client, p, at)));
-            Server.Emit(Now, packet => Down.Send(packet, Now, (p, at) => Schedule(Client, p, at), (p, at) => Schedule(Server, p, at)));
+            Client.Emit(Now, packet =>
+                Up.Send(packet, Now, (p, at) => Schedule(Server, p, at), (p, at) => Schedule(Client, p, at)));
+            Server.Emit(Now, packet =>
+                Down.Send(packet, Now, (p, at) => Schedule(Client, p, at), (p, at) => Schedule(Server, p, at)));
             Instant next = Instant.Min(Client.Stack.NextDeadline, Server.Stack.NextDeadline);
             if (_inFlight.TryPeek(out _, out var first))
                 next = Instant.Min(next, first.At);

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite.Tests.Simulation;
 
 /// <summary>
-/// One end of a connection: writes <paramref name="toSend"/> bytes of a pattern keyed by <paramref name="key"/>, reads and checks the pattern of the
-/// other end's key, shuts down when done.
+/// One end of a connection: writes <paramref name="toSend"/> bytes of a pattern keyed by <paramref name="key"/>, reads
+/// and checks the pattern of the other end's key, shuts down when done.
 /// </summary>
 internal sealed class SimApplication(SimHost host, TcpConnection connection, int key, int peerKey, long toSend)
 {
@@ -28,7 +28,8 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
 
     internal bool ShutdownWhenDone { get; init; } = true;
 
-    internal static byte Pattern(int key, long offset) => (byte)((offset * 31 + key * 7) ^ (offset >> 8) ^ (offset >> 16));
+    internal static byte Pattern(int key, long offset) =>
+        (byte)((offset * 31 + key * 7) ^ (offset >> 8) ^ (offset >> 16));
 
     internal void Step(TcpEvents events)
     {
@@ -53,7 +54,8 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
             {
                 byte expected = Pattern(peerKey, Received);
                 if (actual != expected)
-                    throw new InvalidDataException($"{host.Name}: byte {Received} of the flow keyed {peerKey} is {actual}, not {expected}");
+                    throw new InvalidDataException(
+                        $"{host.Name}: byte {Received} of the flow keyed {peerKey} is {actual}, not {expected}");
                 Received++;
             }
             block.Return();

@@ -7,12 +7,17 @@ internal sealed class SimHost
 
     private readonly Queue<Block> _inKernel = new();
 
-    internal SimHost(string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1, int? receiveReserve = null, long heap = 256 << 20)
+    internal SimHost(
+        string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1,
+        int? receiveReserve = null, long heap = 256 << 20)
     {
         Name = name;
         Address = address;
         Mac = mac;
-        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, receiveReserve ?? frames / 2) { Poison = true };
+        Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, receiveReserve ?? frames / 2)
+        {
+            Poison = true,
+        };
         Blocks = new BlockPool(heap) { Poison = true };
         byte[] key = new byte[32];
         Array.Fill(key, secret);
@@ -26,13 +31,18 @@ internal sealed class SimHost
     internal BlockPool Blocks { get; }
     internal TcpStack Stack { get; }
 
-    /// <summary>Completions are reported this many packets late, so that frames stay in the kernel for a while.</summary>
+    /// <summary>
+    /// Completions are reported this many packets late, so that frames stay in the kernel for a while.
+    /// </summary>
     internal int CompletionLag { get; init; }
 
     /// <summary>Frames and blocks that are with somebody.</summary>
     internal int Outstanding => Frames.FrameCount - Frames.FreeCount + Blocks.InUse;
 
-    /// <summary>Delivers a packet as the driver does: in a frame of the pool, at the offset the kernel uses. Without a free frame it is lost.</summary>
+    /// <summary>
+    /// Delivers a packet as the driver does: in a frame of the pool, at the offset the kernel uses. Without a free
+    /// frame it is lost.
+    /// </summary>
     internal void Deliver(ReadOnlySpan<byte> packet, Instant now)
     {
         if (Frames.TryTakeForFill() is not { } frame)

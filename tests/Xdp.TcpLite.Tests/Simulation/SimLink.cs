@@ -31,7 +31,10 @@ internal sealed record LinkOptions
 internal sealed class SimLink(LinkOptions options, Random random)
 {
     private Instant _freeAt;
-    /// <summary>A burst is over when the link has been quiet for this long: it is an event in time, not a toll on the next packets.</summary>
+    /// <summary>
+    /// A burst is over when the link has been quiet for this long. So a burst is an event in time; it does not wait for
+    /// later packets.
+    /// </summary>
     private static readonly TimeSpan s_burstEnds = TimeSpan.FromMilliseconds(20);
 
     private bool _inBurst;
@@ -42,7 +45,8 @@ internal sealed class SimLink(LinkOptions options, Random random)
     internal int TooBig { get; private set; }
     internal int Overflowed { get; private set; }
 
-    internal void Send(byte[] packet, Instant now, Action<byte[], Instant> arrive, Action<byte[], Instant>? bounce = null)
+    internal void Send(
+        byte[] packet, Instant now, Action<byte[], Instant> arrive, Action<byte[], Instant>? bounce = null)
     {
         if (packet.Length - LinkPath.EthernetLength > Options.Mtu)
         {

@@ -7,12 +7,16 @@ public class TransferTests
     private static readonly LinkOptions s_clean = new();
 
     /// <summary>Seeds a link; more when SIMULATION_SEEDS says so.</summary>
-    private static readonly int s_seeds = int.Parse(Environment.GetEnvironmentVariable("SIMULATION_SEEDS") ?? "3", System.Globalization.CultureInfo.InvariantCulture);
+    private static readonly int s_seeds = int.Parse(
+        Environment.GetEnvironmentVariable("SIMULATION_SEEDS") ?? "3",
+        System.Globalization.CultureInfo.InvariantCulture);
 
     public static TheoryData<string, int, bool, bool> Cases()
     {
         var cases = new TheoryData<string, int, bool, bool>();
-        foreach (string link in new[] { "clean", "loss", "burst", "reorder", "duplicate", "corrupt", "bottleneck", "everything" })
+        string[] links =
+            ["clean", "loss", "burst", "reorder", "duplicate", "corrupt", "bottleneck", "everything"];
+        foreach (string link in links)
         {
             for (int seed = 1; seed <= s_seeds; seed++)
             {
@@ -32,7 +36,16 @@ public class TransferTests
         "duplicate" => s_clean with { Duplicate = 0.05 },
         "corrupt" => s_clean with { Corrupt = 0.02 },
         "bottleneck" => s_clean with { Rate = 20_000_000, Buffer = 64 << 10 },
-        "everything" => s_clean with { Loss = 0.02, LossBurst = 3, Reorder = 0.02, Duplicate = 0.02, Corrupt = 0.01, Jitter = TimeSpan.FromMilliseconds(3), Rate = 50_000_000 },
+        "everything" => s_clean with
+        {
+            Loss = 0.02,
+            LossBurst = 3,
+            Reorder = 0.02,
+            Duplicate = 0.02,
+            Corrupt = 0.01,
+            Jitter = TimeSpan.FromMilliseconds(3),
+            Rate = 50_000_000,
+        },
         _ => throw new ArgumentOutOfRangeException(nameof(name)),
     };
 
@@ -41,8 +54,13 @@ public class TransferTests
     public void Transfer_BothWays_EveryByteArrivesOnceAndAllComesHome(string link, int seed, bool useFrames, bool ipv6)
     {
         // Even seeds run without a link layer.
-        var options = new TcpStackOptions { ForceHeap = !useFrames, Link = seed % 2 == 0 ? LinkType.Ip : LinkType.Ethernet };
-        var network = new Network(seed, Link(link), client: options, server: options, ipv6: ipv6, completionLag: useFrames ? 3 : 0);
+        var options = new TcpStackOptions
+        {
+            ForceHeap = !useFrames,
+            Link = seed % 2 == 0 ? LinkType.Ip : LinkType.Ethernet,
+        };
+        var network = new Network(
+            seed, Link(link), client: options, server: options, ipv6: ipv6, completionLag: useFrames ? 3 : 0);
         const long up = 1_500_000, down = 2_000_000;
         TcpConnection opened = network.Connect(40000);
         var client = new SimApplication(network.Client, opened, 1, 2, up) { UseFrames = useFrames };
@@ -60,7 +78,12 @@ public class TransferTests
             return client.Closed && server is { Closed: true };
         });
 
-        Assert.True(done, $"replay: SIMULATION_SEEDS={seed} dotnet test -c Release tests/Xdp.TcpLite.Tests --filter \"DisplayName~{link}&DisplayName~seed: {seed},\"\nstalled at {network.Now}: client {opened.GetInfo(network.Now)}\nserver {server?.Connection.GetInfo(network.Now)}");
+        Assert.True(
+            done,
+            $"replay: SIMULATION_SEEDS={seed} dotnet test -c Release tests/Xdp.TcpLite.Tests "
+            + $"--filter \"DisplayName~{link}&DisplayName~seed: {seed},\"\n"
+            + $"stalled at {network.Now}: client {opened.GetInfo(network.Now)}\n"
+            + $"server {server?.Connection.GetInfo(network.Now)}");
         Assert.Equal((TcpEvents.None, TcpEvents.None), (client.Seen & s_failures, server!.Seen & s_failures));
         Assert.Equal(down, client.Received);
         Assert.Equal(up, server.Received);

@@ -6,7 +6,11 @@ public class FlowTableTests
 
     private static FlowKey Flow(int i) => i % 3 == 0
         ? SegmentBuilder.FlowV6 with { RemotePort = (ushort)i, Remote = new IpAddr(0x20010db8_00000000, (ulong)i) }
-        : SegmentBuilder.FlowV4 with { RemotePort = (ushort)i, Remote = IpAddr.FromIPv4(0x0a000000u + (uint)(i >> 16)) };
+        : SegmentBuilder.FlowV4 with
+        {
+            RemotePort = (ushort)i,
+            Remote = IpAddr.FromIPv4(0x0a000000u + (uint)(i >> 16)),
+        };
 
     private sealed class Entry(in FlowKey flow) : FlowEntry(flow);
 

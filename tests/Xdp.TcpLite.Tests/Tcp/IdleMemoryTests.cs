@@ -4,7 +4,9 @@ using Xunit.Abstractions;
 
 namespace Xdp.TcpLite.Tests;
 
-/// <summary>What a server keeps for a connection on which nothing happens: most of a server's connections at any moment.</summary>
+/// <summary>
+/// What a server keeps for a connection on which nothing happens. At any moment most of its connections are like that.
+/// </summary>
 [Collection(nameof(Alone))]
 public class IdleMemoryTests
 {
@@ -25,7 +27,8 @@ public class IdleMemoryTests
     public IdleMemoryTests(ITestOutputHelper output)
     {
         _output = output;
-        _server = new SimHost("server", SegmentBuilder.ServerV4, SegmentBuilder.Path.LocalMac, new TcpStackOptions(), frames: 512);
+        _server = new SimHost(
+            "server", SegmentBuilder.ServerV4, SegmentBuilder.Path.LocalMac, new TcpStackOptions(), frames: 512);
         _server.Stack.Listen(default, SegmentBuilder.FlowV4.LocalPort, null);
     }
 
@@ -60,7 +63,13 @@ public class IdleMemoryTests
             RemotePort = (ushort)(20_000 + (index & 0xfff)),
         };
         var iss = new SeqNumber((uint)index * 7919);
-        Send(flow, Fields(TcpFlags.Syn, iss) with { Mss = 1460, SackPermitted = true, HasWindowScale = true, WindowScale = 7 });
+        Send(flow, Fields(TcpFlags.Syn, iss) with
+        {
+            Mss = 1460,
+            SackPermitted = true,
+            HasWindowScale = true,
+            WindowScale = 7,
+        });
         Send(flow, Fields(TcpFlags.Ack, iss + 1));
         Assert.True(_server.Stack.TryAccept(out TcpConnection? connection));
         _now += TimeSpan.FromMicroseconds(300);
@@ -104,5 +113,6 @@ public class IdleMemoryTests
         Emit();
     }
 
-    private void Emit() => _server.Emit(_now, packet => PacketParser.Parse(packet, acceptPartialChecksum: false, out _answer));
+    private void Emit() =>
+        _server.Emit(_now, packet => PacketParser.Parse(packet, acceptPartialChecksum: false, out _answer));
 }

@@ -10,7 +10,8 @@ public class KeyedHashTests
     [Theory]
     [InlineData(0, 0x726fdb47dd0e0e31)]
     [InlineData(15, 0xa129ca6149be45e5)]
-    public void Hash24_ReferenceVectors_Match(int length, ulong expected) => Assert.Equal(expected, new KeyedHash(s_key).Hash24(Input(length)));
+    public void Hash24_ReferenceVectors_Match(int length, ulong expected) =>
+        Assert.Equal(expected, new KeyedHash(s_key).Hash24(Input(length)));
 
     [Theory]
     [InlineData(0, 0xabac0158050fc4dc)]
@@ -21,16 +22,20 @@ public class KeyedHashTests
     [InlineData(16, 0xcc4fdd1a7d908b66)]
     [InlineData(36, 0x2cf508d3ada26206)]
     [InlineData(63, 0x9d199062b7bbb3a8)]
-    public void Hash13_ReferenceVectors_Match(int length, ulong expected) => Assert.Equal(expected, new KeyedHash(s_key).Hash13(Input(length)));
+    public void Hash13_ReferenceVectors_Match(int length, ulong expected) =>
+        Assert.Equal(expected, new KeyedHash(s_key).Hash13(Input(length)));
 
     /// <summary>CPython hashes strings with SipHash-1-3, under a zero key when PYTHONHASHSEED is 0.</summary>
     [Fact]
-    public void Hash13_OfCPython_Matches() => Assert.Equal(0xd792fbf81ec197f9, new KeyedHash(new byte[16]).Hash13("hello, world"u8));
+    public void Hash13_OfCPython_Matches() =>
+        Assert.Equal(0xd792fbf81ec197f9, new KeyedHash(new byte[16]).Hash13("hello, world"u8));
 
     [Fact]
     public void Hash_OfAFlow_IsSipHashOfItsWords()
     {
-        var flow = new FlowKey(new IpAddr(0x0706050403020100, 0x0f0e0d0c0b0a0908), new IpAddr(0x1716151413121110, 0x1f1e1d1c1b1a1918), 0x2322, 0x2120);
+        var flow = new FlowKey(
+            new IpAddr(0x0706050403020100, 0x0f0e0d0c0b0a0908), new IpAddr(0x1716151413121110, 0x1f1e1d1c1b1a1918),
+            0x2322, 0x2120);
         Assert.Equal(0x2cf508d3ada26206UL, new KeyedHash(s_key).Hash(flow));
         byte[] words = [.. Input(32), 8, 7, 6, 5, 4, 3, 2, 1, .. Input(36)[32..]];
         Assert.Equal(new KeyedHash(s_key).Hash24(words), new KeyedHash(s_key).Hash24(flow, 0x0102030405060708));

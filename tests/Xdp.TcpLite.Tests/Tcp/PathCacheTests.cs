@@ -17,7 +17,12 @@ public class PathCacheTests
         var paths = new PathCache();
         for (uint i = 0; i < 5_000; i++)
         {
-            LinkPath path = SegmentBuilder.Path with { RemoteMac = i / 3, TagCount = 1, OuterTag = LinkPath.Tag(0x8100, (ushort)(i % 3)) };
+            LinkPath path = SegmentBuilder.Path with
+            {
+                RemoteMac = i / 3,
+                TagCount = 1,
+                OuterTag = LinkPath.Tag(0x8100, (ushort)(i % 3)),
+            };
             Assert.Equal(path, paths.Share(path).Value);
         }
     }

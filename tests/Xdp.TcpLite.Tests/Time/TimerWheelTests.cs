@@ -9,7 +9,8 @@ public class TimerWheelTests
         public Instant Due = Instant.Never;
     }
 
-    private static Instant At(double milliseconds) => s_origin + TimeSpan.FromTicks((long)(milliseconds * TimeSpan.TicksPerMillisecond));
+    private static Instant At(double milliseconds) =>
+        s_origin + TimeSpan.FromTicks((long)(milliseconds * TimeSpan.TicksPerMillisecond));
 
     [Theory]
     [InlineData(0.5)]
@@ -153,7 +154,10 @@ public class TimerWheelTests
             Timer timer = timers[random.Next(timers.Length)];
             int choice = random.Next(10);
             if (choice < 5)
-                wheel.Schedule(timer, timer.Due = now + TimeSpan.FromMilliseconds(random.NextDouble() * Math.Pow(range, random.NextDouble())));
+                wheel.Schedule(
+                    timer,
+                    timer.Due = now
+                        + TimeSpan.FromMilliseconds(random.NextDouble() * Math.Pow(range, random.NextDouble())));
             else if (choice < 6)
             {
                 wheel.Cancel(timer);
@@ -161,7 +165,8 @@ public class TimerWheelTests
             }
             else
             {
-                now += choice < 9 ? TimeSpan.FromMilliseconds(random.NextDouble() * 5) : TimeSpan.FromMilliseconds(random.NextDouble() * random.NextDouble() * range);
+                now += choice < 9 ? TimeSpan.FromMilliseconds(random.NextDouble() * 5)
+                    : TimeSpan.FromMilliseconds(random.NextDouble() * random.NextDouble() * range);
                 TakeAll(wheel, timers, now);
             }
             Instant first = First(timers);

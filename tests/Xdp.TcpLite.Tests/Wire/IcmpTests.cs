@@ -8,11 +8,13 @@ public class IcmpTests
     private static readonly IpAddr s_routerV6 = new(0xfe80_0000_0000_0000, 0xfe);
 
     /// <summary>A router's answer to a segment of this host's, quoting <paramref name="quoted"/> bytes of it.</summary>
-    private static byte[] TooBig(bool isIPv6, uint mtu, int quoted, byte? type = null, byte? code = null, byte quotedProtocol = 6)
+    private static byte[] TooBig(
+        bool isIPv6, uint mtu, int quoted, byte? type = null, byte? code = null, byte quotedProtocol = 6)
     {
         FlowKey flow = isIPv6 ? SegmentBuilder.FlowV6 : SegmentBuilder.FlowV4;
         var buffer = new byte[2048];
-        int start = SegmentWriter.Write(buffer, 256, 100, SegmentBuilder.Path, flow, new SegmentFields { Seq = new SeqNumber(0xcafe0001) });
+        int start = SegmentWriter.Write(
+            buffer, 256, 100, SegmentBuilder.Path, flow, new SegmentFields { Seq = new SeqNumber(0xcafe0001) });
         byte[] quote = buffer[(start + 14)..(start + 14 + quoted)];
         if (quoted > 20)
             quote[isIPv6 ? 6 : 9] = quotedProtocol;

@@ -18,7 +18,13 @@ internal sealed record SegmentBuilder
 
     /// <summary>Seen from the receiver.</summary>
     public LinkPath Link { get; init; } = Path;
-    public SegmentFields Fields { get; init; } = new() { Seq = new SeqNumber(1000), Ack = new SeqNumber(2000), Flags = TcpFlags.Ack, Window = 512 };
+    public SegmentFields Fields { get; init; } = new()
+    {
+        Seq = new SeqNumber(1000),
+        Ack = new SeqNumber(2000),
+        Flags = TcpFlags.Ack,
+        Window = 512,
+    };
     public byte[] Payload { get; init; } = [];
 
     /// <summary>Bytes behind the IP packet.</summary>
@@ -51,7 +57,9 @@ internal sealed record SegmentBuilder
         }
         Span<byte> tcp = frame.AsSpan(tcpStart, tcpLength);
         tcp[16] = tcp[17] = 0;
-        byte[] pseudo = [.. isIPv4 ? ip[12..20] : ip[8..40], (byte)(tcpLength >> 24), (byte)(tcpLength >> 16), (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6];
+        byte[] pseudo =
+            [.. isIPv4 ? ip[12..20] : ip[8..40], (byte)(tcpLength >> 24), (byte)(tcpLength >> 16),
+                (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6];
         Put(tcp[16..], NaiveChecksum([.. pseudo, .. tcp]));
     }
 

@@ -29,11 +29,14 @@ public class SegmentWriterTests
         Assert.Equal([1, 1, 4, 2], Options(new SegmentFields { SackPermitted = true }));
         Assert.Equal([1, 3, 3, 7], Options(new SegmentFields { HasWindowScale = true, WindowScale = 7 }));
         Assert.Equal([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], Options(ts));
-        Assert.Equal([2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7], Options(new SegmentFields { Mss = 1460, SackPermitted = true, HasWindowScale = true, WindowScale = 7 }));
+        Assert.Equal(
+            [2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7],
+            Options(new SegmentFields { Mss = 1460, SackPermitted = true, HasWindowScale = true, WindowScale = 7 }));
         Assert.Equal([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7],
             Options(ts with { Mss = 1460, SackPermitted = true, HasWindowScale = true, WindowScale = 7 }));
         Assert.Equal([1, 1, 5, 10, 0, 0, 0, 0, 0, 0, 1, 0], Options(new SegmentFields { Sack = Blocks(1) }));
-        Assert.Equal([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 18, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 1], Options(ts with { Sack = Blocks(2) }));
+        Assert.Equal([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 18, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 1],
+            Options(ts with { Sack = Blocks(2) }));
     }
 
     [Theory]
@@ -53,7 +56,15 @@ public class SegmentWriterTests
             {
                 var builder = new SegmentBuilder { Flow = flow, Payload = new byte[length] };
                 random.NextBytes(builder.Payload);
-                builder = builder with { Fields = builder.Fields with { IpId = (ushort)random.Next(), Ecn = (byte)random.Next(4), Seq = new SeqNumber((uint)random.Next()) } };
+                builder = builder with
+                {
+                    Fields = builder.Fields with
+                    {
+                        IpId = (ushort)random.Next(),
+                        Ecn = (byte)random.Next(4),
+                        Seq = new SeqNumber((uint)random.Next()),
+                    },
+                };
                 byte[] frame = builder.Build();
                 byte[] check = [.. frame];
                 SegmentBuilder.FixChecksums(check, builder.IpStart, builder.TcpStart, frame.Length - builder.TcpStart);
@@ -67,15 +78,18 @@ public class SegmentWriterTests
     [Fact]
     public void Write_SegmentToAnswerAPacket_NeedsOnlyTheParsedPacket()
     {
-        byte[] frame = new SegmentBuilder { Link = SegmentBuilder.Path with { TagCount = 1, OuterTag = LinkPath.Tag(0x8100, 7) } }.Build();
+        LinkPath tagged = SegmentBuilder.Path with { TagCount = 1, OuterTag = LinkPath.Tag(0x8100, 7) };
+        byte[] frame = new SegmentBuilder { Link = tagged }.Build();
         PacketParserTests.Parse(frame, out Packet packet);
         var buffer = new byte[SegmentWriter.MaxHeaderLength];
-        int start = SegmentWriter.Write(buffer, buffer.Length, 0, packet.Path, packet.Flow, new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst });
+        var reset = new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst };
+        int start = SegmentWriter.Write(buffer, buffer.Length, 0, packet.Path, packet.Flow, reset);
         byte[] answer = buffer[start..];
         Assert.Equal(frame[..6], answer[6..12]);
         Assert.Equal(frame[6..12], answer[..6]);
         Assert.Equal(DropReason.None, PacketParserTests.Parse(answer, out Packet seen));
-        Assert.Equal(packet.Flow, new FlowKey(seen.Flow.Remote, seen.Flow.Local, seen.Flow.RemotePort, seen.Flow.LocalPort));
+        Assert.Equal(
+            packet.Flow, new FlowKey(seen.Flow.Remote, seen.Flow.Local, seen.Flow.RemotePort, seen.Flow.LocalPort));
         Assert.Equal(packet.Path.OuterTag, seen.Path.OuterTag);
         Assert.True(seen.IsRst);
     }
@@ -86,7 +100,8 @@ public class SegmentWriterTests
         Assert.Equal(122, SegmentWriter.MaxHeaderLength);
         LinkPath path = SegmentBuilder.Path with { TagCount = 2, OuterTag = 0x88a80001, InnerTag = 0x81000002 };
         var buffer = new byte[122];
-        Assert.Equal(0, SegmentWriter.Write(buffer, 122, 0, path, SegmentBuilder.FlowV6, new SegmentFields { HasTimestamps = true, Sack = Blocks(3) }));
+        var fields = new SegmentFields { HasTimestamps = true, Sack = Blocks(3) };
+        Assert.Equal(0, SegmentWriter.Write(buffer, 122, 0, path, SegmentBuilder.FlowV6, fields));
     }
 
     [Fact]

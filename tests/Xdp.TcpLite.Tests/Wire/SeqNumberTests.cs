@@ -44,6 +44,6 @@ public class SeqNumberTests
     }
 
     [Fact]
-    public void SeqNumber_HasNoTotalOrder() =>
-        Assert.DoesNotContain(typeof(SeqNumber).GetInterfaces(), type => type.Name.StartsWith("IComparable", StringComparison.Ordinal));
+    public void SeqNumber_HasNoTotalOrder() => Assert.DoesNotContain(
+        typeof(SeqNumber).GetInterfaces(), type => type.Name.StartsWith("IComparable", StringComparison.Ordinal));
 }

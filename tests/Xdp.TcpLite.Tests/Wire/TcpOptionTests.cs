@@ -5,7 +5,12 @@ public class TcpOptionTests
     private static Packet Parse(byte[] options, TcpFlags flags = TcpFlags.Syn)
     {
         Assert.Equal(0, options.Length % 4);
-        byte[] plain = new SegmentBuilder { Fields = new SegmentFields { Flags = flags }, Payload = "abc"u8.ToArray() }.Build();
+        var builder = new SegmentBuilder
+        {
+            Fields = new SegmentFields { Flags = flags },
+            Payload = "abc"u8.ToArray(),
+        };
+        byte[] plain = builder.Build();
         byte[] frame = [.. plain[..54], .. options, .. plain[54..]];
         SegmentBuilder.Put(frame.AsSpan(16), (ushort)(frame.Length - 14));
         frame[34 + 12] = (byte)((20 + options.Length) << 2);
@@ -42,7 +47,8 @@ public class TcpOptionTests
     [InlineData(14, 14)]
     [InlineData(15, 14)]
     [InlineData(255, 14)]
-    public void WindowScale_Above14_CountsAs14(byte sent, byte seen) => Assert.Equal(seen, Parse([1, 3, 3, sent]).WindowScale);
+    public void WindowScale_Above14_CountsAs14(byte sent, byte seen) =>
+        Assert.Equal(seen, Parse([1, 3, 3, sent]).WindowScale);
 
     [Theory]
     [InlineData(0)]
@@ -70,7 +76,8 @@ public class TcpOptionTests
     public void Options_AfterEnd_AreIgnored() => Assert.Equal(0, Parse([0, 2, 4, 5, 0xb4, 0, 0, 0]).Mss);
 
     [Fact]
-    public void Options_Unknown_AreSkipped() => Assert.Equal(1460, Parse([253, 6, 2, 4, 9, 9, 30, 2, 2, 4, 5, 0xb4]).Mss);
+    public void Options_Unknown_AreSkipped() =>
+        Assert.Equal(1460, Parse([253, 6, 2, 4, 9, 9, 30, 2, 2, 4, 5, 0xb4]).Mss);
 
     [Fact]
     public void Options_Duplicated_TheLastCounts()

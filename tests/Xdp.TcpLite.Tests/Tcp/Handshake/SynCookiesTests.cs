@@ -6,7 +6,13 @@ public class SynCookiesTests
     private static readonly SynCookies s_cookies = new(s_secret);
     private static readonly Instant s_now = new(TimeSpan.FromDays(3).Ticks + 12345);
 
-    private static readonly Packet s_syn = new() { Flow = SegmentBuilder.FlowV4, Seq = new SeqNumber(0xfffffff0), Flags = TcpFlags.Syn, Mss = 1460 };
+    private static readonly Packet s_syn = new()
+    {
+        Flow = SegmentBuilder.FlowV4,
+        Seq = new SeqNumber(0xfffffff0),
+        Flags = TcpFlags.Syn,
+        Mss = 1460,
+    };
 
     private static Packet AckFor(in Packet syn, SeqNumber cookie, uint tsVal) => new()
     {
@@ -90,7 +96,9 @@ public class SynCookiesTests
     {
         Packet syn = s_syn with { HasTimestamps = true, SackPermitted = true, HasWindowScale = true, WindowScale = 7 };
         SeqNumber cookie = s_cookies.Make(syn, s_now, 100_000, out _);
-        Assert.True(s_cookies.TryCheck(AckFor(syn, cookie, 0) with { HasTimestamps = false }, s_now, out SynCookieOptions options));
+        Assert.True(
+            s_cookies.TryCheck(
+                AckFor(syn, cookie, 0) with { HasTimestamps = false }, s_now, out SynCookieOptions options));
         Assert.False(options.HasWindowScale);
         Assert.False(options.SackPermitted);
     }
@@ -127,7 +135,13 @@ public class SynCookiesTests
         int hits = 0;
         for (int i = 0; i < 200_000; i++)
         {
-            var ack = new Packet { Flow = SegmentBuilder.FlowV4, Seq = new SeqNumber((uint)random.NextInt64(1L << 32)), Ack = new SeqNumber((uint)random.NextInt64(1L << 32)), Flags = TcpFlags.Ack };
+            var ack = new Packet
+            {
+                Flow = SegmentBuilder.FlowV4,
+                Seq = new SeqNumber((uint)random.NextInt64(1L << 32)),
+                Ack = new SeqNumber((uint)random.NextInt64(1L << 32)),
+                Flags = TcpFlags.Ack,
+            };
             hits += s_cookies.TryCheck(ack, s_now, out _) ? 1 : 0;
         }
         Assert.Equal(0, hits); // 16 in 2^32 by design
