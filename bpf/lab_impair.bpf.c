@@ -46,14 +46,14 @@
 
 enum impair_knob {
 	LOSS = 0,        /* per mille */
-	BURST,           /* per mille: a burst of loss begins */
+	BURST,           /* per mille of segments at which a burst of loss begins */
 	BURST_LENGTH,    /* packets */
 	CORRUPT,         /* per mille of segments with payload: one bit flips */
-	DUPLICATE,       /* per mille; tc */
-	REORDER,         /* per mille are held back; tc */
-	REORDER_HOLD_US, /* for that long */
+	DUPLICATE,       /* per mille; tc only */
+	REORDER,         /* per mille that are held back; tc only */
+	REORDER_HOLD_US, /* for how long */
 	REORDER_DEVICE,  /* ifindex of hold0 */
-	SEED,            /* not 0: the fate of a segment follows from the seed and from how many were SEEN before */
+	SEED,            /* unless 0: a segment's fate follows from the seed and the number SEEN before it */
 	IMPAIR_KNOBS,
 };
 
@@ -104,7 +104,7 @@ static __always_inline void count(__u32 what)
 		__sync_fetch_and_add(value, 1);
 }
 
-/* A number for the present segment, another one for each use: SplitMix64 of seed and count. */
+/* A random number for the present segment and this use of it: SplitMix64 of seed, count and use. */
 static __always_inline __u32 chance(__u32 use)
 {
 	__u32 seed = knob(SEED), seen_key = SEEN;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0)
 /*
- * Hands the TCP segments of our endpoints to the AF_XDP socket of their queue and leaves everything else to the
- * kernel. Anything odd passes: the kernel judges it better than a page of BPF.
+ * Gives the TCP segments of our endpoints to the AF_XDP socket (XSK) of their queue, and leaves everything else to the
+ * kernel. Anything odd passes to the kernel too, which judges it better than a page of BPF.
  *
  *   mode   SYN                               other segments
  *   off    PASS                              PASS
@@ -9,9 +9,9 @@
  *   steer  XSK                               XSK
  *   drain  PASS                              kernel-owned -> PASS, else XSK
  *
- * A queue without an XSK: SYN and kernel-owned segments PASS, the rest DROP, since a kernel that knows nothing of
- * the connection would answer RST. Sources that are denied, or missing from an allow list in force, DROP in every
- * mode but off. Each packet adds one to exactly one counter.
+ * On a queue without an XSK, SYNs and kernel-owned segments PASS. The rest DROP: the kernel knows nothing of their
+ * connections, and would answer RST. In every mode but off, segments DROP whose source is denied, or is missing from an
+ * allow list that has entries. Each packet adds one to exactly one counter.
  *
  * The maps are described in xdp_steer.h. Read from the bottom: xdp_steer() parses, steer_segment() decides.
  */
@@ -39,7 +39,7 @@
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV6_FRAGMENT_OFFSET 0xfff8
-/* Real traffic has none or one; the bound keeps the program small for the verifier. */
+/* Real traffic has none or one. The bound keeps the program small for the verifier. */
 #define MAX_EXTENSION_HEADERS 6
 
 struct {
@@ -149,7 +149,7 @@ static __always_inline void map_ipv4(struct steer_address *address, const __be32
 	__builtin_memcpy(address->bytes + 12, ipv4, 4);
 }
 
-/* Has the kernel a socket for this very flow? Its listeners do not count; its TIME-WAIT and SYN-RECEIVED do. */
+/* Whether the kernel has a socket for this very flow. TIME-WAIT and SYN-RECEIVED count, listening does not. */
 static __always_inline bool kernel_owns(struct xdp_md *ctx, const struct flow *flow)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -194,9 +194,9 @@ static __always_inline bool source_allowed(const struct steer_address *source)
 }
 
 /*
- * Token bucket of a queue, kept as one number: the time the next SYN is due. It may lie in the past by at most the
- * burst, and a SYN that comes before it is excess. A queue is served by one CPU at a time; where it is not, a lost
- * update lets one SYN more through.
+ * The token bucket of a queue, kept as one number: the time at which the next SYN is due. It may lie in the past by no
+ * more than the burst. A SYN that comes before it is too many. A queue is served by one CPU at a time; where it is not,
+ * a lost update lets one more SYN through.
  */
 static __always_inline bool syn_within_rate(__u32 queue)
 {
@@ -265,8 +265,8 @@ static __always_inline int steer_segment(struct xdp_md *ctx, struct flow *flow, 
 }
 
 /*
- * "Packet too big" for a flow of ours: the stack needs it, and validates what it quotes. RSS spreads ICMP otherwise
- * than the flow it speaks of, so any queue may see it. `flow` holds the addresses of the quoted packet, which we sent.
+ * "Packet too big" for a flow of ours. The stack needs it, and checks what it quotes. RSS does not spread ICMP as it
+ * spreads the flow in question, so any queue may get it. `flow` holds the addresses of the quoted packet, which we sent.
  */
 static __always_inline int steer_quote(struct xdp_md *ctx, struct flow *flow, void *quoted_tcp, void *end)
 {
@@ -330,7 +330,7 @@ static __always_inline int steer_ipv6(struct xdp_md *ctx, struct flow *flow, str
 	bool fragment = false;
 	__u8 next;
 
-	/* A mapped address on the wire is forged: it would match the prefixes of IPv4. */
+	/* An IPv4-mapped address on the wire is forged. Let in, it would match IPv4 prefixes. */
 	if ((void *)(ip + 1) > end || ip->version != 6 || is_ipv4_mapped(&ip->saddr) || is_ipv4_mapped(&ip->daddr))
 		return count(XDP_PASS, PASS_MALFORMED);
 	flow->local.family = 6;
@@ -413,5 +413,5 @@ int xdp_steer(struct xdp_md *ctx)
 	return count(XDP_PASS, PASS_NOT_TCP);
 }
 
-/* Helpers such as bpf_skc_lookup_tcp are for GPL-compatible programs. */
+/* Helpers such as bpf_skc_lookup_tcp are there for GPL-compatible programs only. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -24,7 +24,7 @@ struct steer_address {
 /* Key of `endpoints`. No padding: the bytes are the key. */
 struct endpoint_key {
 	struct steer_address address;
-	__u32 vlan;   /* 0 untagged; the tag's id; outer << 12 | inner with two tags. Host order. */
+	__u32 vlan;   /* 0: untagged; one tag: its id; two tags: outer << 12 | inner. Host byte order. */
 	__be16 port;
 	__u16 family; /* 4 or 6 */
 };
@@ -46,7 +46,7 @@ struct source_key {
 };
 
 #define STEER_ALLOW_LIST 1u /* only sources in allowed_sources may talk to endpoints */
-#define STEER_DENY_LIST 2u  /* denied_sources has entries; a denied source stays denied even if allowed */
+#define STEER_DENY_LIST 2u  /* denied_sources has entries; what is on both lists is denied */
 
 /* The one entry of `config`. */
 struct steer_config {
