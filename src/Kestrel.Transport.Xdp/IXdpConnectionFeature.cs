@@ -3,8 +3,8 @@ using Xdp.TcpLite;
 namespace Kestrel.Transport.Xdp;
 
 /// <summary>
-/// Where a connection's packets come in. Present on connections served through AF_XDP; a connection without it came through
-/// the companion socket.
+/// Where a connection's packets come in. Present on connections served through AF_XDP; a connection without it came
+/// through the companion socket.
 /// </summary>
 public interface IXdpConnectionFeature
 {
@@ -18,8 +18,8 @@ public interface IXdpConnectionFeature
     string BindMode { get; }
 
     /// <summary>
-    /// The connection's TCP state, as its queue sees it. Asks the queue, which answers within a turn; a queue that does not get round
-    /// to it in time leaves the answer of the last time. Any thread.
+    /// The connection's TCP state, as its queue sees it. Asks the queue, which answers within a turn; a queue that does
+    /// not get round to it in time leaves the answer of the last time. Any thread.
     /// </summary>
     TcpConnectionInfo GetTcpInfo();
 }

@@ -6,7 +6,10 @@ namespace Microsoft.AspNetCore.Hosting;
 /// <summary>Turns the AF_XDP transport on.</summary>
 public static class WebHostBuilderXdpExtensions
 {
-    /// <summary>Serves IP endpoints over AF_XDP, with sockets for what does not come that way. Settings come from the configuration section <c>Kestrel:Xdp</c>.</summary>
+    /// <summary>
+    /// Serves IP endpoints over AF_XDP, with sockets for what does not come that way. Settings come from the
+    /// configuration section <c>Kestrel:Xdp</c>.
+    /// </summary>
     /// <param name="hostBuilder">The web host builder.</param>
     /// <returns><paramref name="hostBuilder"/>.</returns>
     public static IWebHostBuilder UseXdpTransport(this IWebHostBuilder hostBuilder)
@@ -19,7 +22,8 @@ public static class WebHostBuilderXdpExtensions
     /// <inheritdoc cref="UseXdpTransport(IWebHostBuilder)"/>
     /// <param name="hostBuilder">The web host builder.</param>
     /// <param name="configureOptions">Runs after the configuration section was read.</param>
-    public static IWebHostBuilder UseXdpTransport(this IWebHostBuilder hostBuilder, Action<XdpTransportOptions> configureOptions)
+    public static IWebHostBuilder UseXdpTransport(
+        this IWebHostBuilder hostBuilder, Action<XdpTransportOptions> configureOptions)
     {
         ArgumentNullException.ThrowIfNull(hostBuilder);
         ArgumentNullException.ThrowIfNull(configureOptions);

@@ -1,5 +1,5 @@
 using Kestrel.Transport.Xdp;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -10,11 +10,14 @@ namespace Microsoft.Extensions.DependencyInjection;
 /// <summary>Turns the AF_XDP transport on where there is no web host builder.</summary>
 public static class XdpServiceCollectionExtensions
 {
-    /// <summary>Adds the AF_XDP transport, and the socket transport before it where it is missing. May be called more than once.</summary>
+    /// <summary>
+    /// Adds the AF_XDP transport, and the socket transport before it where it is missing. May be called more than once.
+    /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="configureOptions">Runs after the configuration section <c>Kestrel:Xdp</c> was read.</param>
     /// <returns><paramref name="services"/>.</returns>
-    public static IServiceCollection AddXdpTransport(this IServiceCollection services, Action<XdpTransportOptions>? configureOptions = null)
+    public static IServiceCollection AddXdpTransport(
+        this IServiceCollection services, Action<XdpTransportOptions>? configureOptions = null)
     {
         ArgumentNullException.ThrowIfNull(services);
 
@@ -22,8 +25,10 @@ public static class XdpServiceCollectionExtensions
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, XdpTransportFactory>());
 
         services.AddOptions();
-        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConfigureOptions<XdpTransportOptions>, XdpOptionsBinder>());
-        services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<XdpTransportOptions>, XdpOptionsValidator>());
+        services.TryAddEnumerable(
+            ServiceDescriptor.Singleton<IConfigureOptions<XdpTransportOptions>, XdpOptionsBinder>());
+        services.TryAddEnumerable(
+            ServiceDescriptor.Singleton<IValidateOptions<XdpTransportOptions>, XdpOptionsValidator>());
         if (configureOptions is not null)
             services.Configure(configureOptions);
         return services;

@@ -1,7 +1,11 @@
 using System.Buffers;
 using System.Diagnostics.Metrics;
 using System.Net;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Diagnostics;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Listeners;
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
@@ -49,11 +53,11 @@ public sealed class XdpTransportFactory
         _context = new ListenerContext(
             new TransportSettings(options.Value, socketOptions?.Value ?? new SocketTransportOptions()),
             loggerFactory,
-            loggerFactory.CreateLogger(XdpLog.Category),
+            loggerFactory.CreateLogger(TransportLog.Category),
             poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared,
             meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
         if (EnvironmentSwitches.TransportIsOff)
-            XdpLog.SwitchedOff(Logger);
+            TransportLog.SwitchedOff(Logger);
     }
 
     private TransportSettings Settings => _context.Settings;
@@ -84,7 +88,7 @@ public sealed class XdpTransportFactory
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         if (endpoint is FileHandleEndPoint file && !EnvironmentSwitches.TransportIsOff)
-            XdpLog.HandedOver(Logger, $"{file.FileHandleType} handle {file.FileHandle}");
+            TransportLog.HandedOver(Logger, $"{file.FileHandleType} handle {file.FileHandle}");
         return Settings.Serves(endpoint);
     }
 
@@ -155,7 +159,7 @@ public sealed class XdpTransportFactory
     private void WarnOfInputRules()
     {
         if (Interlocked.Exchange(ref _toldOfInputRules, 1) == 0 && InputFilter.Chains() is { Count: > 0 } chains)
-            XdpLog.InputRules(Logger, string.Join(", ", chains));
+            TransportLog.InputRules(Logger, string.Join(", ", chains));
     }
 
     private void Forget(XdpConnectionListener listener)
@@ -193,15 +197,15 @@ public sealed class XdpTransportFactory
     {
         TimeSpan linger = Settings.Options.ShutdownLinger;
         long end = Environment.TickCount64 + (long)linger.TotalMilliseconds;
-        int left = _bindings.Sum(b => b.Undelivered);
+        int left = _bindings.Sum(b => b.Unacknowledged);
         if (left > 0)
-            XdpLog.Lingering(Logger, linger, left);
+            TransportLog.Lingering(Logger, linger, left);
         while (left > 0 && Environment.TickCount64 < end)
         {
             await Task.Delay(LingerPoll).ConfigureAwait(false);
-            left = _bindings.Sum(b => b.Undelivered);
+            left = _bindings.Sum(b => b.Unacknowledged);
         }
         if (left > 0)
-            XdpLog.Cut(Logger, left, linger);
+            TransportLog.Cut(Logger, left, linger);
     }
 }

@@ -1,7 +1,8 @@
 using System.Buffers;
 using System.Net;
 using System.Threading.Channels;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
@@ -94,8 +95,8 @@ public class EndpointReconcilerTests
         Assert.True(binding.TryBeginConnection());
         binding.Drain();
         Assert.False(_endpoints.RemoveEnded());
-        binding.ConnectionDelivered();
-        binding.EndConnection();
+        binding.ConnectionAcknowledged();
+        binding.ConnectionEnded();
         Assert.True(_endpoints.RemoveEnded());
         Reconcile();
         Assert.Empty(_interface.Endpoints);

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Net.NetworkInformation;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets.Net;

@@ -1,6 +1,6 @@
 using System.Net;
 using System.Reflection;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets;
 

@@ -1,4 +1,4 @@
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
 

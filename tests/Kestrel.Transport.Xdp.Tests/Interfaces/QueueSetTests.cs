@@ -1,4 +1,5 @@
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xdp.TcpLite;
 

@@ -1,4 +1,5 @@
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Tests.Support;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;

@@ -1,4 +1,4 @@
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Tests.Support;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;

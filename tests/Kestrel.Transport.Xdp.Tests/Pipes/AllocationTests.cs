@@ -1,6 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Tests.Support;
 using Xdp.TcpLite;
 
@@ -14,11 +14,11 @@ public sealed class AllocationTests
     public void RequestAndResponse_InSteadyState_AllocateNothing(bool frames)
     {
         var queue = new FakeQueue();
-        XdpConnectionSettings settings = queue.Settings(frames, inline: true) with
+        ConnectionSettings settings = queue.Settings(frames, inline: true) with
         {
             Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance,
         };
-        var connection = new XdpConnection(queue, FakePeer.Mss, settings);
+        var connection = new XdpConnection(FakePeer.Mss, settings);
         var tcp = new LoopTcp();
         int served = 0;
         int flushed = 0;
@@ -79,11 +79,11 @@ public sealed class AllocationTests
                 Block block = queue.Blocks.Take();
                 block.Length = 200;
                 tcp.Readable.Enqueue(block);
-                connection.OnEvents(TcpEvents.Readable, new LoopTcp.Ref(tcp));
-                connection.Deliver();
-                connection.ApplyWork(connection.TakeWork(), new LoopTcp.Ref(tcp));
-                connection.OnEvents(TcpEvents.Sent | TcpEvents.AllAcknowledged, new LoopTcp.Ref(tcp));
-                connection.Deliver();
+                connection.Queue.OnEvents(TcpEvents.Readable, new LoopTcp.Ref(tcp));
+                connection.Queue.Deliver();
+                connection.Queue.ApplyWork(connection.Queue.TakeWork(), new LoopTcp.Ref(tcp));
+                connection.Queue.OnEvents(TcpEvents.Sent | TcpEvents.AllAcknowledged, new LoopTcp.Ref(tcp));
+                connection.Queue.Deliver();
             }
         }
     }

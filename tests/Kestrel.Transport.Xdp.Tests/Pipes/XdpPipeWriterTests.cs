@@ -1,6 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Tests.Support;
 using Xdp.TcpLite;
 
@@ -196,7 +196,7 @@ public sealed class XdpPipeWriterTests
         End(peer);
     }
 
-    private FakePeer Connect(XdpConnectionSettings? settings = null) => _queue.Connect(settings ?? _queue.Settings());
+    private FakePeer Connect(ConnectionSettings? settings = null) => _queue.Connect(settings ?? _queue.Settings());
 
     private static void Flush(FakePeer peer) =>
         Assert.True(peer.Connection.Output.FlushAsync().IsCompletedSuccessfully);

@@ -1,6 +1,6 @@
 using System.IO.Pipelines;
 using System.Net.Sockets;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Support;

@@ -1,6 +1,6 @@
 using System.Net;
 using System.Runtime.CompilerServices;
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Microsoft.Extensions.Logging;
 using Xdp.TcpLite;
 
@@ -15,7 +15,7 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
     private readonly object _turn = new();
     private readonly SemaphoreSlim _wake = new(0);
     private readonly List<FakePeer> _peers = [];
-    private XdpConnection? _dirty;
+    private QueueSide? _dirty;
     private Thread? _worker;
     private volatile bool _stopping;
     private volatile int _turnThread;
@@ -36,10 +36,10 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
     public int FramesReturnedCalls;
     public CollectingLogger Logger { get; } = new();
 
-    public override void Post(XdpConnection connection)
+    public override void Post(QueueSide connection)
     {
         Interlocked.Increment(ref Posts);
-        XdpConnection? head;
+        QueueSide? head;
         do
         {
             head = Volatile.Read(ref _dirty);
@@ -52,9 +52,9 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
 
     public override void FramesReturned() => Interlocked.Increment(ref FramesReturnedCalls);
 
-    public FakePeer Connect(XdpConnectionSettings settings, bool receiveIntoFrames = true)
+    public FakePeer Connect(ConnectionSettings settings, bool receiveIntoFrames = true)
     {
-        var connection = new XdpConnection(this, FakePeer.Mss, settings)
+        var connection = new XdpConnection(FakePeer.Mss, settings)
         {
             LocalEndPoint = IPEndPoint.Parse("10.0.0.1:80"),
             RemoteEndPoint = IPEndPoint.Parse("10.0.0.2:40000"),
@@ -65,7 +65,7 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
         return peer;
     }
 
-    public XdpConnectionSettings Settings(bool frames = true, bool inline = false) => new()
+    public ConnectionSettings Settings(bool frames = true, bool inline = false) => new(this)
     {
         MemoryPool = System.Buffers.MemoryPool<byte>.Shared,
         Logger = Logger,
@@ -161,27 +161,27 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
             if (events == TcpEvents.None)
                 continue;
             any = true;
-            peer.Connection.OnEvents(events, peer.Tcp);
+            peer.Connection.Queue.OnEvents(events, peer.Tcp);
             touched.Add(peer);
             if ((events & TcpEvents.Closed) != 0)
                 _peers.Remove(peer);
         }
-        XdpConnection? dirty = Interlocked.Exchange(ref _dirty, null);
+        QueueSide? dirty = Interlocked.Exchange(ref _dirty, null);
         while (dirty is not null)
         {
-            XdpConnection connection = dirty;
+            QueueSide connection = dirty;
             dirty = connection.Work.NextDirty;
             connection.Work.NextDirty = null;
             any = true;
             ConnectionWork work = connection.TakeWork();
             if (work == ConnectionWork.None)
                 continue;
-            FakePeer peer = _peers.First(candidate => candidate.Connection == connection);
+            FakePeer peer = _peers.First(candidate => candidate.Connection.Queue == connection);
             connection.ApplyWork(work, peer.Tcp);
             touched.Add(peer);
         }
         foreach (FakePeer peer in touched)
-            any |= peer.Connection.Deliver();
+            any |= peer.Connection.Queue.Deliver();
         return any;
     }
 }

@@ -1,4 +1,4 @@
-using Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Support;

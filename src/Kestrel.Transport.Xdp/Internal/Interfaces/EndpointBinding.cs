@@ -3,11 +3,14 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// One listener's side in the engines: which addresses and port are its own, what its connections are made with, and
@@ -22,8 +25,8 @@ internal sealed class EndpointBinding : ListeningEndpoint
     private readonly MemoryPool<byte> _pool;
     private readonly ILogger _logger;
     private readonly TransportSettings _settings;
-    private readonly ConcurrentDictionary<XdpQueue, XdpConnectionSettings> _perQueue = new();
-    private int _connections, _undelivered;
+    private readonly ConcurrentDictionary<XdpQueue, ConnectionSettings> _perQueue = new();
+    private int _connections, _unacknowledged;
     private volatile bool _draining;
 
     internal EndpointBinding(
@@ -47,7 +50,7 @@ internal sealed class EndpointBinding : ListeningEndpoint
     internal int Connections => Volatile.Read(ref _connections);
 
     /// <summary>Those of them whose peers have not acknowledged everything yet, the FIN included.</summary>
-    internal int Undelivered => Volatile.Read(ref _undelivered);
+    internal int Unacknowledged => Volatile.Read(ref _unacknowledged);
 
     internal void Drain()
     {
@@ -74,16 +77,16 @@ internal sealed class EndpointBinding : ListeningEndpoint
             Interlocked.Decrement(ref _connections);
             return false;
         }
-        Interlocked.Increment(ref _undelivered);
+        Interlocked.Increment(ref _unacknowledged);
         return true;
     }
 
-    internal override void ConnectionDelivered() => Interlocked.Decrement(ref _undelivered);
+    internal override void ConnectionAcknowledged() => Interlocked.Decrement(ref _unacknowledged);
 
-    internal override void EndConnection() => Interlocked.Decrement(ref _connections);
+    internal override void ConnectionEnded() => Interlocked.Decrement(ref _connections);
 
     internal override XdpConnection CreateConnection(XdpQueue queue, TcpConnection tcp) =>
-        new(queue, tcp, _perQueue.GetOrAdd(queue, static (q, self) => self.SettingsFor(q), this));
+        new(tcp, _perQueue.GetOrAdd(queue, static (q, self) => self.SettingsFor(q), this));
 
     /// <summary>Hands a connection to the listener; ends it when there is none any more.</summary>
     internal override void Accepted(XdpConnection connection)
@@ -97,7 +100,7 @@ internal sealed class EndpointBinding : ListeningEndpoint
     /// <summary>The queue is closed.</summary>
     internal void Forget(XdpQueue queue) => _perQueue.TryRemove(queue, out _);
 
-    private XdpConnectionSettings SettingsFor(XdpQueue queue) => new()
+    private ConnectionSettings SettingsFor(XdpQueue queue) => new(queue)
     {
         MaxReadBufferSize = _settings.MaxReadBufferSize,
         MaxWriteBufferSize = _settings.MaxWriteBufferSize,

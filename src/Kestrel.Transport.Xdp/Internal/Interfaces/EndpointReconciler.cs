@@ -1,10 +1,12 @@
 using System.Net;
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>An interface that is served, as its endpoints depend on it.</summary>
 /// <param name="Maps">Of its program.</param>
@@ -145,7 +147,7 @@ internal sealed class EndpointReconciler(
         if (mode != endpoint.Mode)
         {
             served.Maps.SetEndpoint(key.Address, key.Port, vlan: 0, mode);
-            XdpLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
+            TransportLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
             endpoint.Mode = mode;
         }
 

@@ -1,7 +1,8 @@
 using System.Net;
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>The engines that are to serve one endpoint, and what came of it.</summary>
 internal sealed class EnginePlan(
@@ -48,15 +49,16 @@ internal sealed class EnginePlan(
     {
         if (!IsServed)
         {
-            XdpLog.FallBack(logger, endpoint, Reason + Unfiltered);
+            TransportLog.FallBack(logger, endpoint, Reason + Unfiltered);
             return;
         }
         for (int i = 0; i < engines.Count; i++)
         {
             if (_failures[i] is { } failure)
-                XdpLog.PartialFallBack(logger, endpoint, engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
+                TransportLog.PartialFallBack(
+                    logger, endpoint, engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
             else
-                XdpLog.Serving(logger, endpoint, engines[i].InterfaceName, engines[i].Modes);
+                TransportLog.Serving(logger, endpoint, engines[i].InterfaceName, engines[i].Modes);
         }
     }
 

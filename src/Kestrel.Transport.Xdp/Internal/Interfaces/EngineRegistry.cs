@@ -1,9 +1,11 @@
 using System.Security.Cryptography;
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging;
 using Xdp.TcpLite;
 using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// The engines of the process, one for each network namespace and interface, shared by all hosts in it: an interface
@@ -78,7 +80,7 @@ internal sealed class EngineRegistry
                 + "An interface has one list: give both hosts the same one.");
         }
         if (differences.Count > 0)
-            XdpLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
+            TransportLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
     }
 
     private static bool IsSourceList(string setting) =>

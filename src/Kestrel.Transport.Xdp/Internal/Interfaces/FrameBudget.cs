@@ -1,4 +1,7 @@
-namespace Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
+
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// The frames of all queues of the process, held against <see cref="XdpTransportOptions.MemoryBudget"/>. Any thread.

@@ -1,6 +1,7 @@
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>The TCP stacks of an interface's queues, all at once, for whoever says what they listen on.</summary>
 internal interface IListeningStacks

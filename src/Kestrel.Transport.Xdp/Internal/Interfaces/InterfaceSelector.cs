@@ -2,7 +2,7 @@ using System.Net;
 using Xdp.Sockets.Net;
 using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>Which interfaces an endpoint is served on, before anything is tried.</summary>
 internal static class InterfaceSelector

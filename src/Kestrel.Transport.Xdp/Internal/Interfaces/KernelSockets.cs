@@ -4,7 +4,7 @@ using System.Runtime.InteropServices;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// The kernel's TCP connections in the calling thread's network namespace, as /proc tells them. For the control path:

@@ -1,9 +1,11 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.NetworkInformation;
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Xdp.Sockets.Net;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// Finds the way to peers that have fallen silent. A connection's segments go where its peer's last one came from. When
@@ -18,21 +20,21 @@ internal sealed class PathResolver : IDisposable
     // A network that is gone makes every connection ask.
     private const int AtOnce = 512;
 
-    private readonly ConcurrentQueue<(XdpQueue Queue, XdpConnection Connection)> _suspects = new();
+    private readonly ConcurrentQueue<(XdpQueue Queue, QueueSide Connection)> _suspects = new();
     private NeighbourResolver? _kernel;
 
     /// <summary>The connection is answered by <see cref="XdpQueue.Redirect"/>. Called in the queue's turn.</summary>
-    internal void Suspect(XdpQueue queue, XdpConnection connection) => _suspects.Enqueue((queue, connection));
+    internal void Suspect(XdpQueue queue, QueueSide connection) => _suspects.Enqueue((queue, connection));
 
     /// <param name="device">The interface that the segments have to leave by; null while there is none.</param>
     internal void Resolve(NetworkInterfaceInfo? device)
     {
         if (_suspects.IsEmpty)
             return;
-        var answers = new List<(XdpQueue Queue, XdpConnection Connection, PhysicalAddress? Neighbour)>();
+        var answers = new List<(XdpQueue Queue, QueueSide Connection, PhysicalAddress? Neighbour)>();
         while (answers.Count < AtOnce && _suspects.TryDequeue(out var suspect))
         {
-            (XdpQueue queue, XdpConnection connection) = suspect;
+            (XdpQueue queue, QueueSide connection) = suspect;
             answers.Add((queue, connection, NeighbourTowards(connection.Flow.Remote.ToIPAddress(), device)));
         }
         foreach (var ofQueue in answers.GroupBy(answer => answer.Queue))

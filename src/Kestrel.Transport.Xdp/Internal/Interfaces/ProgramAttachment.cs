@@ -1,8 +1,9 @@
+using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Xdp.Sockets;
 using Xdp.Sockets.Net;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// The XDP program on one interface. Owns the program while it is attached, what is known of the device, when it may be

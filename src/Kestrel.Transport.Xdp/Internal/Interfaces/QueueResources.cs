@@ -1,6 +1,8 @@
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>What queues share, whichever interface they belong to.</summary>
 /// <param name="Frames">Of the process.</param>
@@ -10,4 +12,4 @@ namespace Kestrel.Transport.Xdp.Internal;
 /// </param>
 /// <param name="Flows">Of the network namespace: two namespaces may have the same addresses.</param>
 internal sealed record QueueResources(
-    FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<XdpConnection> Flows);
+    FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<QueueSide> Flows);

@@ -1,11 +1,15 @@
 using System.Collections.Concurrent;
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
 using Xdp.Sockets;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// The queues of one interface: opened together, closed together, replaced one by one when they fail. Owns them, the
@@ -36,7 +40,7 @@ internal sealed class QueueSet(
     /// <summary>Queues are missing that may be had later.</summary>
     internal bool IsIncomplete { get; private set; }
 
-    public FlowDirectory<XdpConnection> Flows => shared.Flows;
+    public FlowDirectory<QueueSide> Flows => shared.Flows;
 
     public int QueueCount => _queues.Length;
 
@@ -47,7 +51,7 @@ internal sealed class QueueSet(
         return index < 0 || queues.Length < 2 ? null : queues[(index + 1) % queues.Length];
     }
 
-    public void PathSuspected(XdpQueue queue, XdpConnection connection) => paths.Suspect(queue, connection);
+    public void PathSuspected(XdpQueue queue, QueueSide connection) => paths.Suspect(queue, connection);
 
     public void Failed(XdpQueue queue, string reason)
     {
@@ -113,7 +117,7 @@ internal sealed class QueueSet(
             (XdpQueue queue, string reason) = failure;
             if (!_queues.Contains(queue))
                 continue;
-            XdpLog.QueueFailed(logger, interfaceName, queue.Settings.QueueId, reason);
+            TransportLog.QueueFailed(logger, interfaceName, queue.Settings.QueueId, reason);
             maps?.ClearXsk(queue.Settings.QueueId);
             _queues = [.. _queues.Where(q => q != queue)];
             Close(queue);
@@ -178,7 +182,7 @@ internal sealed class QueueSet(
         foreach (var (queue, reason) in refusals)
         {
             if (_refusals.GetValueOrDefault(queue) != reason)
-                XdpLog.QueueRefused(logger, interfaceName, queue, reason.TrimEnd('.'));
+                TransportLog.QueueRefused(logger, interfaceName, queue, reason.TrimEnd('.'));
         }
         _refusals = refusals;
     }

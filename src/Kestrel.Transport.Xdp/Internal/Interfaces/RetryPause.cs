@@ -1,4 +1,4 @@
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// How long to wait before an interface whose queues could not be opened is tried again: twice as long each time. An

@@ -1,6 +1,8 @@
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// Tells of turns that do not end, each once. Owns which queues have been told of. Under the engine's lock.
@@ -24,7 +26,7 @@ internal sealed class StallWatch(string interfaceName, ILogger logger)
         else if (_reported.Add(queue))
         {
             Interlocked.Increment(ref counters.StalledTurns);
-            XdpLog.TurnStalled(logger, interfaceName, queue, (long)turn.TotalMilliseconds);
+            TransportLog.TurnStalled(logger, interfaceName, queue, (long)turn.TotalMilliseconds);
         }
     }
 

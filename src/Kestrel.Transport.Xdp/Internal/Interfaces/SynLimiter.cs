@@ -1,7 +1,8 @@
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// Limits the SYNs of queues under pressure. A queue whose stack answers with SYN cookies is flooded, or has more
@@ -53,7 +54,7 @@ internal sealed class SynLimiter(string interfaceName, ILogger logger)
         maps.SetSynRate(queue, limit ? PerSecond : 0, Burst);
         pressure.IsLimited = limit;
         if (limit)
-            XdpLog.SynsLimited(logger, interfaceName, queue, PerSecond);
+            TransportLog.SynsLimited(logger, interfaceName, queue, PerSecond);
     }
 
     /// <summary>The queue is closed; one that is opened in its place begins without a limit.</summary>

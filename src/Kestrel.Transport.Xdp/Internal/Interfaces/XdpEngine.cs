@@ -1,10 +1,13 @@
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
 using Xdp.Sockets;
 using Xdp.Sockets.Bpf;
 using Xdp.Sockets.Net;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
 /// One interface: the XDP program on it, a queue for each of the NIC's, and the endpoints of all listeners that it
@@ -170,7 +173,7 @@ internal sealed class XdpEngine
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
-                XdpLog.ControlFailed(_logger, InterfaceName, e);
+                TransportLog.ControlFailed(_logger, InterfaceName, e);
                 pause = PauseAfterFailure;
             }
         }
@@ -191,7 +194,7 @@ internal sealed class XdpEngine
         if (_attachment.Program is { } program)
         {
             foreach (XdpQueue queue in Queues)
-                _syns.Check(queue.Settings.QueueId, queue.Tcp.SynCookiesSent, program, Now);
+                _syns.Check(queue.Settings.QueueId, queue.Statistics.Tcp.SynCookiesSent, program, Now);
         }
         _paths.Resolve(_attachment.Device);
     }
@@ -231,7 +234,7 @@ internal sealed class XdpEngine
         {
             string reason = $"the interface {InterfaceName} is gone";
             TakeDown(reason);
-            XdpLog.InterfaceLost(_logger, InterfaceName, reason);
+            TransportLog.InterfaceLost(_logger, InterfaceName, reason);
         }
     }
 
@@ -256,7 +259,7 @@ internal sealed class XdpEngine
         {
             Reconcile();
             foreach (EndpointBinding binding in _endpoints.Bindings.Where(b => !b.IsDraining))
-                XdpLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+                TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
         }
     }
 

@@ -1,11 +1,12 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Listeners;
 
 /// <summary>
 /// The kernel's socket on an endpoint's address and port. It reserves the port, resolves port 0, and serves what does
@@ -122,13 +123,13 @@ internal sealed class CompanionListener : IAsyncDisposable
             catch (SocketException e)
             {
                 // The peer is gone already, or descriptors have run out: neither is this endpoint's end.
-                XdpLog.CompanionAcceptFailed(_context.Logger, EndPoint, e);
+                TransportLog.CompanionAcceptFailed(_context.Logger, EndPoint, e);
                 if (e.SocketErrorCode != SocketError.ConnectionReset)
                     await Task.Delay(AcceptRetry).ConfigureAwait(false);
             }
             catch (Exception e)
             {
-                XdpLog.CompanionFailed(_context.Logger, EndPoint, e);
+                TransportLog.CompanionFailed(_context.Logger, EndPoint, e);
                 return;
             }
             finally

@@ -1,7 +1,9 @@
 using System.Buffers;
+using Kestrel.Transport.Xdp.Internal.Diagnostics;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Listeners;
 
 /// <summary>What all listeners of a host have in common.</summary>
 /// <param name="Settings">The host's.</param>

@@ -1,9 +1,10 @@
 using System.Net;
 using System.Threading.Channels;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Listeners;
 
 /// <summary>
 /// A hybrid listener: one endpoint, bound to the interfaces' engines and to a companion socket, whose connections come
@@ -18,7 +19,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
     private readonly Action<XdpConnectionListener> _ended;
     private readonly CompanionListener _companion;
     private readonly EndpointBinding _binding;
-    private readonly Lock _gate = new();
+    private readonly Lock _lock = new();
     private Task? _unbinding;
 
     private XdpConnectionListener(
@@ -82,7 +83,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
     // Short, and to be done: a host that is disposed without having been stopped comes with a token that is cancelled.
     public ValueTask UnbindAsync(CancellationToken cancellationToken = default)
     {
-        lock (_gate)
+        lock (_lock)
             return new ValueTask(_unbinding ??= StopAcceptingAsync());
     }
 

@@ -1,4 +1,4 @@
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>The environment variables that the transport obeys. Nothing else of it reads the environment.</summary>
 internal static class EnvironmentSwitches

@@ -1,7 +1,7 @@
 using System.Net;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
 /// The options as a host's transport uses them. What belongs to interfaces, and what the socket transport's options may

@@ -5,7 +5,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
 /// Reads <see cref="XdpTransportOptions"/> from the configuration section <see cref="Section"/>. Without reflection,
@@ -92,21 +92,22 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
                 options.UnsafePreferInlineScheduling = Parse(key, bool.Parse);
                 break;
             default:
-                throw new OptionsValidationException(Options.DefaultName, typeof(XdpTransportOptions), [$"{key.Path}: there is no such setting."]);
+                throw Invalid($"{key.Path}: there is no such setting.");
         }
     }
 
     // A list is a section with one child an entry, or one text with commas (as environment variables have it).
     private static void BindList<T>(IConfigurationSection key, IList<T> list, Func<string, T> parse)
     {
-        if (key.Value is { } text)
-            foreach (string part in text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
-                list.Add(Parse(key.Path, part, parse));
+        const StringSplitOptions trimmed = StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries;
+        foreach (string part in (key.Value ?? "").Split(',', trimmed))
+            list.Add(Parse(key.Path, part, parse));
         foreach (IConfigurationSection entry in key.GetChildren())
             list.Add(Parse(entry, parse));
     }
 
-    private static T Parse<T>(IConfigurationSection key, Func<string, T> parse) => Parse(key.Path, key.Value ?? "", parse);
+    private static T Parse<T>(IConfigurationSection key, Func<string, T> parse) =>
+        Parse(key.Path, key.Value ?? "", parse);
 
     private static T Parse<T>(string path, string text, Func<string, T> parse)
     {
@@ -116,7 +117,7 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
         }
         catch (Exception e) when (e is FormatException or OverflowException or ArgumentException)
         {
-            throw new OptionsValidationException(Options.DefaultName, typeof(XdpTransportOptions), [$"{path}: \"{text}\" is not valid. {e.Message}"]);
+            throw Invalid($"{path}: \"{text}\" is not valid. {e.Message}");
         }
     }
 
@@ -131,8 +132,14 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
 
     private static TimeSpan ParseDuration(string text) => TimeSpan.Parse(text, CultureInfo.InvariantCulture);
 
-    private static IPNetwork ParseNetwork(string text) =>
-        text.Contains('/', StringComparison.Ordinal)
-            ? IPNetwork.Parse(text)
-            : IPAddress.Parse(text) is var address ? new IPNetwork(address, address.GetAddressBytes().Length * 8) : default;
+    private static IPNetwork ParseNetwork(string text)
+    {
+        if (text.Contains('/', StringComparison.Ordinal))
+            return IPNetwork.Parse(text);
+        var address = IPAddress.Parse(text);
+        return new IPNetwork(address, address.GetAddressBytes().Length * 8);
+    }
+
+    private static OptionsValidationException Invalid(string failure) =>
+        new(Microsoft.Extensions.Options.Options.DefaultName, typeof(XdpTransportOptions), [failure]);
 }

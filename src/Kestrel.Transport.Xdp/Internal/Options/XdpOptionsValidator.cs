@@ -2,7 +2,7 @@ using System.Numerics;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
 /// Checks what can be judged without looking at the machine: names of interfaces and numbers of queues are checked when
@@ -24,7 +24,9 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
         {
             string device = options.Interfaces[i];
             if (string.IsNullOrWhiteSpace(device) || device.Length > 15 || device.AsSpan().ContainsAny('/', ' ', ':'))
-                errors.Add($"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to 15 characters without '/', ':' and blanks.");
+                errors.Add(
+                    $"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to 15 characters "
+                    + "without '/', ':' and blanks.");
             else if (options.Interfaces.IndexOf(device) != i)
                 errors.Add($"Interfaces has \"{device}\" twice.");
         }
@@ -33,7 +35,9 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
         if (!Enum.IsDefined(options.BindMode))
             errors.Add($"BindMode is {(int)options.BindMode}; Auto, ZeroCopy or Copy is expected.");
         if (options is { AttachMode: AttachMode.Generic, BindMode: BindMode.ZeroCopy })
-            errors.Add("BindMode.ZeroCopy needs the native AttachMode: generic XDP sees packets only after the driver has copied them.");
+            errors.Add(
+                "BindMode.ZeroCopy needs the native AttachMode: generic XDP sees packets only after the driver has "
+                + "copied them.");
         if (options.Queues is { } queues)
         {
             if (queues.Count == 0)
@@ -48,13 +52,17 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
         if (options.FramesPerQueue is { } frames && frames is < SmallestFrameCount or > 1 << 20)
             errors.Add($"FramesPerQueue is {frames}; {SmallestFrameCount} to {1 << 20} are possible.");
         if (options.MemoryBudget < SmallestFrameCount * 2048L)
-            errors.Add($"MemoryBudget is {options.MemoryBudget} bytes; one queue takes {SmallestFrameCount * 2048L} at least.");
+            errors.Add(
+                $"MemoryBudget is {options.MemoryBudget} bytes; "
+                + $"one queue takes {SmallestFrameCount * 2048L} at least.");
         if (options.BusySpin < TimeSpan.Zero || options.BusySpin > TimeSpan.FromSeconds(1))
             errors.Add($"BusySpin is {options.BusySpin}; 0 to 1 second is possible, and some 50 µs are usual.");
         if (options.ShutdownLinger < TimeSpan.Zero || options.ShutdownLinger > TimeSpan.FromHours(1))
             errors.Add($"ShutdownLinger is {options.ShutdownLinger}; 0 to 1 hour is possible.");
         if (options.ReceiveBufferMax is < 4096 or > 1 << 30)
-            errors.Add($"ReceiveBufferMax is {options.ReceiveBufferMax}; 4096 to {1 << 30} bytes are possible (the TCP window ends there).");
+            errors.Add(
+                $"ReceiveBufferMax is {options.ReceiveBufferMax}; 4096 to {1 << 30} bytes are possible (the TCP window "
+                + "ends there).");
         if (options.SendBufferMax is < 4096 or > 1 << 30)
             errors.Add($"SendBufferMax is {options.SendBufferMax}; 4096 to {1 << 30} bytes are possible.");
         if (options.Backlog is < 1)

@@ -1,12 +1,12 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Pipes;
 
 /// <summary>
-/// The one asynchronous operation that a direction of a pipe can have: a read, or a flush. It is begun and claimed under the
-/// connection's lock. Whoever claims it owes exactly one <see cref="Run"/>, outside the lock, on a thread where
-/// application code may run. A mutable struct: never copied.
+/// The one asynchronous operation that a direction of a pipe can have: a read, or a flush. It is begun and claimed
+/// under the connection's lock. Whoever claims it owes exactly one <see cref="Run"/>, outside the lock, on a thread
+/// where application code may run. A mutable struct: never copied.
 /// </summary>
 internal struct PipeOperation
 {
@@ -28,9 +28,14 @@ internal struct PipeOperation
     /// <summary>Cancelled by call, and no result has said so yet.</summary>
     public readonly bool Cancelled => _cancelled;
 
-    /// <summary>Begins an operation that cannot complete now; the result is the token of its <see cref="ValueTask{T}"/>. Under the lock.</summary>
+    /// <summary>
+    /// Begins an operation that cannot complete now; the result is the token of its <see cref="ValueTask{T}"/>. Under
+    /// the lock.
+    /// </summary>
     /// <param name="token">Cancels it.</param>
-    /// <param name="onCancelled">Called with <paramref name="state"/> when it does; calls <see cref="Cancel(CancellationToken)"/>.</param>
+    /// <param name="onCancelled">
+    /// Called with <paramref name="state"/> when it does; calls <see cref="Cancel(CancellationToken)"/>.
+    /// </param>
     /// <param name="state">The pipe end.</param>
     public short Begin(CancellationToken token, Action<object?, CancellationToken> onCancelled, object state)
     {
@@ -56,7 +61,9 @@ internal struct PipeOperation
         return claimed;
     }
 
-    /// <summary>Cancels this operation, or else the next. Under the lock; true when the caller is to <see cref="Run"/> it.</summary>
+    /// <summary>
+    /// Cancels this operation, or else the next. Under the lock; true when the caller is to <see cref="Run"/> it.
+    /// </summary>
     public bool Cancel()
     {
         _cancelled = true;
@@ -77,14 +84,17 @@ internal struct PipeOperation
     /// <summary>Completes the operation and runs what awaits it.</summary>
     public void Run() => _source.SetResult(true);
 
-    /// <summary>The operation's awaiter takes the result. Under the lock; the result is the token it was begun with.</summary>
+    /// <summary>
+    /// The operation's awaiter takes the result. Under the lock; the result is the token it was begun with.
+    /// </summary>
     public CancellationToken End(short version)
     {
         _source.GetResult(version);
         InFlight = false;
         if (_cancellation is not { } cancellation)
             return default;
-        // Unregister does not wait for a callback that is under way, and may be waiting for the lock: it finds the operation over.
+        // Unregister does not wait for a callback that is under way, and may be waiting for the lock: it finds the
+        // operation over.
         cancellation.Registration.Unregister();
         cancellation.Registration = default;
         CancellationToken token = cancellation.Token;
@@ -94,7 +104,14 @@ internal struct PipeOperation
 
     public readonly ValueTaskSourceStatus GetStatus(short version) => Unsafe.AsRef(in _source).GetStatus(version);
 
-    /// <summary>The execution context flows when flagged; synchronisation contexts are ignored, as by the socket transport's pipes.</summary>
-    public void OnCompleted(Action<object?> continuation, object? state, short version, ValueTaskSourceOnCompletedFlags flags) =>
-        _source.OnCompleted(continuation, state, version, flags & ~ValueTaskSourceOnCompletedFlags.UseSchedulingContext);
+    /// <summary>
+    /// The execution context flows when flagged; synchronisation contexts are ignored, as by the socket transport's
+    /// pipes.
+    /// </summary>
+    public void OnCompleted(
+        Action<object?> continuation, object? state, short version, ValueTaskSourceOnCompletedFlags flags)
+    {
+        flags &= ~ValueTaskSourceOnCompletedFlags.UseSchedulingContext;
+        _source.OnCompleted(continuation, state, version, flags);
+    }
 }

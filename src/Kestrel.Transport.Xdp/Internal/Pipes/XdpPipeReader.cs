@@ -3,26 +3,32 @@ using System.Runtime.ExceptionServices;
 using System.Threading.Tasks.Sources;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Pipes;
 
 /// <summary>
-/// A connection's Input: shows the blocks that the stack delivered, UMEM frames among them, as one sequence. This file is the application's
-/// side, for any thread; <c>XdpPipeReader.Queue.cs</c> is the queue's. Both work under the connection's lock.
+/// A connection's Input: shows the blocks that the stack delivered, UMEM frames among them, as one sequence. The
+/// application's side is for any thread, the queue's for a turn. Both work under the connection's lock.
 /// </summary>
 /// <remarks>
-/// Positions are running indices: bytes since the connection began.
-/// <c>_consumed ≤ _examined ≤ _received</c>; the chain holds the bytes from <c>_consumed</c> to <c>_received</c>, its first block
-/// perhaps some consumed ones as well (<c>_headOffset</c>). Blocks up to <c>_exposed</c> have been made segments of a sequence; the
-/// queue may append to the last one's memory meanwhile, behind what was exposed of it.
-/// Bytes are counted against <c>MaxReadBufferSize</c> and the receive window until they have been examined, as
-/// <see cref="Pipe"/> counts them, so a reader may hold any number of them.
+/// Positions are running indices: bytes since the connection began. <c>_consumed ≤ _examined ≤ _received</c>. The chain
+/// holds the bytes from <c>_consumed</c> to <c>_received</c>, and its first block perhaps some consumed ones as well
+/// (<c>_headOffset</c>). Blocks up to <c>_exposed</c> are segments of a sequence that the application has seen. The
+/// queue may append to the last one's memory meanwhile, behind what was exposed of it. Bytes count against
+/// <c>MaxReadBufferSize</c> and the receive window until they have been examined. That is how <see cref="Pipe"/>
+/// counts, so a reader may hold any number of bytes that it has examined.
 /// </remarks>
-internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, IThreadPoolWorkItem
+internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, IThreadPoolWorkItem
 {
+    /// <summary>
+    /// Bytes up to which a block is copied into the room behind the one before it. A copy of this size costs some
+    /// 10 ns. A block of its own costs the reader a segment, and the pool a frame for a few bytes.
+    /// </summary>
+    private const int CoalesceLimit = 512;
+
     private static readonly Action<object?, CancellationToken> s_onReadCancelled =
         static (state, token) => ((XdpPipeReader)state!).OnReadCancelled(token);
 
-    private readonly XdpConnection _connection;
+    private readonly PipeOwner _owner;
 
     private BlockQueue _chain;
     private int _headOffset;
@@ -32,7 +38,9 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     private long _received;
     private int _frames;
 
-    /// <summary>Examined bytes that the queue has not taken to open the receive window, which is never more than 1 GiB.</summary>
+    /// <summary>
+    /// Examined bytes that the queue has not taken to open the receive window, which is never more than 1 GiB.
+    /// </summary>
     private int _unreleased;
     private Reading _reading;
     private bool _paused;
@@ -45,17 +53,42 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     {
         None,
 
-        /// <summary>A read was asked for and gave nothing yet: <see cref="AdvanceTo(SequencePosition)"/> is allowed.</summary>
+        /// <summary>
+        /// A read was asked for and gave nothing yet: <see cref="AdvanceTo(SequencePosition)"/> is allowed.
+        /// </summary>
         Tentative,
 
-        /// <summary>The result of a cancelled read is out: <see cref="AdvanceTo(SequencePosition)"/> is allowed, and another read as well.</summary>
+        /// <summary>
+        /// The result of a cancelled read is out: <see cref="AdvanceTo(SequencePosition)"/> is allowed, and another
+        /// read as well.
+        /// </summary>
         Cancelled,
 
         /// <summary>A result is out, and must be advanced before the next read.</summary>
         Active,
     }
 
-    public XdpPipeReader(XdpConnection connection) => _connection = connection;
+    /// <summary>What <see cref="Receive"/> leaves its caller to do.</summary>
+    internal struct Receipt
+    {
+        /// <summary>The caller has claimed the pending read, and delivers it.</summary>
+        public bool Claimed;
+
+        /// <summary>
+        /// The pipe has become full: nothing more is to be taken before the application has examined something.
+        /// </summary>
+        public bool Paused;
+
+        /// <summary>Nobody reads any more; the bytes were dropped.</summary>
+        public bool Dropped;
+
+        /// <summary>Bytes to be given back to the receive window.</summary>
+        public long Released;
+    }
+
+    public XdpPipeReader(PipeOwner owner) => _owner = owner;
+
+    // ---- the application's side
 
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
     {
@@ -64,7 +97,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             ThrowIfCompleted();
             if (_read.InFlight)
@@ -80,7 +113,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
 
     public override bool TryRead(out ReadResult result)
     {
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             ThrowIfCompleted();
             if (_read.InFlight)
@@ -106,7 +139,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         BlockQueue finished = default;
         bool post;
         bool framesReturned;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             ThrowIfCompleted();
             if (_reading == Reading.None)
@@ -130,24 +163,24 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
                 Spill(ref finished);
             framesReturned = _frames != framesBefore;
 
-            // Bytes examined below the threshold are released when the queue next visits the connection. Nothing waits for that:
-            // the window is short by less than an eighth, so the peer goes on sending, which is a visit.
-            bool resume = _paused && _received - _examined < _connection.Settings.ResumeInputBelow;
+            // Fewer bytes than the threshold are released when the queue next visits the connection. Nothing waits for
+            // that: the window is short by less than an eighth, so the peer goes on sending, which is a visit.
+            bool resume = _paused && _received - _examined < _owner.Settings.ResumeInputBelow;
             if (resume)
                 _paused = false;
-            post = resume || _unreleased >= _connection.Settings.WindowUpdateBytes;
+            post = resume || _unreleased >= _owner.Settings.WindowUpdateBytes;
         }
         finished.ReturnAll();
         if (framesReturned)
-            _connection.Host.FramesReturned();
+            _owner.Memory.FramesReturned();
         if (post)
-            _connection.Signal(ConnectionWork.Window);
+            _owner.OnExamined();
     }
 
     public override void CancelPendingRead()
     {
         bool claimed;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
             claimed = _read.Cancel();
         if (claimed)
             Schedule();
@@ -158,7 +191,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         BlockQueue finished;
         bool framesReturned;
         bool open;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             if (_readerCompleted)
                 return;
@@ -172,9 +205,9 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         }
         finished.ReturnAll();
         if (framesReturned)
-            _connection.Host.FramesReturned();
+            _owner.Memory.FramesReturned();
         if (open)
-            _connection.Signal(ConnectionWork.CloseReceive);
+            _owner.OnInputCompleted();
     }
 
     /// <summary>Runs what awaits the read that the caller has claimed.</summary>
@@ -183,11 +216,115 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     /// <summary>Has the pool run what awaits the read that the caller has claimed.</summary>
     public void Schedule() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
 
+    // ---- the queue's side
+
+    /// <summary>
+    /// Bytes that may be taken from the stack now: 0 while the pipe is paused. Inside a turn. It needs no lock: only
+    /// the queue pauses, whoever ends the pause posts work afterwards, and what is examined meanwhile makes more room.
+    /// </summary>
+    public long Room => Volatile.Read(ref _paused)
+        ? 0
+        : _owner.Settings.PauseInputAt - (_received - Volatile.Read(ref _examined));
+
+    /// <summary>Appends received blocks, all of them. Inside a turn.</summary>
+    public Receipt Receive(ref BlockQueue blocks)
+    {
+        Receipt receipt = default;
+        long arrived = blocks.Bytes;
+        lock (_owner.Lock)
+        {
+            if (_readerCompleted || _writerCompleted)
+            {
+                receipt.Dropped = true;
+                receipt.Released = _unreleased + arrived;
+                _unreleased = 0;
+            }
+            else
+            {
+                bool pressure = UnderPressure;
+                while (blocks.Dequeue() is { } block)
+                    Append(block, pressure);
+                _received += arrived;
+                if (_received - _examined >= _owner.Settings.PauseInputAt)
+                    receipt.Paused = _paused = true;
+                receipt.Released = _unreleased;
+                _unreleased = 0;
+                receipt.Claimed = _received > _examined && _read.TryClaim();
+            }
+        }
+        blocks.ReturnAll();
+        return receipt;
+    }
+
+    /// <summary>Examined bytes that were not given back to the receive window yet. Inside a turn.</summary>
+    public long TakeReleased()
+    {
+        lock (_owner.Lock)
+        {
+            long released = _unreleased;
+            _unreleased = 0;
+            return released;
+        }
+    }
+
+    /// <summary>
+    /// Nothing will follow. With a fault, reads throw it from now on, and what was not read is dropped. The first call
+    /// counts. Any thread; true when the caller has claimed the pending read.
+    /// </summary>
+    public bool CompleteWriter(Exception? fault)
+    {
+        BlockQueue dropped = default;
+        bool framesReturned = false;
+        bool claimed;
+        lock (_owner.Lock)
+        {
+            if (_writerCompleted)
+                return false;
+            _writerCompleted = true;
+            _paused = false;
+            if (fault is not null)
+            {
+                _fault = ExceptionDispatchInfo.Capture(fault);
+                // A result that is out is read on: its blocks stay until the reader is done with them.
+                if (_reading < Reading.Cancelled)
+                    dropped = TakeChain(out framesReturned);
+            }
+            claimed = _read.TryClaim();
+        }
+        dropped.ReturnAll();
+        if (framesReturned)
+            _owner.Memory.FramesReturned();
+        return claimed;
+    }
+
+    private void Append(Block block, bool pressure)
+    {
+        bool spill = block.IsFrame && (pressure || _frames >= _owner.Settings.ReceiveFrames);
+        if ((spill || block.Length <= CoalesceLimit) && _chain.Tail is { } tail && tail.Room >= block.Length)
+        {
+            _chain.AppendToTail(block.Bytes);
+            block.Return();
+            return;
+        }
+        if (spill && _owner.Memory.Blocks.TryTake() is { } heap)
+        {
+            heap.Append(block.Bytes);
+            _chain.Enqueue(heap);
+            block.Return();
+            return;
+        }
+        if (block.IsFrame)
+            _frames++;
+        _chain.Enqueue(block);
+    }
+
+    // ---- below
+
     ReadResult IValueTaskSource<ReadResult>.GetResult(short token)
     {
         CancellationToken cancellationToken;
         ReadResult result;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             cancellationToken = _read.End(token);
             ThrowIfCompleted();
@@ -200,7 +337,8 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
 
     ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _read.GetStatus(token);
 
-    void IValueTaskSource<ReadResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+    void IValueTaskSource<ReadResult>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _read.OnCompleted(continuation, state, token, flags);
 
     private bool IsReady => _received > _examined || _writerCompleted || _read.Cancelled;
@@ -220,7 +358,9 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
         return new ReadResult(new(_chain.Head!, _headOffset, _exposed!, _exposed!.Length), cancelled, _writerCompleted);
     }
 
-    /// <summary>Makes segments of the blocks, or of the part of the last one, that came since the last result.</summary>
+    /// <summary>
+    /// Makes segments of the blocks, or of the part of the last one, that came since the last result.
+    /// </summary>
     private void Expose()
     {
         Block block = _exposed ?? _chain.Head!;
@@ -253,21 +393,23 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     }
 
     /// <summary>
-    /// A reader that has seen all there is may stay away for ever, and an idle connection holds no frame. One that left something unexamined comes back for
-    /// it, and may keep its frames while they are not needed elsewhere.
+    /// A reader that has seen all there is may stay away for ever, and an idle connection holds no frame. One that left
+    /// something unexamined comes back for it, and may keep its frames while they are not needed elsewhere.
     /// </summary>
-    private bool MustSpill => _received == _examined || _frames > _connection.Settings.ReceiveFrames || UnderPressure;
+    private bool MustSpill => _received == _examined || _frames > _owner.Settings.ReceiveFrames || UnderPressure;
 
     private bool UnderPressure
     {
         get
         {
-            FramePool frames = _connection.Host.Frames;
+            FramePool frames = _owner.Memory.Frames;
             return frames.ApplicationCount * 2 > frames.FrameCount;
         }
     }
 
-    /// <summary>Copies what is left in frames to heap blocks, as far as those can be had. No result is outstanding.</summary>
+    /// <summary>
+    /// Copies what is left in frames to heap blocks, as far as those can be had. No result is outstanding.
+    /// </summary>
     private void Spill(ref BlockQueue finished)
     {
         BlockQueue old = _chain;
@@ -288,7 +430,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
             ReadOnlySpan<byte> bytes = block.Bytes[skip..];
             if (target is null || target.Room < bytes.Length)
             {
-                target = bytes.Length <= BlockPool.BlockSize ? _connection.Host.Blocks.TryTake() : null;
+                target = bytes.Length <= BlockPool.BlockSize ? _owner.Memory.Blocks.TryTake() : null;
                 if (target is null)
                 {
                     _chain.Enqueue(block);
@@ -320,7 +462,7 @@ internal sealed partial class XdpPipeReader : PipeReader, IValueTaskSource<ReadR
     private void OnReadCancelled(CancellationToken token)
     {
         bool claimed;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
             claimed = _read.Cancel(token);
         if (claimed)
             Schedule();

@@ -3,22 +3,23 @@ using System.Runtime.ExceptionServices;
 using System.Threading.Tasks.Sources;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Pipes;
 
 /// <summary>
-/// A connection's Output: hands out the payload area of UMEM frames, which the driver sends from, or heap blocks. This file is the
-/// application's side; <c>XdpPipeWriter.Queue.cs</c> is the queue's. Both work under the connection's lock.
+/// A connection's Output: hands out the payload area of UMEM frames, which the driver sends from, or heap blocks. The
+/// application's side is for any thread, the queue's for a turn. Both work under the connection's lock.
 /// </summary>
 /// <remarks>
-/// A block goes from <c>_current</c> (being written) to <c>_unflushed</c> (full) to <c>_pending</c> (flushed) to the stack. Up to the flush it is the
-/// writer's own: whatever becomes of the connection, only calls on the writer free it, since the application may be writing into it.
-/// From the flush on it is the queue's. Once the connection takes no more output, what is flushed is dropped and flushes say <c>IsCompleted</c>.
+/// A block goes from <c>_current</c> (being written) to <c>_unflushed</c> (full) to <c>_queue.Pending</c> (flushed) to
+/// the stack. Up to the flush it is the writer's own. Whatever becomes of the connection, only calls on the writer free
+/// it, since the application may be writing into it. From the flush on it is the queue's. Once the connection takes no
+/// more output, what is flushed is dropped, and flushes say <c>IsCompleted</c>.
 /// </remarks>
-internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
+internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
 {
     /// <summary>
-    /// The least room that is handed out. Kestrel writes a chunk's header, up to 10 bytes, without asking for it; less room than
-    /// that makes it throw. More wastes the end of a segment.
+    /// The least room that is handed out. Kestrel writes a chunk's header, up to 10 bytes, without asking for it; less
+    /// room than that makes it throw. More wastes the end of a segment.
     /// </summary>
     private const int MinimumRoom = 16;
 
@@ -26,21 +27,25 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     private const int SmallestFramedSegment = 256;
 
     /// <summary>
-    /// Bytes up to which a flush is copied behind the flushed data before it. It saves a frame and a segment with its headers, for
-    /// 17–34 ns a full segment.
+    /// Bytes up to which a flush is copied behind the flushed data before it. The copy costs 17–34 ns a full segment,
+    /// and saves a frame and a segment with its headers.
     /// </summary>
     private const int CoalesceLimit = 1024;
 
     private static readonly Action<object?, CancellationToken> s_onFlushCancelled =
         static (state, token) => ((XdpPipeWriter)state!).OnFlushCancelled(token);
 
-    private readonly XdpConnection _connection;
+    private readonly PipeOwner _owner;
 
     private Block? _current;
     private int _currentEnd;
     private BlockQueue _unflushed;
     private bool _writerCompleted;
     private bool _framesReturned;
+    private QueueState _queue;
+    private bool _paused;
+    private bool _closed;
+    private ExceptionDispatchInfo? _fault;
 
     /// <summary>Made for the first flush that waits or is cancelled, which few connections ever have.</summary>
     private FlushOperation? _flush;
@@ -50,11 +55,38 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         public PipeOperation State;
     }
 
-    public XdpPipeWriter(XdpConnection connection, int mss)
+    /// <summary>What the queue writes as well, apart from what only writers write. Under the lock.</summary>
+    private struct QueueState
     {
-        _connection = connection;
-        _queue.Mss = mss;
+        /// <summary>Flushed blocks that the stack has not taken.</summary>
+        public BlockQueue Pending;
+
+        /// <summary>Bytes that the stack has taken and never sent.</summary>
+        public long StackUnsent;
+
+        /// <summary>Bytes that the stack has taken and that are not acknowledged.</summary>
+        public long StackUnacknowledged;
+
+        /// <summary>Acknowledged bytes that do not make a full segment yet.</summary>
+        public ushort AcknowledgedRest;
+
+        /// <summary>
+        /// Frames with the writer and the stack. What the stack holds is an estimate: each full segment that is
+        /// acknowledged counts as a frame less.
+        /// </summary>
+        public int Frames;
+
+        /// <summary>Payload bytes of a full segment.</summary>
+        public ushort Mss;
     }
+
+    public XdpPipeWriter(PipeOwner owner, int mss)
+    {
+        _owner = owner;
+        _queue.Mss = (ushort)mss;
+    }
+
+    // ---- the application's side
 
     public override bool CanGetUnflushedBytes => true;
 
@@ -74,13 +106,13 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     public override void Advance(int bytes)
     {
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             if (_closed && !_writerCompleted)
                 return;
             int room = _current is null ? 0 : _currentEnd - _current.End;
             if ((uint)bytes > (uint)room)
-                throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was handed out.");
+                throw TooManyBytes(bytes);
             if (bytes == 0)
                 return;
             _current!.Length += bytes;
@@ -93,18 +125,19 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             return ValueTask.FromCanceled<FlushResult>(cancellationToken);
         bool flushed;
         ValueTask<FlushResult> result;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             flushed = Commit();
             result = CompleteOrBegin(cancellationToken);
         }
         TellReturned();
         if (flushed)
-            _connection.Signal(ConnectionWork.Output);
+            _owner.OnFlushed();
         return result;
     }
 
-    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    public override ValueTask<FlushResult> WriteAsync(
+        ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
     {
         if (_writerCompleted)
             throw WritingNotAllowed();
@@ -126,16 +159,18 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     public override void CancelPendingFlush()
     {
         bool claimed;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
             claimed = (_flush ??= new FlushOperation()).State.Cancel();
         if (claimed)
             Schedule();
     }
 
-    /// <summary>Flushes what was written and has FIN follow; with an exception, aborts the connection instead.</summary>
+    /// <summary>
+    /// Flushes what was written and has FIN follow; with an exception, aborts the connection instead.
+    /// </summary>
     public override void Complete(Exception? exception = null)
     {
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             if (_writerCompleted)
                 return;
@@ -146,10 +181,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             _current = null;
         }
         TellReturned();
-        if (exception is null)
-            _connection.Signal(ConnectionWork.Output | ConnectionWork.Close);
-        else
-            _connection.Shutdown(exception);
+        _owner.OnOutputCompleted(exception);
     }
 
     /// <summary>Runs what awaits the flush that the caller has claimed.</summary>
@@ -158,11 +190,98 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Has the pool run what awaits the flush that the caller has claimed.</summary>
     public void Schedule() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
 
+    // ---- the queue's side
+
+    /// <summary>
+    /// Takes the flushed blocks, which the caller hands to the stack in the same turn. Inside a turn.
+    /// </summary>
+    public BlockQueue TakePending()
+    {
+        lock (_owner.Lock)
+        {
+            BlockQueue pending = _queue.Pending;
+            _queue.Pending = default;
+            _queue.StackUnsent += pending.Bytes;
+            _queue.StackUnacknowledged += pending.Bytes;
+            return pending;
+        }
+    }
+
+    /// <summary>
+    /// The stack's figures after it has sent, or has learned what was acknowledged. Inside a turn; true when the caller
+    /// has claimed the pending flush.
+    /// </summary>
+    public bool OnSent(long unsent, long unacknowledged, int mss)
+    {
+        lock (_owner.Lock)
+        {
+            CountAcknowledged(_queue.StackUnacknowledged - unacknowledged, mss);
+            _queue.StackUnsent = unsent;
+            _queue.StackUnacknowledged = unacknowledged;
+            _queue.Mss = (ushort)mss;
+            if (!_paused || _queue.Pending.Bytes + unsent >= _owner.Settings.ResumeOutputBelow)
+                return false;
+            _paused = false;
+            return TryClaimFlush();
+        }
+    }
+
+    /// <summary>
+    /// The connection takes no more output: flushes say so, or throw the fault. Flushed blocks stay for the stack to
+    /// take, unless <paramref name="drop"/>. Any thread; true when the caller has claimed the pending flush.
+    /// </summary>
+    public bool Close(bool drop, Exception? fault = null)
+    {
+        BlockQueue dropped = default;
+        bool claimed;
+        lock (_owner.Lock)
+        {
+            if (drop)
+            {
+                dropped = _queue.Pending;
+                _queue.Pending = default;
+            }
+            if (_closed)
+            {
+                claimed = false;
+            }
+            else
+            {
+                _closed = true;
+                _paused = false;
+                if (fault is not null)
+                    _fault = ExceptionDispatchInfo.Capture(fault);
+                claimed = TryClaimFlush();
+            }
+        }
+        bool framesReturned = !dropped.IsEmpty;
+        dropped.ReturnAll();
+        if (framesReturned)
+            _owner.Memory.FramesReturned();
+        return claimed;
+    }
+
+    private bool TryClaimFlush() => _flush is not null && _flush.State.TryClaim();
+
+    private void CountAcknowledged(long acknowledged, int mss)
+    {
+        if (acknowledged <= 0)
+            return;
+        (long segments, long rest) = Math.DivRem(_queue.AcknowledgedRest + acknowledged, Math.Max(mss, 1));
+        _queue.AcknowledgedRest = (ushort)rest;
+        int writing = _current is { IsFrame: true } ? 1 : 0;
+        bool allAcknowledged =
+            _queue.StackUnacknowledged == acknowledged && _queue.Pending.IsEmpty && _unflushed.IsEmpty;
+        _queue.Frames = allAcknowledged ? writing : (int)Math.Max(writing, _queue.Frames - segments);
+    }
+
+    // ---- below
+
     FlushResult IValueTaskSource<FlushResult>.GetResult(short token)
     {
         CancellationToken cancellationToken;
         FlushResult result;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             cancellationToken = _flush!.State.End(token);
             result = TakeResult();
@@ -174,20 +293,25 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _flush!.State.GetStatus(token);
 
-    void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+    void IValueTaskSource<FlushResult>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _flush!.State.OnCompleted(continuation, state, token, flags);
 
-    /// <summary>The block being written when it has the room: the memory handed out last starts where that of now does.</summary>
+    /// <summary>
+    /// The block being written when it has the room: the memory handed out last starts where that of now does.
+    /// </summary>
     private Block BlockWithRoom(int sizeHint)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
-        return _current is { } current && _currentEnd - current.End >= Math.Max(sizeHint, MinimumRoom) ? current : TakeBlock(sizeHint);
+        return _current is { } current && _currentEnd - current.End >= Math.Max(sizeHint, MinimumRoom)
+            ? current
+            : TakeBlock(sizeHint);
     }
 
     private Block TakeBlock(int sizeHint)
     {
         Block taken;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
         {
             if (_writerCompleted)
                 throw WritingNotAllowed();
@@ -206,10 +330,11 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block? TakeFrame(int sizeHint)
     {
-        FramePool frames = _connection.Host.Frames;
-        XdpConnectionSettings settings = _connection.Settings;
+        FramePool frames = _owner.Memory.Frames;
+        PipeSettings settings = _owner.Settings;
         int segment = Math.Min(_queue.Mss, frames.PayloadCapacity);
-        if (!settings.UseFrames || _closed || sizeHint > segment || segment < SmallestFramedSegment || _queue.Frames >= settings.TransmitFrames)
+        bool fits = sizeHint <= segment && segment >= SmallestFramedSegment;
+        if (!settings.UseFrames || _closed || !fits || _queue.Frames >= settings.TransmitFrames)
             return null;
         Block? frame = frames.TryTakeForWriting();
         if (frame is not null)
@@ -222,7 +347,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
 
     private Block TakeHeapBlock(int sizeHint)
     {
-        Block block = _connection.Host.Blocks.Take(Math.Max(sizeHint, MinimumRoom));
+        Block block = _owner.Memory.Blocks.Take(Math.Max(sizeHint, MinimumRoom));
         _currentEnd = block.Capacity;
         return block;
     }
@@ -230,7 +355,8 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
     /// <summary>Flushes the written blocks; true when the queue has to be told. Under the lock.</summary>
     private bool Commit()
     {
-        // A block that holds nothing stays: its memory was handed out, and may be written to after the flush as well as before.
+        // A block that holds nothing stays: its memory was handed out, and may be written to after the flush as well as
+        // before.
         Block? current = _current is { Length: > 0 } written ? written : null;
         if (current is not null)
             _current = null;
@@ -259,7 +385,7 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
             return false;
         }
         _queue.Pending.Append(ref _unflushed);
-        if (_queue.Pending.Bytes + _queue.StackUnsent >= _connection.Settings.PauseOutputAt)
+        if (_queue.Pending.Bytes + _queue.StackUnsent >= _owner.Settings.PauseOutputAt)
             _paused = true;
         return true;
     }
@@ -308,17 +434,21 @@ internal sealed partial class XdpPipeWriter : PipeWriter, IValueTaskSource<Flush
         if (!_framesReturned)
             return;
         _framesReturned = false;
-        _connection.Host.FramesReturned();
+        _owner.Memory.FramesReturned();
     }
 
     private void OnFlushCancelled(CancellationToken token)
     {
         bool claimed;
-        lock (_connection.Gate)
+        lock (_owner.Lock)
             claimed = _flush!.State.Cancel(token);
         if (claimed)
             Schedule();
     }
 
-    private static InvalidOperationException WritingNotAllowed() => new("Writing is not allowed after the writer was completed.");
+    private static ArgumentOutOfRangeException TooManyBytes(int bytes) =>
+        new(nameof(bytes), bytes, "More than the memory that was handed out.");
+
+    private static InvalidOperationException WritingNotAllowed() =>
+        new("Writing is not allowed after the writer was completed.");
 }

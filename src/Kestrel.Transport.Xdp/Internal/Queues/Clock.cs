@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>The monotonic clock as the stack wants it.</summary>
 internal static class Clock

@@ -1,11 +1,15 @@
-namespace Kestrel.Transport.Xdp.Internal;
+using Kestrel.Transport.Xdp.Internal.Connections;
 
-/// <summary>All connections of a queue, linked by their own fields. Kestrel holds connections weakly; this is what keeps them. The turn's.</summary>
+namespace Kestrel.Transport.Xdp.Internal.Queues;
+
+/// <summary>
+/// All connections of a queue, linked by their own fields. Kestrel refers to connections weakly: this keeps them alive.
+/// </summary>
 internal struct ConnectionList
 {
-    internal XdpConnection? First { get; private set; }
+    internal QueueSide? First { get; private set; }
 
-    internal void Add(XdpConnection connection)
+    internal void Add(QueueSide connection)
     {
         connection.NextInQueue = First;
         First?.PreviousInQueue = connection;
@@ -13,7 +17,7 @@ internal struct ConnectionList
     }
 
     /// <summary>False when the connection is not in the list.</summary>
-    internal bool Remove(XdpConnection connection)
+    internal bool Remove(QueueSide connection)
     {
         if (connection.PreviousInQueue is { } previous)
             previous.NextInQueue = connection.NextInQueue;

@@ -1,14 +1,15 @@
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
-/// Who has a flow, in whichever queue: asked, without a lock, when a segment arrives at a queue that does not know it; written when a connection
-/// opens and ends. A table with open addressing that holds nothing but references, in shards, so that growing one does not stall a turn.
+/// Who has a flow, in whichever queue: asked, without a lock, when a segment arrives at a queue that does not know it;
+/// written when a connection opens and ends. A table with open addressing that holds nothing but references, in shards,
+/// so that growing one does not stall a turn.
 /// </summary>
 /// <remarks>
-/// An entry never moves within an array, and what is removed leaves a mark there: who searches meanwhile finds every flow that was in it all
-/// the time.
+/// An entry never moves within an array, and what is removed leaves a mark there: who searches meanwhile finds every
+/// flow that was in it all the time.
 /// </remarks>
 /// <param name="flowOf">An entry's flow, which must not change.</param>
 internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
@@ -23,7 +24,7 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
 
     private sealed class Shard
     {
-        public readonly Lock Gate = new();
+        public readonly Lock Lock = new();
 
         /// <summary>Null where a search ends, <see cref="s_removed"/>, or an entry.</summary>
         public object?[] Slots = new object?[SmallestLength];
@@ -42,7 +43,7 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
         FlowKey flow = flowOf(entry);
         uint hash = HashOf(flow);
         Shard shard = ShardOf(hash);
-        lock (shard.Gate)
+        lock (shard.Lock)
         {
             if (Search(shard.Slots, flow, hash, out int taken) is not null)
             {
@@ -65,7 +66,7 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
         FlowKey flow = flowOf(entry);
         uint hash = HashOf(flow);
         Shard shard = ShardOf(hash);
-        lock (shard.Gate)
+        lock (shard.Lock)
         {
             if (Search(shard.Slots, flow, hash, out int index) != entry)
                 return;
@@ -112,7 +113,8 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
         return i;
     }
 
-    // An array without marks, longer or shorter, with room for a quarter more: those who search the old one find there what they would have found before.
+    // An array without marks, longer or shorter, with room for a quarter more: those who search the old one find there
+    // what they would have found before.
     private void Rebuild(Shard shard)
     {
         int length = SmallestLength;

@@ -1,6 +1,7 @@
+using Kestrel.Transport.Xdp.Internal.Connections;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
 /// Whoever has a queue's stack listen on an address and port, as the queue knows it: it makes connections of what the

@@ -1,27 +1,31 @@
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
-/// A queue's turn as an item of the thread pool, which is in the pool's global queue at most once. The pool's own order decides when a batch
-/// is complete: what was runnable when the item was queued runs before it, and the turn then sends all that this has written with one kick.
+/// A queue's turn as an item of the thread pool, which is in the pool's global queue at most once. The pool's own order
+/// decides when a batch is complete: what was runnable when the item was queued runs before it, and the turn then sends
+/// all that this has written with one kick.
 /// </summary>
 /// <remarks>
-/// A pool whose threads are all busy comes to the item late. Then the answers of everybody would be late, so this keeps an eye on the time:
-/// while <see cref="IsLate"/>, threads that flush run the turn themselves. The item stays in use meanwhile, to see when the pool keeps up again.
+/// A pool whose threads are all busy comes to the item late. Then the answers of everybody would be late, so this keeps
+/// an eye on the time: while <see cref="IsLate"/>, threads that flush run the turn themselves. The item stays in use
+/// meanwhile, to see when the pool keeps up again.
 /// </remarks>
 /// <param name="run">The turn. Must not throw.</param>
 /// <param name="pool">Puts the item at the end of the pool's global queue; null for the process's pool.</param>
 /// <param name="clock">Null for the process's clock.</param>
-internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = null, Func<Instant>? clock = null) : IThreadPoolWorkItem
+internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = null, Func<Instant>? clock = null)
+    : IThreadPoolWorkItem
 {
     /// <summary>
-    /// How long the item may wait in the pool. Longer than a batch of answers that need no I/O takes; short enough that a client
-    /// hardly notices. The worker runs the turn itself after this time.
+    /// How long the item may wait in the pool. Longer than a batch of answers that need no I/O takes; short enough that
+    /// a client hardly notices. The worker runs the turn itself after this time.
     /// </summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromMicroseconds(500);
 
-    private readonly Action<IThreadPoolWorkItem> _pool = pool ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
+    private readonly Action<IThreadPoolWorkItem> _pool =
+        pool ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
     private readonly Func<Instant> _clock = clock ?? (static () => Clock.Now);
     private int _queued;
     private bool _running;
@@ -69,15 +73,19 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
         bool late = _clock() >= OverdueAt;
         Volatile.Write(ref _late, late);
         Volatile.Write(ref _running, true);
-        // From here on the item can be queued again. A full fence: what was published before somebody saw the flag set is seen by the turn.
+        // From here on the item can be queued again. A full fence: what was published before somebody saw the flag set
+        // is seen by the turn.
         Interlocked.Exchange(ref _queued, 0);
-        // Ahead of all that this turn will give the pool to do: if the pool keeps up again, that is known before the first of them flushes.
+        // Ahead of all that this turn will give the pool to do: if the pool keeps up again, that is known before the
+        // first of them flushes.
         if (late)
             Queue();
         run();
     }
 
-    /// <summary>The turn is over, and all that it wants to queue or to signal has been. A full fence. In the turn's thread.</summary>
+    /// <summary>
+    /// The turn is over, and all that it wants to queue or to signal has been. A full fence. In the turn's thread.
+    /// </summary>
     internal void Ended()
     {
         Volatile.Write(ref _running, false);

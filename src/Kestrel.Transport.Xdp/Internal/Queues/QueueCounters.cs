@@ -1,8 +1,12 @@
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
-/// <summary>Totals of one queue since it was opened. Written by whoever has the turn, read by anybody, near enough.</summary>
+/// <summary>
+/// Totals of one queue since it was opened. Written by whoever has the turn, read by anybody, near enough.
+/// </summary>
 internal sealed class QueueCounters
 {
-    internal long Turns, PoolTurns, PosterTurns, PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures;
-    internal long Accepted, Moved, MovedDropped, Refused, StalledTurns, Failures, Redirected;
+    internal long Turns, PoolTurns, PosterTurns, StalledTurns;
+    internal long PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures;
+    internal long Forwarded, ForwardedDropped, Refused;
+    internal long Accepted, Redirected, Failures;
 }

@@ -1,7 +1,8 @@
+using Kestrel.Transport.Xdp.Internal.Options;
 using Xdp.Sockets;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
 /// What a queue is made of: its interface's settings, and what is its own. Sizes in entries and frames.

@@ -1,7 +1,7 @@
 using Xdp.Sockets;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 internal enum TurnKind
 {
@@ -36,7 +36,9 @@ internal struct TurnReport
     internal bool HasConnections;
 }
 
-/// <summary>What a <see cref="QueueWorker"/> runs: a queue's turns, and what it has to know of the queue before it sleeps.</summary>
+/// <summary>
+/// What a <see cref="QueueWorker"/> runs: a queue's turns, and what it has to know of the queue before it sleeps.
+/// </summary>
 internal interface ITurns
 {
     /// <summary>Runs a turn. The caller has the token; never throws.</summary>
@@ -48,7 +50,9 @@ internal interface ITurns
     /// <summary>Connections wait for a turn. Any thread.</summary>
     bool IsDirty { get; }
 
-    /// <summary>Something other than connections, packets and time waits for a turn that receives. Any thread.</summary>
+    /// <summary>
+    /// Something other than connections, packets and time waits for a turn that receives. Any thread.
+    /// </summary>
     bool HasOtherWork { get; }
 
     /// <summary>Sleeps until packets, the event, or the end of the time.</summary>
@@ -56,21 +60,23 @@ internal interface ITurns
 }
 
 /// <summary>
-/// Who runs a queue's turns, and when. A thread of its own, the worker, waits for packets and deadlines and runs the turn that follows. What that turn
-/// gave to applications is answered on the pool's threads, and the turn that sends their answers is an item of the pool behind them
-/// (<see cref="PoolTurn"/>). Under load one such turn follows the other and the worker rests, as epoll's thread does. A thread that flushes in a quiet
-/// moment runs the turn itself.
+/// Who runs a queue's turns, and when. A thread of its own, the worker, waits for packets and deadlines and runs the
+/// turn that follows. What that turn gave to applications is answered on the pool's threads, and the turn that sends
+/// their answers is an item of the pool behind them (<see cref="PoolTurn"/>). Under load one such turn follows the
+/// other and the worker rests, as epoll's thread does. A thread that flushes in a quiet moment runs the turn itself.
 /// </summary>
 internal sealed class QueueWorker : IDisposable
 {
-    // A thread other than the worker arms timers while the worker sleeps. It wakes the worker only for those that come before the end of its
-    // sleep, and this bound makes that rare: delayed ACKs (40 ms) aside, no timer of a connection is shorter than 200 ms.
+    // A thread other than the worker arms timers while the worker sleeps. It wakes the worker only for those that come
+    // before the end of its sleep, and this bound makes that rare: delayed ACKs (40 ms) aside, no timer of a connection
+    // is shorter than 200 ms.
     private static readonly TimeSpan LongestSleep = TimeSpan.FromMilliseconds(30);
 
     // Without connections no other thread has a reason to run a turn.
     private static readonly TimeSpan LongestIdleSleep = TimeSpan.FromSeconds(1);
 
-    // A single answer is sent by the turn that its flush queues. Two can share a kick, so the worker keeps out of their way.
+    // A single answer is sent by the turn that its flush queues. Two can share a kick, so the worker keeps out of their
+    // way.
     private const int SmallestBatch = 2;
 
     // Turns in a row that a thread which flushes runs before it leaves the rest to the worker.
@@ -95,9 +101,12 @@ internal sealed class QueueWorker : IDisposable
     /// <param name="turns">The queue's.</param>
     /// <param name="name">Of the thread.</param>
     /// <param name="busySpin">How long the worker goes on looking for work before it sleeps.</param>
-    /// <param name="inline">The worker's turns run application code themselves, so the pool's turns leave packets to the worker.</param>
+    /// <param name="inline">
+    /// The worker's turns run application code themselves, so the pool's turns leave packets to the worker.
+    /// </param>
     /// <param name="pool">Queues an item behind all that the pool has to do; null for the process's pool.</param>
-    internal QueueWorker(ITurns turns, string name, TimeSpan busySpin, bool inline, Action<IThreadPoolWorkItem>? pool = null)
+    internal QueueWorker(
+        ITurns turns, string name, TimeSpan busySpin, bool inline, Action<IThreadPoolWorkItem>? pool = null)
     {
         _turns = turns;
         _busySpin = busySpin;
@@ -129,10 +138,15 @@ internal sealed class QueueWorker : IDisposable
             _thread.Join();
     }
 
-    /// <summary>After <see cref="Stop"/>. An item that the pool still has finds the queue closed, and does nothing.</summary>
+    /// <summary>
+    /// After <see cref="Stop"/>. An item that the pool still has finds the queue closed, and does nothing.
+    /// </summary>
     public void Dispose() => _gate.Dispose();
 
-    /// <summary>Runs <paramref name="action"/> as a turn of its own, and has the worker run one behind it. Not from within a turn.</summary>
+    /// <summary>
+    /// Runs <paramref name="action"/> as a turn of its own, and has the worker run one behind it. Not from within a
+    /// turn.
+    /// </summary>
     internal void Run(Action action)
     {
         _token.Enter();
@@ -224,7 +238,8 @@ internal sealed class QueueWorker : IDisposable
         }
         else if (_turns.IsDirty || _turns.HasOtherWork)
         {
-            // Whoever has the turn looks at the list once more, but does not do everything that this turn would have done.
+            // Whoever has the turn looks at the list once more, but does not do everything that this turn would have
+            // done.
             _gate.Signal();
         }
         if (again)
@@ -244,7 +259,8 @@ internal sealed class QueueWorker : IDisposable
         return report;
     }
 
-    // After a turn that was not the worker's: is there anything that only the worker will do, and that its sleep is too long for? With the token.
+    // After a turn that was not the worker's: is there anything that only the worker will do, and that its sleep is too
+    // long for? With the token.
     private bool WorkerIsNeeded(in TurnReport report) => !_turns.IsClosed && report.DueAt < _wakesAt;
 
     private void Work()
@@ -316,7 +332,8 @@ internal sealed class QueueWorker : IDisposable
         _gate.Woke(eventSeen);
     }
 
-    // What others publish. RX is not among it: waiting looks at it. What the pool's turn will do can wait for the end of this sleep, which is short then.
+    // What others publish. RX is not among it: waiting looks at it. What the pool's turn will do can wait for the end
+    // of this sleep, which is short then.
     private bool HasWork(WorkerState kind)
     {
         if (_stopping || _turns.IsClosed)

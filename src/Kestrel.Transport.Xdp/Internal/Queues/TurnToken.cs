@@ -1,8 +1,8 @@
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
-/// The right to run a queue's turn, and with it to touch the queue's stack, rings and counters. One thread has it at a time; which one does not
-/// matter. It is never taken twice by the same thread, so that nothing runs inside of itself.
+/// The right to run a queue's turn, and with it to touch the queue's stack, rings and counters. One thread has it at a
+/// time; which one does not matter. It is never taken twice by the same thread, so that nothing runs inside of itself.
 /// </summary>
 internal sealed class TurnToken
 {
@@ -22,7 +22,10 @@ internal sealed class TurnToken
     /// <summary>False when anybody has the token, the calling thread included.</summary>
     internal bool TryEnter() => !_lock.IsHeldByCurrentThread && _lock.TryEnter();
 
-    /// <summary>Gives the token back; a full fence, so that what the caller looks at next is newer than any attempt that failed meanwhile.</summary>
+    /// <summary>
+    /// Gives the token back; a full fence, so that what the caller looks at next is newer than any attempt that failed
+    /// meanwhile.
+    /// </summary>
     internal void Exit()
     {
         _lock.Exit();

@@ -1,30 +1,41 @@
+using System.Net.NetworkInformation;
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Microsoft.Extensions.Logging;
 using Xdp.Sockets;
 using Xdp.TcpLite;
 
-namespace Kestrel.Transport.Xdp.Internal;
+namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
-/// One NIC queue: its AF_XDP socket, its frames, its TCP stack and the connections in it, and a thread that runs turns.
-/// <para>
-/// Everything but what is marked "any thread" belongs to the turn, and the turn to whoever the <see cref="QueueWorker"/> lets run it:
-/// the worker, a thread of the pool, an application's thread that has something to send, and the engine's control path through <see cref="Run"/>. Within a turn: COMPLETION →
-/// RX snapshot → FILL → receive → timers → apply what applications asked for → deliver → apply again → emit → FILL → one kick.
-/// </para>
+/// One NIC queue, and what happens in a turn of it: its <see cref="QueueRings"/>, its TCP stack, its
+/// <see cref="QueueConnections"/> and its <see cref="FlowForwarder"/>.
 /// </summary>
-internal sealed partial class XdpQueue : ConnectionHost, ITurns
+/// <remarks>
+/// Everything that is not marked "any thread" belongs to the turn, and the turn to whoever the
+/// <see cref="QueueWorker"/> lets run it: the worker, a thread of the pool, an application's thread that has something
+/// to send, and the engine through <see cref="Run"/>.
+/// </remarks>
+internal sealed class XdpQueue : ConnectionHost, ITurns
 {
     private readonly IQueueOwner _owner;
     private readonly ILogger _logger;
     private readonly QueueWorker _worker;
-    private readonly Umem _umem;
-    private readonly Xsk _xsk;
-    private readonly FramePool _frames;
+    private readonly QueueRings _rings;
     private readonly TcpStack _stack;
-    private DirtyList _dirty;
+    private readonly QueueConnections _connections;
+    private Instant _now;
+    private long _turnStarted;
+    private int _delivered;
+
+    // Packets that had arrived when a deadline was found due, and are not received yet; -1 when none is due.
+    private long _timerDebt = -1;
     private volatile bool _closed;
 
-    /// <summary>Opens the socket; nothing arrives before its place in the program's map is filled, and nothing is handled before <see cref="Start"/>.</summary>
+    /// <summary>
+    /// Opens the socket. Nothing arrives before the program knows it, and nothing is handled before
+    /// <see cref="Start"/>.
+    /// </summary>
     /// <exception cref="XdpException">The kernel refused; says why.</exception>
     internal XdpQueue(IQueueOwner owner, QueueSettings settings, BlockPool blocks, ILogger logger)
     {
@@ -32,29 +43,25 @@ internal sealed partial class XdpQueue : ConnectionHost, ITurns
         _logger = logger;
         Settings = settings;
         Blocks = blocks;
-        _umem = Umem.Create(new UmemOptions { FrameCount = settings.FrameCount, FrameSize = QueueSettings.FrameSize });
-        _frames = new FramePool(_umem.Memory, QueueSettings.FrameSize, settings.FrameCount, settings.ReceiveReserve) { Poison = EnvironmentSwitches.PoisonsMemory };
-        _stack = new TcpStack(settings.ToStackOptions(), _frames, blocks, settings.Secret.Span, Clock.Now);
-        Xsk? xsk = null;
-        try
-        {
-            _xsk = xsk = Xsk.Create(_umem, settings.ToXskOptions());
-            RefillFill(all: true);
-            _xsk.Bind();
-        }
-        catch
-        {
-            xsk?.Dispose();
-            throw;
-        }
-        _worker = new QueueWorker(this, $"xdp {settings.InterfaceName}/{settings.QueueId}", settings.BusySpin, settings.Inline);
+        _rings = new QueueRings(settings, Counters);
+        _stack = new TcpStack(settings.ToStackOptions(), Frames, blocks, settings.Secret.Span, Clock.Now);
+        _connections = new QueueConnections(this, owner, _stack, logger);
+        Forwarder = new FlowForwarder(owner, this, _stack, Counters);
+        string name = $"xdp {settings.InterfaceName}/{settings.QueueId}";
+        _worker = new QueueWorker(this, name, settings.BusySpin, settings.Inline);
+        Statistics = new QueueStatistics(settings, Counters, _rings, _stack, _worker, () => _closed);
     }
 
     internal QueueSettings Settings { get; }
 
     internal QueueCounters Counters { get; } = new();
 
-    public override FramePool Frames => _frames;
+    internal QueueStatistics Statistics { get; }
+
+    /// <summary>Where other queues put the segments of this queue's flows.</summary>
+    internal FlowForwarder Forwarder { get; }
+
+    public override FramePool Frames => _rings.Frames;
 
     public override BlockPool Blocks { get; }
 
@@ -63,84 +70,232 @@ internal sealed partial class XdpQueue : ConnectionHost, ITurns
     /// <summary>In a turn: read at its start, and again after inline application code.</summary>
     public override Instant Now => _now;
 
-    internal bool IsZeroCopy => _xsk.IsZeroCopy;
+    internal bool IsZeroCopy => _rings.IsZeroCopy;
 
     /// <summary>For the program's map.</summary>
-    internal int SocketDescriptor => _xsk.FileDescriptor;
+    internal int SocketDescriptor => _rings.SocketDescriptor;
 
-    /// <summary>The queue serves no more: it was stopped, or it failed.</summary>
+    /// <summary>The queue serves no more: it was stopped, or it failed. Any thread.</summary>
     internal bool IsClosed => _closed;
+
+    /// <summary>How long the turn that is under way has lasted; zero when there is none. Any thread.</summary>
+    internal TimeSpan TurnDuration
+    {
+        get
+        {
+            long started = Volatile.Read(ref _turnStarted);
+            return started == 0 ? TimeSpan.Zero : TimeSpan.FromTicks(Clock.Now.Ticks - started);
+        }
+    }
 
     internal void Start() => _worker.Start();
 
-    /// <summary>Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from within a turn.</summary>
+    /// <summary>
+    /// Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from
+    /// within a turn.
+    /// </summary>
     internal void Run(Action<TcpStack> action) => _worker.Run(() =>
     {
         if (!_closed)
             action(_stack);
     });
 
-    /// <summary>Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a turn.</summary>
+    /// <summary>
+    /// Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a
+    /// turn.
+    /// </summary>
     internal void Stop()
     {
         _worker.Stop();
         _worker.Run(() =>
         {
-            Close();
-            _xsk.Dispose();
+            Close(stackIsSound: true);
+            _rings.Dispose();
         });
         _worker.Dispose();
     }
 
-    /// <summary>Any thread. The connection's work word went from zero to something.</summary>
-    public override void Post(XdpConnection connection)
+    /// <summary>
+    /// Sends a suspect connection's segments to a neighbour from now on; null leaves them where they go. In
+    /// <see cref="Run"/>.
+    /// </summary>
+    internal void Redirect(QueueSide connection, PhysicalAddress? neighbour)
     {
-        _dirty.Push(connection);
+        connection.PathIsSuspect = false;
+        if (neighbour is not null && connection.SetNeighbour(neighbour))
+            Counters.Redirected++;
+    }
+
+    /// <summary>The connection's work word went from zero to something. Any thread.</summary>
+    public override void Post(QueueSide connection)
+    {
+        _connections.Post(connection);
         _worker.Posted();
     }
 
-    /// <summary>Any thread. The application gave frames back.</summary>
+    /// <summary>The application gave frames back. Any thread.</summary>
     public override void FramesReturned()
     {
-        if (Volatile.Read(ref _fillStarved))
+        if (_rings.IsFillStarved)
             _worker.Wake();
     }
 
+    /// <summary>Another queue has forwarded a segment. Any thread.</summary>
+    internal void Wake() => _worker.Wake();
+
     bool ITurns.IsClosed => _closed;
 
-    bool ITurns.IsDirty => !_dirty.IsEmpty;
+    bool ITurns.IsDirty => _connections.IsDirty;
 
-    bool ITurns.HasOtherWork => !_moved.IsEmpty || (Volatile.Read(ref _fillStarved) && _frames.FreeCount > 0);
+    bool ITurns.HasOtherWork => Forwarder.HasArrivals || _rings.CanRefill;
 
-    WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout) => _xsk.Wait(wake, timeout);
+    WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout) => _rings.Wait(wake, timeout);
 
-    // In a turn, which need not be the worker's: the worker may be asleep on the socket and the event. Both are closed once it has ended.
-    private void Close()
+    /// <summary>Runs a turn. The caller has the token.</summary>
+    TurnReport ITurns.Run(TurnKind kind)
+    {
+        if (_closed)
+        {
+            ApplyAfterClose();
+            return default;
+        }
+        _delivered = 0;
+        _now = Clock.Now;
+        Volatile.Write(ref _turnStarted, _now.Ticks);
+        Count(kind);
+        try
+        {
+            Turn(kind);
+        }
+        catch (Exception e)
+        {
+            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, e);
+            Fail("an error in the transport: " + e.Message, stackIsSound: false);
+        }
+        finally
+        {
+            Volatile.Write(ref _turnStarted, 0);
+        }
+        return _closed ? default : Report();
+    }
+
+    // Nothing in here allocates per packet, blocks, or runs application code outside of Deliver.
+    private void Turn(TurnKind kind)
+    {
+        _rings.ReapCompletions();
+        if (kind != TurnKind.Poster)
+        {
+            uint waiting = _rings.RxWaiting;
+            _rings.Refill();
+            _rings.Receive(Math.Min(waiting, QueueRings.ReceiveBudget), _stack, Forwarder, _now);
+            Forwarder.Receive(_now);
+            RunTimers(waiting);
+        }
+        _connections.ApplyDirty();
+        _connections.TakeReady();
+        Deliver(kind);
+        _connections.ApplyDirty();
+        _rings.Emit(_stack, _now);
+        _rings.Refill();
+        _rings.Kick();
+        if (_rings.Failure is { } reason)
+        {
+            Fail(reason, stackIsSound: true);
+            return;
+        }
+        // Sending makes room for writers that wait. They are told now, not at the next packet. What they write is for
+        // the next turn.
+        _connections.TakeReady();
+        Deliver(kind);
+    }
+
+    private void Count(TurnKind kind)
+    {
+        Counters.Turns++;
+        if (kind == TurnKind.Pool)
+            Counters.PoolTurns++;
+        else if (kind == TurnKind.Poster)
+            Counters.PosterTurns++;
+    }
+
+    // A deadline counts once everything has been received that had arrived when it was found due: what a pause of this
+    // process kept from being received must not look lost.
+    private void RunTimers(uint waitingBefore)
+    {
+        if (_stack.NextDeadline > _now)
+        {
+            _timerDebt = -1;
+            return;
+        }
+        _timerDebt = (_timerDebt < 0 ? waitingBefore : _timerDebt) - Math.Min(waitingBefore, QueueRings.ReceiveBudget);
+        if (_timerDebt > 0)
+            return;
+        _timerDebt = -1;
+        _stack.OnDeadline(_now);
+    }
+
+    // Inline means on the worker, so another thread leaves it to the worker.
+    private void Deliver(TurnKind kind)
+    {
+        if (!_connections.HasUndelivered || (Settings.Inline && kind != TurnKind.Worker))
+            return;
+        _delivered += _connections.Deliver();
+        if (Settings.Inline)
+            _now = Clock.Now;
+    }
+
+    private TurnReport Report() => new()
+    {
+        Now = _now,
+        DueAt = DueAt(),
+        Delivered = _delivered,
+        RxWaiting = _rings.RxWaiting > 0,
+        MustKickAgain = _rings.MustKickAgain,
+        HasConnections = _stack.ConnectionCount > 0,
+    };
+
+    // When the queue wants the next turn, if nothing happens before.
+    private Instant DueAt()
+    {
+        bool mustKickAgain = _rings.MustKickAgain;
+        if ((_rings.HasMoreToEmit && !mustKickAgain) || _connections.HasUndelivered)
+            return _now;
+        Instant due = _stack.NextDeadline;
+        return mustKickAgain || _stack.WantsToEmit ? Instant.Min(due, _now + _rings.KickAgainAfter) : due;
+    }
+
+    // In a turn: the queue ends, its connections with it, and the engine opens a new one.
+    private void Fail(string reason, bool stackIsSound)
+    {
+        if (_closed)
+            return;
+        Counters.Failures++;
+        Close(stackIsSound);
+        _owner.Failed(this, reason);
+    }
+
+    // In a turn, which need not be the worker's: the worker may be asleep on the socket and the event. Both are closed
+    // once it has ended.
+    private void Close(bool stackIsSound)
     {
         if (_closed)
             return;
         _closed = true;
-        AbandonConnections();
+        _connections.EndAll(stackIsSound);
+        Forwarder.Clear();
     }
 
-    private void FailFast(string message) => Environment.FailFast(
-        $"Kestrel.Transport.Xdp: {Settings.InterfaceName}, queue {Settings.QueueId}: {message}. Frames by state: {string.Join(' ', _frames.CountByState())}");
-}
-
-/// <summary>What a queue needs of the engine it belongs to.</summary>
-internal interface IQueueOwner
-{
-    FlowDirectory<XdpConnection> Flows { get; }
-
-    /// <summary>The queue after <paramref name="queue"/> on the same interface, in a circle; null when there is one only.</summary>
-    XdpQueue? Next(XdpQueue queue);
-
-    /// <summary>How many queues the circle has.</summary>
-    int QueueCount { get; }
-
-    /// <summary>The connection's peer has been silent for long: answered by <see cref="XdpQueue.Redirect"/>. Called in the queue's turn: do not block, do not call back.</summary>
-    void PathSuspected(XdpQueue queue, XdpConnection connection);
-
-    /// <summary>The queue has closed itself. Called in its turn: do not block, do not call back.</summary>
-    void Failed(XdpQueue queue, string reason);
+    // Applications may still write to, read from and dispose connections that ended with the queue.
+    private void ApplyAfterClose()
+    {
+        try
+        {
+            _connections.ApplyDirty();
+            _connections.Schedule();
+        }
+        catch (Exception e)
+        {
+            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, e);
+        }
+    }
 }

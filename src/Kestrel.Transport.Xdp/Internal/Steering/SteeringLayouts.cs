@@ -55,7 +55,9 @@ internal struct EndpointKey
         {
             Address = SteerAddress.From(local),
             Vlan = (uint)vlan,
-            PortBigEndian = BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness((ushort)port) : (ushort)port,
+            PortBigEndian = BitConverter.IsLittleEndian
+            ? BinaryPrimitives.ReverseEndianness((ushort)port)
+            : (ushort)port,
             Family = (ushort)(ipv4 ? 4 : 6),
         };
     }

@@ -75,7 +75,8 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     public void SetEndpoint(IPAddress local, int port, int vlan, SteeringMode mode)
     {
         if (local.Equals(IPAddress.Any) || local.Equals(IPAddress.IPv6Any))
-            throw new ArgumentException("A wildcard endpoint is expanded to addresses before it is steered.", nameof(local));
+            throw new ArgumentException(
+                "A wildcard endpoint is expanded to addresses before it is steered.", nameof(local));
         _endpoints.Update(EndpointKey.From(local, port, vlan), (uint)mode);
     }
 
@@ -127,10 +128,12 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     }
 
     /// <summary>Only these sources may reach steered endpoints; an empty list allows all.</summary>
-    internal void SetAllowedSources(IReadOnlyList<IPNetwork> networks) => SetSources(_allowed, networks, SteeringFlags.AllowList);
+    internal void SetAllowedSources(IReadOnlyList<IPNetwork> networks) =>
+        SetSources(_allowed, networks, SteeringFlags.AllowList);
 
     /// <summary>These sources may not reach steered endpoints, whatever the allow list says.</summary>
-    internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) => SetSources(_denied, networks, SteeringFlags.DenyList);
+    internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) =>
+        SetSources(_denied, networks, SteeringFlags.DenyList);
 
     /// <inheritdoc/>
     public void SetSynRate(int queue, long perSecond, long burst)
@@ -191,14 +194,15 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     {
         internal static readonly ByteComparer<T> Instance = new();
 
-        public bool Equals(T x, T y)
-            => MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in x)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in y)));
+        public bool Equals(T x, T y) => Bytes(in x).SequenceEqual(Bytes(in y));
 
         public int GetHashCode(T value)
         {
             var hash = new HashCode();
-            hash.AddBytes(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
+            hash.AddBytes(Bytes(in value));
             return hash.ToHashCode();
         }
+
+        private static ReadOnlySpan<byte> Bytes(in T value) => MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value));
     }
 }

@@ -1,0 +1,122 @@
+using System.Net;
+using Kestrel.Transport.Xdp.Internal.Options;
+using Microsoft.Extensions.Logging;
+
+namespace Kestrel.Transport.Xdp.Internal.Logging;
+
+/// <summary>
+/// What the transport logs, apart from what single connections do (<see cref="ConnectionLog"/>). Event ids from 100.
+/// </summary>
+internal static partial class TransportLog
+{
+    internal const string Category = "Kestrel.Transport.Xdp";
+
+    [LoggerMessage(
+        EventId = 100, Level = LogLevel.Information, EventName = "Serving",
+        Message = "{EndPoint} is served over AF_XDP on {Interface} ({Modes}), and by sockets for local clients.")]
+    internal static partial void Serving(ILogger logger, IPEndPoint endPoint, string @interface, string modes);
+
+    [LoggerMessage(
+        EventId = 101, Level = LogLevel.Warning, EventName = "FallBack",
+        Message = "{EndPoint} is served by sockets, not by AF_XDP: {Reason}.")]
+    internal static partial void FallBack(ILogger logger, IPEndPoint endPoint, string reason);
+
+    [LoggerMessage(
+        EventId = 102, Level = LogLevel.Warning, EventName = "PartialFallBack",
+        Message = "{EndPoint} is not served by AF_XDP on {Interface}: {Reason}. What arrives there is served by "
+            + "sockets.")]
+    internal static partial void PartialFallBack(ILogger logger, IPEndPoint endPoint, string @interface, string reason);
+
+    [LoggerMessage(
+        EventId = 103, Level = LogLevel.Information, EventName = "Upgraded",
+        Message = "{EndPoint} is now served over AF_XDP on {Interface} ({Modes}).")]
+    internal static partial void Upgraded(ILogger logger, IPEndPoint endPoint, string @interface, string modes);
+
+    [LoggerMessage(
+        EventId = 104, Level = LogLevel.Information, EventName = "SwitchedOff",
+        Message = "AF_XDP is switched off by the environment (" + EnvironmentSwitches.Transport
+            + "=off): sockets serve everything.")]
+    internal static partial void SwitchedOff(ILogger logger);
+
+    [LoggerMessage(
+        EventId = 105, Level = LogLevel.Warning, EventName = "InputRules",
+        Message = "Segments served over AF_XDP pass by the firewall's input rules ({Chains}). AllowedSources and "
+            + "DeniedSources of XdpTransportOptions stand in for rules about addresses.")]
+    internal static partial void InputRules(ILogger logger, string chains);
+
+    [LoggerMessage(
+        EventId = 106, Level = LogLevel.Information, EventName = "HandedOver",
+        Message = "{EndPoint} is a socket that was handed over (systemd socket activation, for instance): the socket "
+            + "transport serves it, not AF_XDP.")]
+    internal static partial void HandedOver(ILogger logger, string endPoint);
+
+    [LoggerMessage(
+        EventId = 110, Level = LogLevel.Warning, EventName = "InterfaceLost",
+        Message = "{Interface} is lost: {Reason}. Its connections end; sockets serve until it is back.")]
+    internal static partial void InterfaceLost(ILogger logger, string @interface, string reason);
+
+    [LoggerMessage(
+        EventId = 111, Level = LogLevel.Warning, EventName = "QueueRefused",
+        Message = "{Interface}, queue {Queue}, has no AF_XDP socket: {Reason}. What arrives there is served by "
+            + "sockets.")]
+    internal static partial void QueueRefused(ILogger logger, string @interface, int queue, string reason);
+
+    [LoggerMessage(
+        EventId = 112, Level = LogLevel.Error, EventName = "QueueFailed",
+        Message = "{Interface}, queue {Queue}, has ended with its connections: {Reason}. It is opened again.")]
+    internal static partial void QueueFailed(ILogger logger, string @interface, int queue, string reason);
+
+    [LoggerMessage(
+        EventId = 113, Level = LogLevel.Critical, EventName = "TurnFailed",
+        Message = "{Interface}, queue {Queue}: a turn failed. This is a bug in the transport.")]
+    internal static partial void TurnFailed(ILogger logger, string @interface, int queue, Exception exception);
+
+    [LoggerMessage(
+        EventId = 114, Level = LogLevel.Warning, EventName = "TurnStalled",
+        Message = "{Interface}, queue {Queue}: a turn has been running for {Duration} ms. With inline scheduling a "
+            + "handler blocks it, and with it every connection of the queue.")]
+    internal static partial void TurnStalled(ILogger logger, string @interface, int queue, long duration);
+
+    [LoggerMessage(
+        EventId = 115, Level = LogLevel.Error, EventName = "ControlFailed",
+        Message = "{Interface}: keeping the endpoints up to date failed. It is tried again.")]
+    internal static partial void ControlFailed(ILogger logger, string @interface, Exception exception);
+
+    [LoggerMessage(116, LogLevel.Debug, "{Address} port {Port} on {Interface}: {Mode}.", EventName = "EndpointMode")]
+    internal static partial void EndpointMode(
+        ILogger logger, IPAddress address, int port, string @interface, string mode);
+
+    [LoggerMessage(
+        EventId = 117, Level = LogLevel.Warning, EventName = "SynsLimited",
+        Message = "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are "
+            + "answered, with SYN cookies, and the rest are dropped.")]
+    internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);
+
+    [LoggerMessage(
+        EventId = 118, Level = LogLevel.Warning, EventName = "SharedInterface",
+        Message = "{Interface} is served by another host of this process already, whose {Options} hold for this one "
+            + "too.")]
+    internal static partial void SharedInterface(ILogger logger, string @interface, string options);
+
+    [LoggerMessage(
+        EventId = 120, Level = LogLevel.Debug, EventName = "CompanionAcceptFailed",
+        Message = "A connection could not be accepted by the companion socket of {EndPoint}.")]
+    internal static partial void CompanionAcceptFailed(ILogger logger, IPEndPoint endPoint, Exception exception);
+
+    [LoggerMessage(
+        EventId = 121, Level = LogLevel.Error, EventName = "CompanionFailed",
+        Message = "The companion socket of {EndPoint} has stopped accepting.")]
+    internal static partial void CompanionFailed(ILogger logger, IPEndPoint endPoint, Exception exception);
+
+    [LoggerMessage(
+        EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",
+        Message = "Waiting up to {Linger} for the peers of {Connections} connections to acknowledge what was sent to "
+            + "them.")]
+    internal static partial void Lingering(ILogger logger, TimeSpan linger, int connections);
+
+    [LoggerMessage(
+        EventId = 131, Level = LogLevel.Warning, EventName = "Cut",
+        Message = "{Connections} connections were cut with data that their peers had not acknowledged within {Linger} "
+            + "(ShutdownLinger).")]
+    internal static partial void Cut(ILogger logger, int connections, TimeSpan linger);
+}

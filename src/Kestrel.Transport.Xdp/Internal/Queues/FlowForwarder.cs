@@ -1,0 +1,83 @@
+using System.Collections.Concurrent;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal.Queues;
+
+/// <summary>
+/// Segments that came to a queue whose stack does not know their flow: RSS has moved the flow, or nobody knows it. They
+/// go to the queue that does. Owns the segments that other queues have forwarded to this one.
+/// </summary>
+internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack stack, QueueCounters counters)
+{
+    // Segments that wait here. More are dropped, as a full RX ring would drop them.
+    private const int Limit = 1024;
+
+    private readonly ConcurrentQueue<(Block Segment, int Visited)> _arrived = new();
+
+    /// <summary>Other queues have forwarded segments to this one. Any thread.</summary>
+    internal bool HasArrivals => !_arrived.IsEmpty;
+
+    /// <summary>
+    /// Forwards a segment. Its owner gets a copy, since frames stay with their queue. A handshake that moved is in no
+    /// directory yet, so a segment without an owner goes round once. Only when no queue knows it, it is answered with
+    /// RST. In the turn.
+    /// </summary>
+    /// <param name="segment">The frame or block that it is in. Is returned.</param>
+    /// <param name="start">Where it begins in there.</param>
+    /// <param name="length">Its bytes.</param>
+    /// <param name="flow">Its flow, seen from this host.</param>
+    /// <param name="visited">Queues that do not know the flow.</param>
+    /// <param name="now">The present.</param>
+    internal void Forward(Block segment, int start, int length, in FlowKey flow, int visited, Instant now)
+    {
+        XdpQueue? target = OwnerOf(flow) ?? (visited < owner.QueueCount ? owner.Next(queue) : null);
+        if (target is null || target == queue)
+        {
+            counters.Refused++;
+            stack.Refuse(segment, start, length, now);
+        }
+        else if (target.Forwarder.HasRoom && queue.Blocks.TryTake() is { } copy)
+        {
+            copy.Append(segment.Span.Slice(start, length));
+            counters.Forwarded++;
+            target.Forwarder._arrived.Enqueue((copy, visited + 1));
+            target.Wake();
+        }
+        else
+        {
+            counters.ForwardedDropped++;
+        }
+        segment.Return();
+    }
+
+    /// <summary>Hands what other queues have forwarded to the stack. In the turn.</summary>
+    internal void Receive(Instant now)
+    {
+        for (int i = 0; i < QueueRings.ReceiveBudget && _arrived.TryDequeue(out var arrival); i++)
+        {
+            (Block segment, int visited) = arrival;
+            int start = segment.Start, length = segment.Length;
+            switch (stack.Receive(segment, start, length, now, out FlowKey flow))
+            {
+                case ReceiveResult.Done:
+                    segment.Return();
+                    break;
+                case ReceiveResult.UnknownFlow:
+                    Forward(segment, start, length, flow, visited, now);
+                    break;
+            }
+        }
+    }
+
+    /// <summary>The queue is closed: its blocks are the process's. In the turn.</summary>
+    internal void Clear()
+    {
+        while (_arrived.TryDequeue(out (Block Segment, int) arrival))
+            arrival.Segment.Return();
+    }
+
+    private bool HasRoom => !queue.IsClosed && _arrived.Count < Limit;
+
+    private XdpQueue? OwnerOf(in FlowKey flow) =>
+        owner.Flows.Find(flow)?.Host is XdpQueue found && found != queue ? found : null;
+}

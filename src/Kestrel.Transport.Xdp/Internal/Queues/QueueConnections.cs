@@ -1,0 +1,161 @@
+using Kestrel.Transport.Xdp.Internal.Connections;
+using Kestrel.Transport.Xdp.Internal.Logging;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal.Queues;
+
+/// <summary>
+/// The connections of a queue: who is in it, whose application has asked for something, and to whom a turn has
+/// something to deliver. The turn's, except what is marked "any thread".
+/// </summary>
+internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpStack stack, ILogger logger)
+{
+    private readonly List<QueueSide> _undelivered = [];
+    private DirtyList _dirty;
+
+    // Those that the stack has not forgotten, also where the application has.
+    private ConnectionList _all;
+
+    /// <summary>An application has asked for something. Any thread.</summary>
+    internal bool IsDirty => !_dirty.IsEmpty;
+
+    internal bool HasUndelivered => _undelivered.Count > 0;
+
+    /// <summary>An application asks for something; a full fence. Any thread.</summary>
+    internal void Post(QueueSide connection) => _dirty.Push(connection);
+
+    /// <summary>Does what applications have asked for.</summary>
+    internal void ApplyDirty()
+    {
+        QueueSide? connection = _dirty.TakeAll();
+        while (connection is not null)
+        {
+            // Once its work is taken the connection may be pushed again, by anybody.
+            QueueSide? next = connection.Work.NextDirty;
+            connection.Work.NextDirty = null;
+            connection.ApplyWork(connection.TakeWork());
+            _undelivered.Add(connection);
+            connection = next;
+        }
+    }
+
+    /// <summary>Takes the stack's new connections, and what it has to tell of the others.</summary>
+    internal void TakeReady()
+    {
+        while (stack.TryAccept(out TcpConnection? accepted))
+            Accept(accepted);
+        while (stack.TryTakeReady(out TcpConnection? ready))
+        {
+            TcpEvents events = ready.TakeEvents();
+            // Connections that ended before they were accepted have no side here.
+            if (ready.Owner is not QueueSide connection)
+                continue;
+            connection.OnEvents(events);
+            _undelivered.Add(connection);
+            if ((events & TcpEvents.PathSuspect) != 0)
+                SuspectPath(connection);
+            if ((events & TcpEvents.Closed) != 0)
+                OnEnded(connection);
+            else if ((events & TcpEvents.AllAcknowledged) != 0 && ready.State == TcpState.FinWait2)
+                OnAcknowledged(connection);
+        }
+    }
+
+    /// <summary>
+    /// Gives applications what this turn has for them. The stack is not on the call stack here: application code that
+    /// runs inline may do as it likes.
+    /// </summary>
+    /// <returns>Connections that were given something.</returns>
+    internal int Deliver()
+    {
+        int delivered = 0;
+        foreach (QueueSide connection in _undelivered)
+        {
+            if (connection.Deliver())
+                delivered++;
+        }
+        _undelivered.Clear();
+        return delivered;
+    }
+
+    /// <summary>As <see cref="Deliver"/>, with no application code run in here.</summary>
+    internal void Schedule()
+    {
+        foreach (QueueSide connection in _undelivered)
+            connection.Deliver(inline: false);
+        _undelivered.Clear();
+    }
+
+    /// <summary>Ends all connections: the queue is closed.</summary>
+    /// <param name="stackIsSound">No turn has thrown: the stack can be asked to give back what it holds.</param>
+    internal void EndAll(bool stackIsSound)
+    {
+        while (_all.First is { } connection)
+        {
+            try
+            {
+                owner.Flows.Remove(connection);
+                connection.Shutdown(new ConnectionAbortedException(
+                    "The network interface's queue that carried the connection was closed."));
+                connection.OnEvents(TcpEvents.Closed);
+                if (stackIsSound)
+                    connection.Discard();
+                connection.Deliver(inline: false);
+                OnAcknowledged(connection);
+                connection.Owner.ConnectionEnded();
+            }
+            catch (Exception e)
+            {
+                ConnectionLog.Error(logger, e, connection.Connection.ConnectionId);
+            }
+            _all.Remove(connection);
+        }
+        // Connections that ended in this turn, and have not been told yet.
+        Schedule();
+    }
+
+    private void Accept(TcpConnection tcp)
+    {
+        if (tcp.Owner is not ListeningEndpoint endpoint || !endpoint.TryBeginConnection())
+        {
+            tcp.Abort();
+            return;
+        }
+        XdpConnection connection = endpoint.CreateConnection(queue, tcp);
+        tcp.Owner = connection.Queue;
+        _all.Add(connection.Queue);
+        queue.Counters.Accepted++;
+        owner.Flows.Add(connection.Queue);
+        endpoint.Accepted(connection);
+    }
+
+    // The stack has forgotten the connection.
+    private void OnEnded(QueueSide connection)
+    {
+        if (!_all.Remove(connection))
+            return;
+        owner.Flows.Remove(connection);
+        OnAcknowledged(connection);
+        connection.Owner.ConnectionEnded();
+    }
+
+    // The peer has acknowledged everything and our FIN. Whether it ever sends its own is nothing that an exit has to
+    // wait for.
+    private static void OnAcknowledged(QueueSide connection)
+    {
+        if (connection.IsAcknowledged)
+            return;
+        connection.IsAcknowledged = true;
+        connection.Owner.ConnectionAcknowledged();
+    }
+
+    private void SuspectPath(QueueSide connection)
+    {
+        if (connection.PathIsSuspect)
+            return;
+        connection.PathIsSuspect = true;
+        owner.PathSuspected(queue, connection);
+    }
+}

@@ -1,0 +1,101 @@
+using System.Net;
+using System.Net.NetworkInformation;
+using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Xdp.Sockets.Net;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Tests.Interfaces;
+
+public class EngineFactsTests
+{
+    // /proc/net/tcp, and a line as it is in tcp6.
+    private static readonly string[] Table =
+    [
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+        "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0",
+        "   1: 0100000A:1F90 0200000A:C001 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 30 9 -1",
+        "   2: 0100000A:1F91 0200000A:C002 06 00000000:00000000 00:00000000 00000000     0        0 0 3 0 20 4 30 9 -1",
+        "   3: 0100000A:1F92 0100000A:C003 01 00000000:00000000 00:00000000 00000000     0        0 4 1 0 20 4 30 9 -1",
+        "   4: 0100007F:1F92 0100007F:C004 01 00000000:00000000 00:00000000 00000000     0        0 5 1 0 20 4 30 9 -1",
+        "   5: 0100000A:0016 0200000A:C005 01 00000000:00000000 00:00000000 00000000     0        0 6 1 0 20 4 30 9 -1",
+        "   6: 0000000000000000FFFF00000100000A:1F93 0000000000000000FFFF00000300000A:C006 01 00000000:00000000 "
+            + "00:00000000 00000000     0        0 7 1 0",
+    ];
+
+    [Fact]
+    public void KernelSockets_OnlyConnectionsFromOutside()
+    {
+        var found = new HashSet<(IpAddr, int)>();
+        IpAddr own = IpAddr.From(IPAddress.Parse("10.0.0.1"));
+        KernelSockets.Read(Table, new HashSet<int> { 8080, 8081, 8082, 8083 }, new HashSet<IpAddr> { own }, found);
+        Assert.Equal([(own, 8080), (own, 8081), (own, 8083)], found.OrderBy(f => f.Item2));
+    }
+
+    [Fact]
+    public void FrameBudget_IsSharedAndGivenBack()
+    {
+        var budget = new FrameBudget();
+        const long Bytes = 4096 * 2048;
+        Assert.Equal(2048, budget.Take(8192, 2, Bytes));
+        Assert.Equal(2048, budget.Take(8192, 1, Bytes));
+        Assert.Equal(0, budget.Take(8192, 1, Bytes));
+        budget.Return(2048);
+        Assert.Equal(1024, budget.Take(1024, 1, Bytes));
+    }
+
+    [Fact]
+    public void Selector_Default_LeavesOutWhatIsNotOurs()
+    {
+        NetworkInterfaceInfo[] all =
+        [
+            Device("lo", "127.0.0.1") with { IsLoopback = true },
+            Device("eth0", "10.0.0.1"),
+            Device("docker0", "172.17.0.1") with { Kind = "bridge" },
+            Device("eth1", "10.0.1.1") with { MasterIndex = 7 },
+            Device("eth2", "10.0.2.1") with { IsUp = false },
+            Device("wg0", "10.0.3.1") with { Kind = "wireguard", Mac = PhysicalAddress.None },
+            Device("veth0", "10.0.4.1") with { Kind = "veth" },
+            Device("eth3"),
+        ];
+        Assert.Equal(["eth0", "veth0"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Any, 80), all).Names);
+        Assert.Equal(["eth0"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Parse("10.0.0.1"), 80), all).Names);
+        InterfaceSelector.Selection none =
+            InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Parse("172.17.0.1"), 80), all);
+        Assert.Empty(none.Names);
+        Assert.Contains("docker0 is a bridge", none.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Selector_Named_FollowsTheAddress()
+    {
+        NetworkInterfaceInfo[] all = [Device("eth0", "10.0.0.1"), Device("eth1", "10.0.1.1")];
+        var options = new XdpTransportOptions { Interfaces = { "eth1", "eth9" } };
+        Assert.Equal(
+            ["eth1", "eth9"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.IPv6Any, 80), all).Names);
+        Assert.Equal(
+            ["eth1"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.1.1"), 80), all).Names);
+        InterfaceSelector.Selection none =
+            InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Parse("10.0.0.1"), 80), all);
+        Assert.Empty(none.Names);
+        Assert.Contains("belongs to eth0", none.Reason, StringComparison.Ordinal);
+    }
+
+    private static NetworkInterfaceInfo Device(string name, params string[] addresses) => new()
+    {
+        Index = name.GetHashCode(StringComparison.Ordinal),
+        Name = name,
+        Mac = PhysicalAddress.Parse("02:00:00:00:00:01"),
+        Mtu = 1500,
+        IsUp = true,
+        IsRunning = true,
+        IsLoopback = false,
+        Kind = null,
+        Driver = null,
+        RxQueues = 1,
+        TxQueues = 1,
+        MasterIndex = 0,
+        Xdp = null,
+        Addresses = [
+            .. addresses.Select(a => new InterfaceAddress(IPAddress.Parse(a), 24, AddressScope.Global, false))],
+    };
+}

@@ -1,0 +1,109 @@
+using Kestrel.Transport.Xdp.Internal.Queues;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Tests.Queues;
+
+public class PoolTurnTests
+{
+    private readonly List<IThreadPoolWorkItem> _pool = [];
+    private readonly PoolTurn _turn;
+    private Instant _now = new(1000);
+    private int _runs;
+
+    public PoolTurnTests() => _turn = new PoolTurn(Run, _pool.Add, () => _now);
+
+    private void Run()
+    {
+        _runs++;
+        _turn.Ended();
+    }
+
+    private void Execute()
+    {
+        IThreadPoolWorkItem item = _pool[0];
+        _pool.RemoveAt(0);
+        item.Execute();
+    }
+
+    [Fact]
+    public void Queue_Twice_IsInThePoolOnce()
+    {
+        _turn.Queue();
+        _turn.Queue();
+        Assert.Single(_pool);
+        Assert.True(_turn.IsQueued);
+        Execute();
+        Assert.Equal(1, _runs);
+        Assert.False(_turn.IsPending);
+        _turn.Queue();
+        Assert.Single(_pool);
+    }
+
+    [Fact]
+    public void Queue_WhileTheTurnRuns_IsInThePoolOnceMore()
+    {
+        PoolTurn? turn = null;
+        turn = new PoolTurn(
+            () =>
+            {
+                Assert.False(turn!.IsQueued);
+                Assert.True(turn.IsPending);
+                turn.Queue();
+                turn.Queue();
+                turn.Ended();
+            },
+            _pool.Add, () => _now);
+        turn.Queue();
+        Execute();
+        Assert.Single(_pool);
+        Assert.True(turn.IsQueued);
+    }
+
+    [Fact]
+    public void Pool_InTime_IsNotLate()
+    {
+        _turn.Queue();
+        _now += PoolTurn.Patience - TimeSpan.FromTicks(1);
+        _turn.CheckOverdue();
+        Execute();
+        Assert.False(_turn.IsLate);
+        Assert.Equal(0, _turn.Overdue);
+        Assert.Empty(_pool);
+    }
+
+    [Fact]
+    public void Pool_TooLate_IsLateUntilItKeepsUpAgain()
+    {
+        _turn.Queue();
+        _now += PoolTurn.Patience;
+        _turn.CheckOverdue();
+        _turn.CheckOverdue();
+        Assert.True(_turn.IsLate);
+        Assert.Equal(1, _turn.Overdue);
+        _now += PoolTurn.Patience;
+
+        // The pool comes to it at last. The next item, ahead of all that the turn gives the pool to do, tells whether
+        // it keeps up.
+        Execute();
+        Assert.True(_turn.IsLate);
+        Assert.Single(_pool);
+        _now += PoolTurn.Patience;
+        Execute();
+        Assert.True(_turn.IsLate);
+        Execute();
+        Assert.False(_turn.IsLate);
+        Assert.Empty(_pool);
+    }
+
+    [Fact]
+    public void QueuedAgain_OverdueCountsFromThen()
+    {
+        _turn.Queue();
+        Execute();
+        _now += 10 * PoolTurn.Patience;
+        _turn.Queue();
+        Assert.Equal(_now + PoolTurn.Patience, _turn.OverdueAt);
+        _turn.CheckOverdue();
+        Assert.False(_turn.IsLate);
+    }
+}
