@@ -2,7 +2,10 @@ using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite;
 
-/// <summary>The blocks of one SACK option (RFC 2018), in the option's order. <c>Right</c> is the first byte that is not in the block.</summary>
+/// <summary>
+/// The blocks of one SACK option (RFC 2018), in the option's order. <c>Right</c> is the first sequence number behind
+/// the block.
+/// </summary>
 internal struct SackBlocks
 {
     /// <summary>As many as 40 bytes of options hold.</summary>
