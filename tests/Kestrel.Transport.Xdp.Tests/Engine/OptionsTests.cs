@@ -155,11 +155,22 @@ public class OptionsTests
         Assert.Same(sockets, inherited.Sockets);
 
         var own = new TransportSettings(
-            new XdpTransportOptions { Backlog = 4, NoDelay = true, MaxReadBufferSize = 6, MaxWriteBufferSize = 0, UnsafePreferInlineScheduling = false }, sockets);
+            new XdpTransportOptions
+            {
+                Backlog = 4,
+                NoDelay = true,
+                MaxReadBufferSize = 6,
+                MaxWriteBufferSize = 0,
+                UnsafePreferInlineScheduling = false,
+            },
+            sockets);
         Assert.Equal((4, true, 6, 0, false), Values(own));
 
         static (int, bool, long, long, bool) Values(TransportSettings settings) => (
-            settings.Interface.Backlog, settings.Interface.NoDelay, settings.MaxReadBufferSize, settings.MaxWriteBufferSize,
+            settings.Interface.Backlog,
+            settings.Interface.NoDelay,
+            settings.MaxReadBufferSize,
+            settings.MaxWriteBufferSize,
             settings.Interface.UnsafePreferInlineScheduling);
     }
 

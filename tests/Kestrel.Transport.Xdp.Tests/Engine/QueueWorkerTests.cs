@@ -174,7 +174,9 @@ public sealed class QueueWorkerTests : IDisposable
         Assert.Equal(0, _turns.Dirty);
     }
 
-    /// <summary>Many threads flush, packets come, the pool is the process's own: whatever is published is found.</summary>
+    /// <summary>
+    /// Many threads flush while packets come, on the process's own thread pool. Whatever is published is found.
+    /// </summary>
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
@@ -203,11 +205,13 @@ public sealed class QueueWorkerTests : IDisposable
                             break;
                     }
                     if (random.Next(100) == 0)
-                        Eventually(() => _turns.Dirty == 0 && !Volatile.Read(ref _turns.Other) && _turns.ToDeliver.IsEmpty);
+                        Eventually(HasNothingLeft);
                     Thread.SpinWait(random.Next(2000));
                 }
             }, TaskCreationOptions.LongRunning)));
-        Eventually(() => _turns.Dirty == 0 && !_turns.Other && _turns.ToDeliver.IsEmpty);
+        Eventually(HasNothingLeft);
+
+        bool HasNothingLeft() => _turns.Dirty == 0 && !Volatile.Read(ref _turns.Other) && _turns.ToDeliver.IsEmpty;
     }
 
     private void Drain()
@@ -216,7 +220,8 @@ public sealed class QueueWorkerTests : IDisposable
             item.Execute();
     }
 
-    private static void Eventually(Func<bool> condition) => Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(30)));
+    private static void Eventually(Func<bool> condition) =>
+        Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(30)));
 
     private sealed class FakeTurns : ITurns
     {
