@@ -15,8 +15,6 @@ internal struct SackBlocks
 
     public int Count { get; private set; }
 
-    public readonly bool IsFull => Count == Capacity;
-
     public readonly (SeqNumber Left, SeqNumber Right) this[int index]
     {
         get

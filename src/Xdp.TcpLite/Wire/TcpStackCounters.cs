@@ -31,9 +31,6 @@ public sealed class TcpStackCounters
 
     /// <summary>Passive opens that reached ESTABLISHED.</summary>
     public long ConnectionsAccepted;
-
-    /// <summary>Active opens that reached ESTABLISHED.</summary>
-    public long ConnectionsOpened;
     public long ConnectionsClosed;
     public long TimeWaitReused;
     public long OutOfOrderSegments;
