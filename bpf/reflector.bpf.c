@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0)
-/* The XDP program of samples/Reflector: UDP over IPv4 to port 7 goes to the AF_XDP socket of its queue, if there is one. */
+/*
+ * The XDP program of samples/Reflector. UDP over IPv4 to port 7 goes to the AF_XDP socket of the queue that it came on,
+ * if there is one.
+ */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>

@@ -266,7 +266,8 @@ static __always_inline int steer_segment(struct xdp_md *ctx, struct flow *flow, 
 
 /*
  * "Packet too big" for a flow of ours. The stack needs it, and checks what it quotes. RSS does not spread ICMP as it
- * spreads the flow in question, so any queue may get it. `flow` holds the addresses of the quoted packet, which we sent.
+ * spreads the flow in question, so any queue may get it. `flow` holds the addresses of the quoted packet, which we
+ * sent.
  */
 static __always_inline int steer_quote(struct xdp_md *ctx, struct flow *flow, void *quoted_tcp, void *end)
 {

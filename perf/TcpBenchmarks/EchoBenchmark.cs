@@ -4,8 +4,9 @@ using Xdp.TcpLite;
 namespace TcpBenchmarks;
 
 /// <summary>
-/// Request and response between two stacks in one thread, without a NIC: what the protocol costs. One operation is one request and its response, both
-/// ends included: two segments, each written, checksummed, copied to the other side's frame, checked, delivered, read, and acknowledged by the next.
+/// What the protocol costs: requests and responses between two stacks in one thread, without a NIC. One operation is
+/// one request and its response, with the work of both ends. These are two segments. Each is written, checksummed,
+/// copied to a frame of the other side, checked, delivered, read, and acknowledged by the next one.
 /// </summary>
 [MemoryDiagnoser]
 public class EchoBenchmark

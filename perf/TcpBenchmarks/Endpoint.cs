@@ -3,7 +3,9 @@ using Xdp.TcpLite;
 
 namespace TcpBenchmarks;
 
-/// <summary>One stack and its memory. Packets leave and arrive as a driver would have it: in frames of the stack's own.</summary>
+/// <summary>
+/// One stack and its memory. As with a driver, each packet is copied to a frame of the stack that receives it.
+/// </summary>
 internal sealed class Endpoint
 {
     private const int FrameSize = 2048;
@@ -11,14 +13,21 @@ internal sealed class Endpoint
     private const int Headroom = 256;
 
     private readonly TxPacket[] _packets = new TxPacket[64];
-    private readonly FramePool _frames = new(GC.AllocateArray<byte>(FrameCount * FrameSize, pinned: true), FrameSize, FrameCount, FrameCount / 2);
+    private readonly FramePool _frames = new(
+        GC.AllocateArray<byte>(FrameCount * FrameSize, pinned: true), FrameSize, FrameCount, FrameCount / 2);
+
     private readonly BlockPool _blocks = new();
 
     internal Endpoint(string address, ulong mac, bool forceHeap)
     {
         Address = IpAddr.From(IPAddress.Parse(address));
         Mac = mac;
-        Stack = new TcpStack(new TcpStackOptions { ForceHeap = forceHeap, AcceptPartialChecksum = false }, _frames, _blocks, new byte[32], default);
+        Stack = new TcpStack(
+            new TcpStackOptions { ForceHeap = forceHeap, AcceptPartialChecksum = false },
+            _frames,
+            _blocks,
+            new byte[32],
+            default);
     }
 
     internal IpAddr Address { get; }
@@ -55,7 +64,8 @@ internal sealed class Endpoint
             frame.Return();
     }
 
-    /// <summary>Reads what has arrived on every connection and answers each with <paramref name="length"/> bytes, or the first time with what it is asked.</summary>
+    /// <summary>Reads what has arrived, and answers on each connection with <paramref name="length"/> bytes.</summary>
+    /// <returns>The number of connections on which something had arrived.</returns>
     internal int Answer(int length)
     {
         int answers = 0;

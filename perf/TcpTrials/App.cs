@@ -28,12 +28,17 @@ internal sealed class App : IAsyncDisposable
     /// <param name="transport"><c>xdp</c> or <c>sockets</c>.</param>
     /// <param name="settings">More configuration, as environment variables.</param>
     /// <param name="cancellation">Gives up.</param>
-    public static async Task<App> Start(Lab lab, string root, string transport, IReadOnlyDictionary<string, string>? settings, CancellationToken cancellation)
+    public static async Task<App> Start(
+        Lab lab,
+        string root,
+        string transport,
+        IReadOnlyDictionary<string, string>? settings,
+        CancellationToken cancellation)
     {
+        string dll = Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll");
         string[] onXdp = transport == "xdp" ? ["--interface", lab.ServerInterface, "--required"] : [];
         var start = lab.Command(
-            "server",
-            ["dotnet", Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll"), "--transport", transport, "--urls", $"http://*:{Port}", .. onXdp]);
+            "server", ["dotnet", dll, "--transport", transport, "--urls", $"http://*:{Port}", .. onXdp]);
         foreach (var (name, value) in settings ?? new Dictionary<string, string>())
             start.Environment[name] = value;
         var process = LabProcess.Start(start);
@@ -58,10 +63,16 @@ internal sealed class App : IAsyncDisposable
         using var answer = JsonDocument.Parse(await Get("/connection", cancellation));
         string? transport = answer.RootElement.GetProperty("transport").GetString();
         if (transport != _transport)
-            throw new MeasurementException($"this leg is about {_transport}, but its connections are on {transport}: {answer.RootElement}");
+        {
+            throw new MeasurementException(
+                $"this leg is about {_transport}, but its connections are on {transport}: {answer.RootElement}");
+        }
     }
 
-    /// <summary>The transport's counters; empty on sockets. Values of all queues and interfaces are added up under the name and its last tag.</summary>
+    /// <summary>
+    /// The transport's counters, summed over queues and interfaces. The key is the name with the value of its last
+    /// other tag. Empty on sockets.
+    /// </summary>
     public async Task<Dictionary<string, double>> Counters(CancellationToken cancellation)
     {
         using var answer = JsonDocument.Parse(await Get("/counters", cancellation));
@@ -72,9 +83,9 @@ internal sealed class App : IAsyncDisposable
             if (name.IndexOf('{') is >= 0 and int brace)
             {
                 string last = name[(brace + 1)..^1].Split(',')[^1];
-                name = last.StartsWith("kestrel.xdp.queue", StringComparison.Ordinal) || last.StartsWith("network.interface", StringComparison.Ordinal)
-                    ? name[..brace]
-                    : $"{name[..brace]}/{last[(last.IndexOf('=') + 1)..]}";
+                bool isPlace = last.StartsWith("kestrel.xdp.queue", StringComparison.Ordinal)
+                    || last.StartsWith("network.interface", StringComparison.Ordinal);
+                name = isPlace ? name[..brace] : $"{name[..brace]}/{last[(last.IndexOf('=') + 1)..]}";
             }
 
             sums[name] = sums.GetValueOrDefault(name) + counter.Value.GetDouble();

@@ -5,7 +5,7 @@ using TransportComparison;
 
 namespace TcpTrials;
 
-/// <summary>A process in one of the lab's namespaces that lives as long as this object, and talks in lines.</summary>
+/// <summary>A process in one of the lab's namespaces. It ends with this object. Both sides talk in lines.</summary>
 internal sealed class LabProcess : IAsyncDisposable
 {
 
@@ -36,14 +36,17 @@ internal sealed class LabProcess : IAsyncDisposable
     {
         get
         {
-            string line = File.ReadLines($"/proc/{_process.Id}/status").First(line => line.StartsWith("VmRSS:", StringComparison.Ordinal));
+            string line = File.ReadLines($"/proc/{_process.Id}/status")
+                .First(line => line.StartsWith("VmRSS:", StringComparison.Ordinal));
             return long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]) * 1024;
         }
     }
 
     public void Send(string line) => _process.StandardInput.WriteLine(line);
 
-    /// <summary>The next line that starts with <paramref name="prefix"/>, without it; others are skipped.</summary>
+    /// <summary>
+    /// Skips lines up to one that starts with <paramref name="prefix"/>. Returns the rest of that line.
+    /// </summary>
     /// <exception cref="MeasurementException">It did not come in time, or the process ended.</exception>
     public async Task<string> Line(string prefix, TimeSpan patience, CancellationToken cancellation)
     {

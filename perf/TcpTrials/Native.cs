@@ -37,7 +37,7 @@ internal static class Native
     [DllImport("libc", SetLastError = true)]
     internal static extern int prctl(int option, nuint argument, nuint unused2, nuint unused3, nuint unused4);
 
-    /// <summary>Timers of the calling thread are due when they are due, and not up to 50 µs later.</summary>
+    /// <summary>Has the calling thread wake within 1 µs of the time it sleeps for. The default is 50 µs.</summary>
     internal static void PreciseSleep() => _ = prctl(29 /* PR_SET_TIMERSLACK */, 1000, 0, 0, 0);
 
     [DllImport("libc", SetLastError = true)]

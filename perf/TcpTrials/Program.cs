@@ -4,9 +4,9 @@ using TcpTrials.Flood;
 using TcpTrials.Goodput;
 using TcpTrials.Idle;
 
-// What a TCP must stand, beside the kernel's on the same machine in the same run: loss and delay, a SYN flood, tens of thousands of idle
-// connections. perf/goodput, perf/synflood and perf/idle start the first three commands; the hidden ones are the processes these
-// start in the lab's namespaces.
+// Loss and delay, a SYN flood, tens of thousands of idle connections: how the stack copes, compared with the kernel's
+// TCP on the same machine in the same run. The scripts perf/goodput, perf/synflood and perf/idle start the commands of
+// these names. The hidden commands are the processes that these start in the lab's namespaces.
 var root = new RootCommand("Trials of the TCP stack and the transport in the lab.")
 {
     GoodputCommand.Create(),
@@ -18,5 +18,5 @@ var root = new RootCommand("Trials of the TCP stack and the transport in the lab
     IdleServer.Create(),
     IdleClient.Create(),
 };
-return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = TimeSpan.FromSeconds(30) })
-    .GetAwaiter().GetResult();
+var invocation = new InvocationConfiguration { ProcessTerminationTimeout = TimeSpan.FromSeconds(30) };
+return root.Parse(args).InvokeAsync(invocation).GetAwaiter().GetResult();

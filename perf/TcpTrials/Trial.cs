@@ -10,12 +10,13 @@ internal static class Trial
     // Columns the tables need where the output is not a terminal.
     private const int TableWidth = 140;
 
-    public static Option<string> Root() => new("--root") { Hidden = true, DefaultValueFactory = _ => Environment.CurrentDirectory };
+    public static Option<string> Root() =>
+        new("--root") { Hidden = true, DefaultValueFactory = _ => Environment.CurrentDirectory };
 
     public static Option<T> Option<T>(string name, string description, T standard) =>
         new(name) { Description = description, DefaultValueFactory = _ => standard };
 
-    /// <summary>Runs a trial; a measurement that cannot stand is one line and exit code 1.</summary>
+    /// <summary>Runs a trial. When a measurement is not valid, that is one line of output and exit code 1.</summary>
     public static async Task<int> Run(string name, Func<Task<int>> trial)
     {
         if (Console.IsOutputRedirected)

@@ -19,7 +19,8 @@ internal static class Checkout
         string artifacts = Path.Combine(root, "perf/TransportComparison/bin/baseline", transportRoot.Trim('/'));
         var start = new ProcessStartInfo("dotnet",
         [
-            "build", Path.Combine(root, "samples/HelloWeb"), $"-p:TransportRoot={transportRoot}/", "--artifacts-path", artifacts,
+            "build", Path.Combine(root, "samples/HelloWeb"), $"-p:TransportRoot={transportRoot}/",
+            "--artifacts-path", artifacts,
             "--configuration", "Release", "--nologo", "--verbosity", "quiet",
             "--disable-build-servers", "-p:UseSharedCompilation=false", "-nodeReuse:false",
         ])
@@ -30,7 +31,10 @@ internal static class Checkout
             string output = await build.StandardOutput.ReadToEndAsync(cancellation);
             await build.WaitForExitAsync(cancellation);
             if (build.ExitCode != 0)
-                throw new MeasurementException($"HelloWeb does not build on the transport of {transportRoot}\n{output}");
+            {
+                throw new MeasurementException(
+                    $"HelloWeb does not build on the transport of {transportRoot}\n{output}");
+            }
             return Path.Combine(artifacts, "bin/HelloWeb/release/HelloWeb.dll");
         }
         catch (OperationCanceledException)

@@ -5,8 +5,8 @@ namespace TransportComparison;
 /// <summary>The client's end: load generators and single requests, on its core.</summary>
 internal sealed class Client(Lab lab, Plan plan)
 {
-    // With a connection for each request the client runs out of ports within seconds when it is the one that closes first: each
-    // stays in TIME-WAIT for a minute. What is measured then is how long connect() looks for a free one.
+    // With a connection for each request, the client's ports stay in TIME-WAIT for a minute where it closes first.
+    // Within seconds it would have none left, and the measurement would show how long connect() looks for one.
     private const string PlentyOfPorts = """
         echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
         echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse
@@ -24,7 +24,10 @@ internal sealed class Client(Lab lab, Plan plan)
         string report = await Output(generator.Command(server.Url(scenario.Path), seconds), cancellation);
         var load = Parse(generator, report);
         if (load.Requests == 0 || load.Failures > load.Requests * scenario.TolerableFailures)
-            throw new MeasurementException($"{load.Requests} requests were answered and {load.Failures} failed\n{report}");
+        {
+            throw new MeasurementException(
+                $"{load.Requests} requests were answered and {load.Failures} failed\n{report}");
+        }
         return load;
     }
 
@@ -43,7 +46,8 @@ internal sealed class Client(Lab lab, Plan plan)
     private ILoadGenerator Generator(Scenario scenario) => scenario.Pattern switch
     {
         Pattern.Streams => new H2Load(scenario),
-        Pattern.KeepAlive when plan.Tool == "bombardier" || (plan.Tool == "auto" && OnPath("bombardier")) => new Bombardier(scenario),
+        Pattern.KeepAlive when plan.Tool == "bombardier" || (plan.Tool == "auto" && OnPath("bombardier")) =>
+            new Bombardier(scenario),
         _ => new Wrk(scenario, Path.Combine(plan.Root, "perf/pipelined.lua")),
     };
 
@@ -66,5 +70,6 @@ internal sealed class Client(Lab lab, Plan plan)
     }
 
     private static bool OnPath(string tool) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(directory => File.Exists(Path.Combine(directory, tool)));
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+            .Any(directory => File.Exists(Path.Combine(directory, tool)));
 }

@@ -4,20 +4,21 @@ using Spectre.Console;
 
 namespace TransportComparison;
 
-/// <summary>The course of a run. Both servers of a row live through all its rounds, which they take in turns.</summary>
+/// <summary>
+/// A run, from the lab to the report. Both servers of a row live through all its rounds, and take turns.
+/// </summary>
 internal sealed class Comparison
 {
     private const int CandidatePort = 8080, BaselinePort = 8081;
 
-    // One segment in the kernel's TCP for so many requests is let pass on an XDP side (a stray reset, say). Were a
-    // single one of 64 connections on the companion socket, it would be one for every 64.
+    // On an XDP side, the kernel's TCP may see one segment in so many requests: a stray reset, say. If one of 64
+    // connections were on the companion socket, it would see one in 64.
     private const int RequestsPerStraySegment = 1000;
 
-    // Two cores that are both busy measuring make a load of 2. What runs beside it before the start takes from the
-    // result.
+    // Load before the start that is worth a warning. It would take its share of the two cores that measure.
     private const double QuietLoad = 0.5;
 
-    // The runtime compiles what is hot in the background. On a core that is busy without a pause it hardly gets to it.
+    // The runtime compiles what is hot in the background. On a core that is never idle it hardly gets to that.
     private const int WarmupBurst = 2;
     private static readonly TimeSpan s_warmupPause = TimeSpan.FromMilliseconds(300);
 
@@ -41,7 +42,8 @@ internal sealed class Comparison
     public static async Task<int> Run(Plan plan, CancellationToken cancellation)
     {
         int cores = Environment.ProcessorCount;
-        if (plan.ServerCpu >= cores || plan.ClientCpu >= cores || (plan.ServerCpu is not null && plan.ServerCpu == plan.ClientCpu))
+        bool isOneCore = plan.ServerCpu is not null && plan.ServerCpu == plan.ClientCpu;
+        if (plan.ServerCpu >= cores || plan.ClientCpu >= cores || isOneCore)
         {
             Console.Error.WriteLine($"perf/compare: servers and client need a core each; this machine has {cores}");
             return 1;
@@ -57,7 +59,11 @@ internal sealed class Comparison
         {
             // Before the build, which is a load of its own.
             if (Load() is > QuietLoad and var load)
-                AnsiConsole.MarkupLineInterpolated($"[yellow]this machine is busy (load {load:0.0}): ratios will be less exact than they could be[/]");
+            {
+                AnsiConsole.MarkupLineInterpolated(
+                    $"[yellow]this machine is busy (load {load:0.0}): ratios will be less exact than they could be[/]");
+            }
+
             string baselineApp = plan.BaselineRoot == plan.Root
                 ? Checkout.App(plan.Root)
                 : await Checkout.Build(plan.Root, plan.BaselineRoot, cancellation);
@@ -78,18 +84,24 @@ internal sealed class Comparison
         }
     }
 
-    private static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
+    private static double Load() =>
+        double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
 
     private async Task<int> Measure(CancellationToken cancellation)
     {
-        string cores = _plan.ServerCpu is { } cpu ? $"servers on core {cpu}, client on core {_plan.ClientCpu}" : "servers and client on all cores";
-        AnsiConsole.WriteLine($"{_plan.WarmupSeconds} s to warm up each server, then {_plan.Rounds} rounds of {_plan.Seconds} s each; {cores}");
+        string cores = _plan.ServerCpu is { } cpu
+            ? $"servers on core {cpu}, client on core {_plan.ClientCpu}"
+            : "servers and client on all cores";
+        AnsiConsole.WriteLine(
+            $"{_plan.WarmupSeconds} s to warm up each server, "
+            + $"then {_plan.Rounds} rounds of {_plan.Seconds} s each; {cores}");
         List<Row> rows = [];
         try
         {
-            foreach (var (scenario, scheduling) in _plan.Scenarios.SelectMany(_ => _plan.Scheduling, (scenario, scheduling) => (scenario, scheduling)))
+            var planned = _plan.Scenarios.SelectMany(
+                _ => _plan.Scheduling, (scenario, scheduling) => new Row(scenario, scheduling));
+            foreach (var row in planned)
             {
-                var row = new Row(scenario, scheduling);
                 await Measure(row, cancellation);
                 rows.Add(row);
                 if (_plan.Json is { } json)
@@ -98,7 +110,7 @@ internal sealed class Comparison
         }
         finally
         {
-            // Where a row fails, those before it are still worth telling.
+            // When a row fails, those before it are still worth a report.
             if (rows.Count > 0)
                 Report.Print(_plan, _candidate, _baseline, rows);
         }
@@ -117,9 +129,11 @@ internal sealed class Comparison
     private async Task Measure(Row row, CancellationToken cancellation)
     {
         var scenario = row.Scenario;
-        AnsiConsole.WriteLine($"{scenario.Name}, {row.Scheduling} scheduling: {_client.Tool(scenario)}, {scenario.Connections} connections, {scenario.Path}");
-        await using var candidate = await Server.Start(_lab, _plan, _client, _candidate, scenario.Endpoint, row.Scheduling, cancellation);
-        await using var baseline = await Server.Start(_lab, _plan, _client, _baseline, scenario.Endpoint, row.Scheduling, cancellation);
+        AnsiConsole.WriteLine(
+            $"{scenario.Name}, {row.Scheduling} scheduling: {_client.Tool(scenario)}, "
+            + $"{scenario.Connections} connections, {scenario.Path}");
+        await using var candidate = await StartServer(_candidate, row, cancellation);
+        await using var baseline = await StartServer(_baseline, row, cancellation);
         (Side Side, Server Server, List<Sample> Samples)[] sides =
             [(_candidate, candidate, row.Candidate), (_baseline, baseline, row.Baseline)];
         for (int warm = 0; warm < _plan.WarmupSeconds; warm += WarmupBurst)
@@ -138,10 +152,14 @@ internal sealed class Comparison
                 var (side, server, samples) = sides[(i + round) % sides.Length];
                 var sample = await Measure(scenario, side, server, cancellation);
                 samples.Add(sample);
-                AnsiConsole.WriteLine($"{round + 1}/{_plan.Rounds} {side.Name,-10}{side.Transport,-8}{Report.Line(sample)}");
+                AnsiConsole.WriteLine(
+                    $"{round + 1}/{_plan.Rounds} {side.Name,-10}{side.Transport,-8}{Report.Line(sample)}");
             }
         }
     }
+
+    private Task<Server> StartServer(Side side, Row row, CancellationToken cancellation) =>
+        Server.Start(_lab, _plan, _client, side, row.Scenario.Endpoint, row.Scheduling, cancellation);
 
     private async Task<Sample> Measure(Scenario scenario, Side side, Server server, CancellationToken cancellation)
     {
@@ -159,8 +177,18 @@ internal sealed class Comparison
 
         await server.AssertPath(cancellation);
         if (side.Transport == "xdp" && kernelSegments > load.Requests / RequestsPerStraySegment)
-            throw new MeasurementException($"the kernel's TCP took {kernelSegments} segments in while {load.Requests} requests were to go over XDP");
+        {
+            throw new MeasurementException(
+                $"the kernel's TCP took in {kernelSegments} segments, but {load.Requests} requests should go over XDP");
+        }
+
         return new Sample(
-            load.RequestsPerSecond, load.P50, load.P99, cpu.TotalMicroseconds / load.Requests, cpu / elapsed, (double)allocated / load.Requests, load.Failures);
+            load.RequestsPerSecond,
+            load.P50,
+            load.P99,
+            cpu.TotalMicroseconds / load.Requests,
+            cpu / elapsed,
+            (double)allocated / load.Requests,
+            load.Failures);
     }
 }

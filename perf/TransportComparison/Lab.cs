@@ -20,14 +20,20 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
     {
         await Output(Script(["up", .. shape]), cancellation);
         string facts = await Output(Script("env"), cancellation);
-        _facts = facts.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split('=', 2)).ToDictionary(pair => pair[0], pair => pair[1]);
+        _facts = facts.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(line => line.Split('=', 2))
+            .ToDictionary(pair => pair[0], pair => pair[1]);
     }
 
     /// <summary>The server's end of link <paramref name="number"/>, of those that <c>--links</c> asked for.</summary>
     public Link Link(int number) =>
-        number == 0 ? new(ServerInterface, ServerAddress) : new(_facts[$"LINK{number}_SERVER_INTERFACE"], _facts[$"LINK{number}_SERVER_IP4"]);
+        number == 0
+            ? new(ServerInterface, ServerAddress)
+            : new(_facts[$"LINK{number}_SERVER_INTERFACE"], _facts[$"LINK{number}_SERVER_IP4"]);
 
-    /// <summary>A command in the namespace of <paramref name="role"/>, on one core. The process started is the command's own.</summary>
+    /// <summary>
+    /// A command in the namespace of <paramref name="role"/>, on one core. The process that starts becomes the command.
+    /// </summary>
     public ProcessStartInfo Command(string role, int cpu, params string[] command) =>
         Command(role, ["taskset", "-c", $"{cpu}", .. command]);
 
@@ -53,7 +59,11 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
             string output = await process.StandardOutput.ReadToEndAsync(cancellation);
             await process.WaitForExitAsync(cancellation);
             if (process.ExitCode != 0)
-                throw new MeasurementException($"{string.Join(' ', start.ArgumentList)}: exit code {process.ExitCode}\n{output}{await error}");
+            {
+                string command = string.Join(' ', start.ArgumentList);
+                throw new MeasurementException($"{command}: exit code {process.ExitCode}\n{output}{await error}");
+            }
+
             return output;
         }
         catch (OperationCanceledException)
@@ -90,5 +100,5 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
 /// <summary>The server's end of a link.</summary>
 internal sealed record Link(string Interface, string Address);
 
-/// <summary>A measurement that cannot stand: something did not run, or not on the path it was meant to measure.</summary>
+/// <summary>A measurement is not valid: something did not run, or not on the path that it should measure.</summary>
 internal sealed class MeasurementException(string message) : Exception(message);

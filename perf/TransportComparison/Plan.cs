@@ -8,7 +8,7 @@ internal sealed record Plan
     public required string Root { get; init; }
 
     /// <summary>The checkout that the baseline's transport comes from.</summary>
-    /// <remarks>The same checkout and transport on both sides show how much of a ratio is noise.</remarks>
+    /// <remarks>With the same checkout and transport on both sides, the ratio shows the noise.</remarks>
     public required string BaselineRoot { get; init; }
 
     /// <summary><c>xdp</c> or <c>sockets</c>.</summary>
@@ -34,8 +34,16 @@ internal sealed record Plan
 
     public static int Parse(string[] args, Func<Plan, CancellationToken, Task<int>> run)
     {
-        var root = new Option<string>("--root") { Hidden = true, DefaultValueFactory = _ => Environment.CurrentDirectory };
-        var candidate = new Option<string>("--candidate") { Description = "the transport that is compared", DefaultValueFactory = _ => "xdp" };
+        var root = new Option<string>("--root")
+        {
+            Hidden = true,
+            DefaultValueFactory = _ => Environment.CurrentDirectory,
+        };
+        var candidate = new Option<string>("--candidate")
+        {
+            Description = "the transport that is compared",
+            DefaultValueFactory = _ => "xdp",
+        };
         candidate.AcceptOnlyFromAmong("xdp", "sockets");
         var baseline = new Option<string?>("--baseline")
         {
@@ -44,7 +52,8 @@ internal sealed record Plan
         baseline.AcceptOnlyFromAmong("xdp", "sockets");
         var baselineRoot = new Option<string?>("--baseline-root")
         {
-            Description = "the checkout that the baseline's transport comes from; this checkout's HelloWeb is built on it [default: this checkout]",
+            Description = "the checkout that the baseline's transport comes from; this checkout's HelloWeb is built "
+                + "on it [default: this checkout]",
             HelpName = "DIR",
         };
         var scenario = new Option<string>("--scenario")
@@ -57,24 +66,46 @@ internal sealed record Plan
         {
             Description = "instead of a scenario: GET this path, on connections that stay [default: /plaintext]",
         };
-        var connections = Number<int?>("--connections", "instead of a scenario: so many connections [default: 64]", null);
-        var scheduling = new Option<string>("--scheduling") { Description = "default, inline or both", DefaultValueFactory = _ => "both" };
+        var connections = Number<int?>(
+            "--connections", "instead of a scenario: so many connections [default: 64]", null);
+        var scheduling = new Option<string>("--scheduling")
+        {
+            Description = "default, inline or both",
+            DefaultValueFactory = _ => "both",
+        };
         scheduling.AcceptOnlyFromAmong("default", "inline", "both");
         var rounds = Number("--rounds", "rounds; each measures both sides once", 5);
         var seconds = Number("--seconds", "seconds measured per side and round", 5);
-        const string warmupHelp = "seconds of load that each server gets first: on one core the runtime takes its time to compile what is hot";
+        const string warmupHelp = "seconds of load that each server gets first: "
+            + "on one core the runtime takes its time to compile what is hot";
         var warmup = Number("--warmup", warmupHelp, 24);
         var tool = new Option<string>("--tool")
         {
-            Description = "load generator where both can do the scenario; auto is bombardier where it is on PATH, else wrk",
+            Description =
+                "load generator where both can do the scenario; auto is bombardier where it is on PATH, else wrk",
             DefaultValueFactory = _ => "auto",
         };
         tool.AcceptOnlyFromAmong("auto", "wrk", "bombardier");
-        var serverCpu = new Option<int>("--server-cpu") { Description = "core the servers are pinned to", DefaultValueFactory = _ => 0 };
-        var clientCpu = new Option<int>("--client-cpu") { Description = "core the client is pinned to", DefaultValueFactory = _ => 1 };
+        var serverCpu = new Option<int>("--server-cpu")
+        {
+            Description = "core the servers are pinned to",
+            DefaultValueFactory = _ => 0,
+        };
+        var clientCpu = new Option<int>("--client-cpu")
+        {
+            Description = "core the client is pinned to",
+            DefaultValueFactory = _ => 1,
+        };
         var unpinned = new Option<bool>("--unpinned") { Description = "leave servers and client all cores" };
-        var atLeast = new Option<double?>("--at-least") { Description = "exit 1 when the ratio of requests/s is below this in any row" };
-        var json = new Option<string?>("--json") { Description = "write samples and medians to FILE", HelpName = "FILE" };
+        var atLeast = new Option<double?>("--at-least")
+        {
+            Description = "exit 1 when the ratio of requests/s is below this in any row",
+        };
+        var json = new Option<string?>("--json")
+        {
+            Description = "write samples and medians to FILE",
+            HelpName = "FILE",
+        };
 
         scenario.Validators.Add(result =>
         {
@@ -83,12 +114,13 @@ internal sealed record Plan
         });
         baselineRoot.Validators.Add(result =>
         {
-            if (result.GetValue(baselineRoot) is { } directory && !File.Exists(Path.Combine(directory, Checkout.TransportProject)))
+            string? directory = result.GetValue(baselineRoot);
+            if (directory is not null && !File.Exists(Path.Combine(directory, Checkout.TransportProject)))
                 result.AddError($"--baseline-root: '{directory}' has no {Checkout.TransportProject}");
         });
 
-        const string help = "Measures HelloWeb on two transports, or on the transports of two checkouts, interleaved in one run. "
-            + "Each side has a network interface to itself.";
+        const string help = "Measures HelloWeb on two transports, or on the transports of two checkouts, interleaved "
+            + "in one run. Each side has a network interface to itself.";
         var command = new RootCommand(help)
         {
             root, candidate, baseline, baselineRoot, scenario, path, connections, scheduling,
@@ -98,8 +130,9 @@ internal sealed record Plan
         {
             bool isAdHoc = result.GetResult(path) is not null || result.GetResult(connections) is not null;
             if (isAdHoc && result.GetResult(scenario) is { Implicit: false })
-                result.AddError("--path and --connections say what a scenario says; give one or the other");
-            bool hasCores = result.GetResult(serverCpu) is { Implicit: false } || result.GetResult(clientCpu) is { Implicit: false };
+                result.AddError("--path and --connections make a scenario of their own; give --scenario or these");
+            bool hasCores = result.GetResult(serverCpu) is { Implicit: false }
+                || result.GetResult(clientCpu) is { Implicit: false };
             if (hasCores && result.GetValue(unpinned))
                 result.AddError("--unpinned contradicts --server-cpu and --client-cpu");
         });
@@ -109,11 +142,14 @@ internal sealed record Plan
                 Root = parsed.GetRequiredValue(root),
                 BaselineRoot = Path.GetFullPath(parsed.GetValue(baselineRoot) ?? parsed.GetRequiredValue(root)),
                 Candidate = parsed.GetRequiredValue(candidate),
-                Baseline = parsed.GetValue(baseline) ?? (parsed.GetValue(baselineRoot) is null ? "sockets" : parsed.GetRequiredValue(candidate)),
+                Baseline = parsed.GetValue(baseline)
+                    ?? (parsed.GetValue(baselineRoot) is null ? "sockets" : parsed.GetRequiredValue(candidate)),
                 Scenarios = parsed.GetValue(path) is null && parsed.GetValue(connections) is null
                     ? Scenario.Parse(parsed.GetRequiredValue(scenario), out _)
                     : [Scenario.AdHoc(parsed.GetValue(path) ?? "/plaintext", parsed.GetValue(connections) ?? 64)],
-                Scheduling = parsed.GetValue(scheduling) == "both" ? ["default", "inline"] : [parsed.GetRequiredValue(scheduling)],
+                Scheduling = parsed.GetValue(scheduling) == "both"
+                    ? ["default", "inline"]
+                    : [parsed.GetRequiredValue(scheduling)],
                 Rounds = parsed.GetValue(rounds),
                 Seconds = parsed.GetValue(seconds),
                 WarmupSeconds = parsed.GetValue(warmup),
@@ -124,11 +160,12 @@ internal sealed record Plan
                 Json = parsed.GetValue(json),
             },
             cancellation));
-        return command.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = TimeSpan.FromSeconds(30) })
-            .GetAwaiter().GetResult();
+        var invocation = new InvocationConfiguration { ProcessTerminationTimeout = TimeSpan.FromSeconds(30) };
+        return command.Parse(args).InvokeAsync(invocation).GetAwaiter().GetResult();
     }
 
-    private static Option<int> Number(string name, string description, int standard) => Number<int>(name, description, standard);
+    private static Option<int> Number(string name, string description, int standard) =>
+        Number<int>(name, description, standard);
 
     private static Option<T> Number<T>(string name, string description, T standard)
     {

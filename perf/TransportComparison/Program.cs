@@ -1,5 +1,5 @@
 using TransportComparison;
 
-// Two transports, one app, one machine, one run. Each round measures both sides once, in an order that turns with the
-// round: what drifts over the run falls on both alike.
+// Two transports, one app, one machine, one run. Each round measures both sides once, and the order changes from round
+// to round. So what drifts over the run affects both alike.
 return Plan.Parse(args, Comparison.Run);

@@ -21,8 +21,9 @@ internal static class Report
         string failures = sample.Failures > 0 ? $"  {sample.Failures} failed" : "";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{sample.RequestsPerSecond,9:N0} requests/s  {latencies,-27}  CPU {sample.CpuPerRequest,6:0.00} µs/request, {sample.CpuShare,4:P0}")
-            + string.Create(CultureInfo.InvariantCulture, $"  {sample.BytesPerRequest,6:N0} B/request{failures}");
+            $"{sample.RequestsPerSecond,9:N0} requests/s  {latencies,-27}  "
+            + $"CPU {sample.CpuPerRequest,6:0.00} µs/request, {sample.CpuShare,4:P0}  "
+            + $"{sample.BytesPerRequest,6:N0} B/request{failures}");
     }
 
     public static void Print(Plan plan, Side candidate, Side baseline, IReadOnlyList<Row> rows)
@@ -99,5 +100,6 @@ internal static class Report
             s_json));
     }
 
-    private static string Text(double? value, string format) => value?.ToString(format, CultureInfo.InvariantCulture) ?? "";
+    private static string Text(double? value, string format) =>
+        value?.ToString(format, CultureInfo.InvariantCulture) ?? "";
 }

@@ -10,9 +10,10 @@ internal enum Endpoint
     H2c,
 }
 
-/// <summary>How a client asks, where it is not one request at a time on connections that stay.</summary>
+/// <summary>How a client sends its requests.</summary>
 internal enum Pattern
 {
+    /// <summary>One at a time on each connection. Connections stay.</summary>
     KeepAlive,
 
     /// <summary>A connection for each request.</summary>
@@ -46,7 +47,7 @@ internal sealed record Scenario(
 
     public static string Names { get; } = string.Join(", ", All.Select(scenario => scenario.Name));
 
-    /// <summary>The share of failed requests that is let pass. Where connections stay, none has a reason to fail.</summary>
+    /// <summary>The share of requests that may fail. Where connections stay, none has a reason to.</summary>
     /// <remarks>
     /// With a connection for each request, one may run into an earlier one that is still in TIME-WAIT, or lose its SYN.
     /// </remarks>
@@ -55,7 +56,7 @@ internal sealed record Scenario(
     public static Scenario AdHoc(string path, int connections) => new($"{path} c{connections}", path, connections);
 
     /// <param name="names">Separated by commas, or <c>all</c>.</param>
-    /// <param name="unknown">The names that there are none of.</param>
+    /// <param name="unknown">Names that are no scenario's.</param>
     public static IReadOnlyList<Scenario> Parse(string names, out IReadOnlyList<string> unknown)
     {
         string[] wanted = names == "all"

@@ -33,16 +33,26 @@ internal sealed class Server : IAsyncDisposable
         if (scheduling == "inline")
             command.Add("--inline");
 
-        var start = plan.ServerCpu is { } cpu ? lab.Command("server", cpu, [.. command]) : lab.Command("server", [.. command]);
+        var start = plan.ServerCpu is { } cpu
+            ? lab.Command("server", cpu, [.. command])
+            : lab.Command("server", [.. command]);
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) => Log(e.Data);
         _process.ErrorDataReceived += (_, e) => Log(e.Data);
-        _process.Exited += (_, _) => _ready.TrySetException(new MeasurementException("the server ended before it was ready"));
+        _process.Exited += (_, _) =>
+            _ready.TrySetException(new MeasurementException("the server ended before it was ready"));
     }
 
     public Endpoint Endpoint { get; }
 
-    public static async Task<Server> Start(Lab lab, Plan plan, Client client, Side side, Endpoint endpoint, string scheduling, CancellationToken cancellation)
+    public static async Task<Server> Start(
+        Lab lab,
+        Plan plan,
+        Client client,
+        Side side,
+        Endpoint endpoint,
+        string scheduling,
+        CancellationToken cancellation)
     {
         var server = new Server(lab, plan, client, side, endpoint, scheduling);
         try
@@ -62,7 +72,11 @@ internal sealed class Server : IAsyncDisposable
         }
     }
 
-    public string Url(string path) => $"{(Endpoint == Endpoint.Https ? "https" : "http")}://{_side.Link.Address}:{_side.Port}{path}";
+    public string Url(string path)
+    {
+        string scheme = Endpoint == Endpoint.Https ? "https" : "http";
+        return $"{scheme}://{_side.Link.Address}:{_side.Port}{path}";
+    }
 
     /// <summary>Asks the server, from the client's side, what carries its connections.</summary>
     /// <exception cref="MeasurementException">It is not the transport or the interface this side is about.</exception>
@@ -74,7 +88,8 @@ internal sealed class Server : IAsyncDisposable
         if (transport != _side.Transport || (transport == "xdp" && device != _side.Link.Interface))
         {
             string wanted = $"{_side.Transport}, {_side.Link.Interface}";
-            throw new MeasurementException($"the {_side.Name} is to be on {wanted}, but its connections are not: {answer.RootElement}\n{_log}");
+            throw new MeasurementException(
+                $"the {_side.Name} is to be on {wanted}, but its connections are not: {answer.RootElement}\n{_log}");
         }
     }
 
@@ -92,7 +107,13 @@ internal sealed class Server : IAsyncDisposable
     /// <summary>Segments that the kernel's TCP has taken in, in the servers' namespace.</summary>
     public long KernelSegmentsIn()
     {
-        string[][] tcp = [.. File.ReadLines($"/proc/{_process.Id}/net/snmp").Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal)).Select(line => line.Split(' '))];
+        // Two lines: the names, and the values.
+        string[][] tcp =
+        [
+            .. File.ReadLines($"/proc/{_process.Id}/net/snmp")
+                .Where(line => line.StartsWith("Tcp:", StringComparison.Ordinal))
+                .Select(line => line.Split(' ')),
+        ];
         return long.Parse(tcp[1][Array.IndexOf(tcp[0], "InSegs")], CultureInfo.InvariantCulture);
     }
 

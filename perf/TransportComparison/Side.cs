@@ -4,7 +4,8 @@ namespace TransportComparison;
 /// <param name="Name">Candidate or baseline.</param>
 /// <param name="Transport"><c>xdp</c> or <c>sockets</c>.</param>
 /// <param name="App">HelloWeb.dll.</param>
-/// <param name="Link">The side's own: an XDP program there costs nobody else's packets anything.</param>
-/// <param name="Port">The side's own: both servers are in one namespace, and a wildcard endpoint has its port on all
-/// interfaces.</param>
+/// <param name="Link">The side's own, so that an XDP program there costs nothing to the other side's packets.</param>
+/// <param name="Port">
+/// The side's own. Both servers are in one namespace, and a wildcard endpoint takes its port on all interfaces.
+/// </param>
 internal sealed record Side(string Name, string Transport, string App, Link Link, int Port);

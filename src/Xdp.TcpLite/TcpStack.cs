@@ -357,9 +357,6 @@ public sealed class TcpStack
 
     internal StackEnvironment Environment { get; }
     internal FramePool Frames => Environment.Frames;
-    internal BlockPool Blocks => Environment.Blocks;
-    internal LendingPool<Flight> Flights => Environment.Flights;
-    internal LendingPool<ReassemblyQueue> Reassemblies => Environment.Reassemblies;
     internal PathCache Paths => Environment.Paths;
     internal TimerWheel Wheel => Environment.Wheel;
 
@@ -414,13 +411,6 @@ public sealed class TcpStack
     /// <inheritdoc cref="SynOptions.Fields"/>
     internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>
         SynOptions.Fields(Options, Frames.PayloadCapacity, flow, options, answers, now);
-
-    /// <inheritdoc cref="SynOptions.Negotiate"/>
-    internal static NegotiatedOptions Negotiate(in Packet syn, byte ourShift, uint tsOffset) =>
-        SynOptions.Negotiate(syn, ourShift, tsOffset);
-
-    /// <inheritdoc cref="SynOptions.InitialWindow"/>
-    internal static int InitialWindow(TcpStackOptions options) => SynOptions.InitialWindow(options);
 
     /// <inheritdoc cref="TsClock.At"/>
     internal static uint TimestampClock(Instant now) => TsClock.At(now);

@@ -5,15 +5,17 @@ using Xunit.Abstractions;
 namespace Kestrel.Transport.Xdp.SystemTests;
 
 /// <summary>
-/// Connections that end while bytes wait that nobody will read. The harness asserts that every frame is at home afterwards; the tests, that no
-/// heap block stays behind either.
+/// Connections that end while bytes wait that nobody will read. The harness asserts that every frame has come home
+/// afterwards. The tests assert the same of the heap blocks.
 /// </summary>
 [Collection(DirectCollection.Name)]
 public sealed class AbortTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
     private const int Clients = 8, Rounds = 3;
 
-    /// <summary>Nobody reads the body of a request that finds no handler: after a few seconds Kestrel gives up and aborts.</summary>
+    /// <summary>
+    /// Nobody reads the body of a request that finds no handler. After a few seconds Kestrel gives up and aborts.
+    /// </summary>
     [SkippableFact]
     public async Task BodiesWithoutEnd_ToAPathThatIsNotThere_LeaveNothingBehind()
     {
@@ -62,6 +64,7 @@ public sealed class AbortTests(DirectLab lab, ITestOutputHelper output) : System
         Counters counters = await server.CountersAsync();
         return counters.FramesAtHome == counters.Frames && counters.HeapBlocks == 0
             ? null
-            : $"{counters.Frames - counters.FramesAtHome} frames and {counters.HeapBlocks} heap blocks are not at home.";
+            : $"{counters.Frames - counters.FramesAtHome} frames and {counters.HeapBlocks} heap blocks "
+                + "are not at home.";
     });
 }

@@ -24,7 +24,7 @@ public class GeneratorTests
 
     private const string H2LoadReport = """
         starting benchmark...
-        spawning thread #0: 8 total client(s). Timing-based test with 0s of warm-up time and 1s of main duration for measurements.
+        spawning thread #0: 8 total client(s). Timing-based test with 0s of warm-up time and 1s of main duration.
         finished in 1.00s, 114689.00 req/s, 3.83MB/s
         requests: 114689 total, 114817 started, 114689 done, 114689 succeeded, 0 failed, 0 errored, 0 timeout
         status codes: 114689 2xx, 0 3xx, 0 4xx, 0 5xx
@@ -37,8 +37,9 @@ public class GeneratorTests
         """;
 
     private const string BombardierReport = """
-        {"spec":{"numberOfConnections":64},"result":{"timeTakenSeconds":2.0,"req1xx":0,"req2xx":70000,"req3xx":0,"req4xx":OTHER,"req5xx":0,
-        "others":0,"latency":{"mean":900.5,"max":20000,"percentiles":{"50":850,"75":1000,"90":1200,"95":1500,"99":2400}}}}
+        {"spec":{"numberOfConnections":64},"result":{"timeTakenSeconds":2.0,
+        "req1xx":0,"req2xx":70000,"req3xx":0,"req4xx":OTHER,"req5xx":0,"others":0,
+        "latency":{"mean":900.5,"max":20000,"percentiles":{"50":850,"75":1000,"90":1200,"95":1500,"99":2400}}}}
         """;
 
     [Fact]
@@ -48,7 +49,8 @@ public class GeneratorTests
     [Fact]
     public void Wrk_SocketErrors_AreFailures()
     {
-        string report = WrkReport.Replace("Requests/sec", "  Socket errors: connect 1, read 20, write 300, timeout 4000\nRequests/sec");
+        string report = WrkReport.Replace(
+            "Requests/sec", "  Socket errors: connect 1, read 20, write 300, timeout 4000\nRequests/sec");
         Assert.Equal(4321, new Wrk(s_keepAlive, "").Parse(report).Failures);
     }
 
@@ -66,7 +68,8 @@ public class GeneratorTests
 
     [Fact]
     public void Wrk_OtherText_Throws() =>
-        Assert.Throws<FormatException>(() => new Wrk(s_keepAlive, "").Parse("unable to connect to 10.77.2.1:8080 Connection refused"));
+        Assert.Throws<FormatException>(
+            () => new Wrk(s_keepAlive, "").Parse("unable to connect to 10.77.2.1:8080 Connection refused"));
 
     [Fact]
     public void H2Load_WithoutPercentiles_LeavesThemOut() =>
@@ -85,7 +88,8 @@ public class GeneratorTests
     public void H2Load_FailedAndRedirected_AreFailures()
     {
         string report = H2LoadReport
-            .Replace("114689 succeeded, 0 failed, 0 errored, 0 timeout", "114680 succeeded, 9 failed, 4 errored, 2 timeout")
+            .Replace(
+                "114689 succeeded, 0 failed, 0 errored, 0 timeout", "114680 succeeded, 9 failed, 4 errored, 2 timeout")
             .Replace("114689 2xx, 0 3xx", "114675 2xx, 5 3xx");
         var load = new H2Load(Named("h2")).Parse(report);
         Assert.Equal((114675, 16), (load.Requests, load.Failures));
@@ -93,7 +97,9 @@ public class GeneratorTests
 
     [Fact]
     public void Bombardier_Report_GivesCountRateAndPercentiles() =>
-        Assert.Equal(new Load(70000, 35000, 850, 2400, 3), new Bombardier(s_keepAlive).Parse(BombardierReport.Replace("OTHER", "3")));
+        Assert.Equal(
+            new Load(70000, 35000, 850, 2400, 3),
+            new Bombardier(s_keepAlive).Parse(BombardierReport.Replace("OTHER", "3")));
 
     [Fact]
     public void Bombardier_OtherJson_Throws() =>

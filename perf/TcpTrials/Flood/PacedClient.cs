@@ -15,15 +15,26 @@ namespace TcpTrials.Flood;
 /// <param name="NewClients">Connections opened meanwhile, for one request each.</param>
 /// <param name="Refused">Those that had no answer after three SYN retries.</param>
 /// <param name="SlowestConnect">Seconds.</param>
-internal sealed record PacedResult(long Due, long Answered, int LostConnections, double P50, double P99, int NewClients, int Refused, double SlowestConnect);
+internal sealed record PacedResult(
+    long Due,
+    long Answered,
+    int LostConnections,
+    double P50,
+    double P99,
+    int NewClients,
+    int Refused,
+    double SlowestConnect);
 
-/// <summary>Requests on connections that are open already, at an even rate and not faster when the server lags; beside it new connections.</summary>
+/// <summary>
+/// Sends requests at an even rate on connections that are open already, and opens new connections beside them. The rate
+/// does not go up when the server has fallen behind.
+/// </summary>
 internal static class PacedClient
 {
     private static readonly byte[] s_request = Encoding.ASCII.GetBytes("GET /plaintext HTTP/1.1\r\nHost: lab\r\n\r\n");
     private static readonly byte[] s_end = Encoding.ASCII.GetBytes("Hello, World!");
 
-    // Linux sends a SYN again after 1, 3 and 7 seconds; the answer to the last may take another.
+    // Linux sends a SYN again after 1, 3 and 7 seconds. The answer to the last one may take another second.
     private static readonly TimeSpan s_threeRetries = TimeSpan.FromSeconds(8);
     private static readonly TimeSpan s_newClientEvery = TimeSpan.FromMilliseconds(100);
 
@@ -36,7 +47,10 @@ internal static class PacedClient
         var command = new Command("paced-client") { target, connections, rate, seconds };
         command.Hidden = true;
         command.SetAction((parsed, cancellation) => Run(
-            IPEndPoint.Parse(parsed.GetRequiredValue(target)), parsed.GetValue(connections), parsed.GetValue(rate), parsed.GetValue(seconds)));
+            IPEndPoint.Parse(parsed.GetRequiredValue(target)),
+            parsed.GetValue(connections),
+            parsed.GetValue(rate),
+            parsed.GetValue(seconds)));
         return command;
     }
 
@@ -68,7 +82,8 @@ internal static class PacedClient
                     if (early > 0)
                         await Task.Delay(TimeSpan.FromSeconds(early));
                     Interlocked.Increment(ref due);
-                    // The wait's own lateness is the client's; what a late answer has held up is the server's.
+                    // When the wait ends late, that is not the server's fault. When the last answer came so late that
+                    // there was no wait, it is: then the time counts from when the request was due.
                     double from = early > 0 ? end.Elapsed.TotalSeconds : at;
                     try
                     {
@@ -107,7 +122,14 @@ internal static class PacedClient
             await Task.WhenAll([.. established, .. fresh]);
             double[] sorted = [.. latencies.Order()];
             var result = new PacedResult(
-                due, sorted.Length, lost, sorted[sorted.Length / 2], sorted[(int)(sorted.Length * 0.99)], fresh.Count, refused, connects.DefaultIfEmpty().Max());
+                due,
+                sorted.Length,
+                lost,
+                sorted[sorted.Length / 2],
+                sorted[(int)(sorted.Length * 0.99)],
+                fresh.Count,
+                refused,
+                connects.DefaultIfEmpty().Max());
             Console.WriteLine($"result {JsonSerializer.Serialize(result)}");
         }
 

@@ -8,7 +8,7 @@ using TransportComparison;
 
 namespace TcpTrials.Flood;
 
-/// <summary>SYNs from addresses that nobody has, each from another address and port, at a given rate, until it is ended.</summary>
+/// <summary>Sends SYNs from spoofed addresses at a given rate, until it is ended.</summary>
 internal static class SynGenerator
 {
     private const int Batch = 64;
@@ -35,7 +35,8 @@ internal static class SynGenerator
         return command;
     }
 
-    private static int Run(string device, IPEndPoint target, PhysicalAddress mac, int rate, CancellationToken cancellation)
+    private static int Run(
+        string device, IPEndPoint target, PhysicalAddress mac, int rate, CancellationToken cancellation)
     {
         int socket = Open(device);
         byte[] frames = GC.AllocateArray<byte>(Batch * FrameLength, pinned: true);
@@ -56,7 +57,7 @@ internal static class SynGenerator
                 Write(frames.AsSpan(i * FrameLength, FrameLength), target, mac, random);
             int count = Native.sendmmsg(socket, messages, Batch, 0);
             sent += Math.Max(count, 0);
-            // A machine that cannot keep up is not to be flooded all the harder afterwards.
+            // When this machine cannot keep up, what was missed is not sent in a burst later.
             sent = Math.Max(sent, (long)(clock.Elapsed.TotalSeconds * rate) - rate / 10);
         }
 

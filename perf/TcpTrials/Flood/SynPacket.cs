@@ -3,7 +3,7 @@ using System.Net;
 
 namespace TcpTrials.Flood;
 
-/// <summary>An IPv4 packet with a SYN from an address that nobody has, each from another address and port.</summary>
+/// <summary>An IPv4 packet with a SYN, each from another address and port. Nobody has these addresses.</summary>
 internal static class SynPacket
 {
     /// <summary>Where the SYNs seem to come from: the range for benchmarks (RFC 2544).</summary>

@@ -7,8 +7,8 @@ using TransportComparison;
 namespace TcpTrials.Goodput;
 
 /// <summary>
-/// A long path: all that the router forwards goes to a tun device, whose packets come back from it a while later. The loss is behind the packet
-/// then (the router's ingress), and segments stay in order.
+/// Makes the path long. The router sends all that it forwards to a tun device, from which each packet comes back after
+/// the delay, in the same order. Packets are lost before they get here, at the router's ingress.
 /// </summary>
 internal static class DelayLine
 {
@@ -16,7 +16,7 @@ internal static class DelayLine
     private const int Table = 77;
     private const int SlotSize = 2048;
 
-    // Packets on their way: 100 MB/s for 150 ms. What finds none free is dropped, as at any router.
+    // Packets that may be under way: 100 MB/s for 150 ms. What comes when all are taken is dropped, as by any router.
     private const int Slots = 16384;
 
     public static Command Create()
@@ -30,7 +30,8 @@ internal static class DelayLine
 
     public static async Task<LabProcess> Start(Lab lab, TimeSpan delay, CancellationToken cancellation)
     {
-        var process = LabProcess.Start(lab.Command("router", Trial.Self("delay", "--microseconds", $"{delay.TotalMicroseconds:0}")));
+        var process = LabProcess.Start(lab.Command(
+            "router", Trial.Self("delay", "--microseconds", $"{delay.TotalMicroseconds:0}")));
         await process.Line("ready", TimeSpan.FromSeconds(60), cancellation);
         return process;
     }
@@ -64,7 +65,10 @@ internal static class DelayLine
             : throw new MeasurementException("the tun device could not be made");
     }
 
-    /// <summary>One thread reads packets and notes when they came, the other writes those whose time has come. A ring of slots between them.</summary>
+    /// <summary>
+    /// A ring of packets between two threads: one reads them and notes when they are due, the other writes them when
+    /// they are.
+    /// </summary>
     private sealed class Line(int tun, TimeSpan delay)
     {
         private readonly byte[] _memory = GC.AllocateArray<byte>(Slots * SlotSize, pinned: true);
@@ -116,7 +120,11 @@ internal static class DelayLine
         private static void Sleep(long ticks)
         {
             long nanoseconds = (long)(ticks * (1e9 / Stopwatch.Frequency));
-            var time = new Native.TimeSpec { Seconds = nanoseconds / 1_000_000_000, Nanoseconds = nanoseconds % 1_000_000_000 };
+            var time = new Native.TimeSpec
+            {
+                Seconds = nanoseconds / 1_000_000_000,
+                Nanoseconds = nanoseconds % 1_000_000_000,
+            };
             _ = Native.nanosleep(ref time, 0);
         }
     }

@@ -7,7 +7,7 @@ namespace TcpTrials.Goodput;
 
 /// <param name="Name">For the table.</param>
 /// <param name="Impairment">Arguments of <c>lab impair</c>; empty on a good path.</param>
-/// <param name="PerMille">Losses in 1000 packets, a burst being one.</param>
+/// <param name="PerMille">Losses in 1000 packets. A burst counts as one.</param>
 internal sealed record PathLoss(string Name, string[] Impairment, int PerMille)
 {
     public static IReadOnlyList<PathLoss> All { get; } =
@@ -24,10 +24,13 @@ internal sealed record PathLoss(string Name, string[] Impairment, int PerMille)
 /// <summary>One transfer's path.</summary>
 /// <param name="Loss">At the router's ingress, both directions.</param>
 /// <param name="Delay">Each way.</param>
-/// <param name="Download">The server sends; else it receives.</param>
+/// <param name="Download">True when the server sends, false when it receives.</param>
 internal sealed record Cell(PathLoss Loss, TimeSpan Delay, bool Download)
 {
-    /// <summary>As much as a loss-based congestion control moves over such a path in a few seconds; <paramref name="most"/> where the machine is the limit.</summary>
+    /// <summary>
+    /// As much as a loss-based congestion control moves over such a path in some seconds. Where the machine is the
+    /// limit, <paramref name="most"/>.
+    /// </summary>
     public long Size(long most)
     {
         if (Delay == TimeSpan.Zero || Loss.PerMille == 0)
@@ -53,18 +56,27 @@ internal static class GoodputCommand
             DefaultValueFactory = _ => [0, 10],
             AllowMultipleArgumentsPerToken = true,
         };
-        var losses = new Option<string[]>("--loss") { Description = "only these rows, by the start of their name", AllowMultipleArgumentsPerToken = true };
+        var losses = new Option<string[]>("--loss")
+        {
+            Description = "only these rows, by the start of their name",
+            AllowMultipleArgumentsPerToken = true,
+        };
         losses.Validators.Add(result =>
         {
             foreach (string name in result.GetValueOrDefault<string[]>() ?? [])
             {
-                if (!PathLoss.All.Any(loss => loss.Name.StartsWith(name, StringComparison.Ordinal)))
-                    result.AddError($"no row begins with '{name}'; there are {string.Join(", ", PathLoss.All.Select(loss => $"'{loss.Name}'"))}");
+                if (PathLoss.All.Any(loss => loss.Name.StartsWith(name, StringComparison.Ordinal)))
+                    continue;
+                string names = string.Join(", ", PathLoss.All.Select(loss => $"'{loss.Name}'"));
+                result.AddError($"no row begins with '{name}'; there are {names}");
             }
         });
-        var directions = new Option<string>("--direction") { Description = "down, up or both", DefaultValueFactory = _ => "both" };
+        var directions = Trial.Option("--direction", "down, up or both", "both");
         directions.AcceptOnlyFromAmong("down", "up", "both");
-        var counters = new Option<bool>("--counters") { Description = "also each round, and what the stack counted in each cell" };
+        var counters = new Option<bool>("--counters")
+        {
+            Description = "also each round, and what the stack counted in each cell",
+        };
         var command = new Command("goodput", "Goodput of one transfer over an impaired path, ours and the kernel's.")
         {
             root, rounds, megabytes, delays, losses, directions, counters,
@@ -85,20 +97,28 @@ internal static class GoodputCommand
     private static bool IsWanted(PathLoss loss, string[]? names) =>
         names is not { Length: > 0 } || names.Any(name => loss.Name.StartsWith(name, StringComparison.Ordinal));
 
-    private static bool[] Directions(string? name) => name switch { "down" => [true], "up" => [false], _ => [true, false] };
+    private static bool[] Directions(string? name) => name switch
+    {
+        "down" => [true],
+        "up" => [false],
+        _ => [true, false],
+    };
 
-    private static async Task<int> Run(string root, int rounds, long bytes, Cell[] cells, bool counters, CancellationToken cancellation)
+    private static async Task<int> Run(
+        string root, int rounds, long bytes, Cell[] cells, bool counters, CancellationToken cancellation)
     {
         await using var ours = await Path.Open("xdp", root, cancellation);
         await using var kernels = await Path.Open("sockets", root, cancellation);
         Path[] both = [ours, kernels];
-        // Tiered compilation goes on in the background: what a transfer of some seconds uses has been through it then.
+        // The runtime compiles what is hot in the background. After these transfers it is done with that.
         foreach (bool download in (bool[])[true, false, true, false])
             foreach (var path in both)
                 await path.Transfer(new Cell(PathLoss.All[0], TimeSpan.Zero, download), WarmupBytes, cancellation);
-        AnsiConsole.MarkupLineInterpolated($"{cells.Length} cells × {rounds} rounds, ours and the kernel's in turn; CUBIC on both sides, offloads off");
+        AnsiConsole.MarkupLineInterpolated(
+            $"{cells.Length} cells × {rounds} rounds, ours and kernel's in turn; CUBIC on both sides, offloads off");
 
-        var table = new Table().Title($"Goodput: medians of {rounds} rounds, and the geometric mean of ours ÷ kernel's, which had the same losses");
+        var table = new Table().Title(
+            $"Goodput: medians of {rounds} rounds, and the geometric mean of ours ÷ kernel's, with the same losses");
         table.AddColumns("delay each way", "loss", "direction");
         foreach (string column in (string[])["MB", "ours MB/s", "kernel MB/s", "ours ÷ kernel", "lowest – highest"])
             table.AddColumn(new TableColumn(column).RightAligned());
@@ -122,33 +142,41 @@ internal static class GoodputCommand
                     pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
                 }
 
-                double ratio = Math.Exp(pairs.Average(pair => Math.Log(pair.Ours / pair.Kernels)));
+                double[] ratios = [.. pairs.Select(pair => pair.Ours / pair.Kernels)];
+                double ratio = Math.Exp(ratios.Average(one => Math.Log(one)));
                 all.Add(ratio);
                 string[] row =
                 [
-                    $"{cell.Delay.TotalMilliseconds:0} ms", cell.Loss.Name, cell.Download ? "down" : "up", Number(size / 1e6),
-                    Number(Trial.Median(pairs.Select(pair => pair.Ours))), Number(Trial.Median(pairs.Select(pair => pair.Kernels))),
+                    $"{cell.Delay.TotalMilliseconds:0} ms",
+                    cell.Loss.Name,
+                    cell.Download ? "down" : "up",
+                    Number(size / 1e6),
+                    Number(Trial.Median(pairs.Select(pair => pair.Ours))),
+                    Number(Trial.Median(pairs.Select(pair => pair.Kernels))),
                     ratio.ToString("0.00", CultureInfo.InvariantCulture),
-                    string.Create(CultureInfo.InvariantCulture, $"{pairs.Min(pair => pair.Ours / pair.Kernels):0.00} – {pairs.Max(pair => pair.Ours / pair.Kernels):0.00}"),
+                    string.Create(CultureInfo.InvariantCulture, $"{ratios.Min():0.00} – {ratios.Max():0.00}"),
                 ];
                 table.AddRow(row);
                 AnsiConsole.WriteLine(string.Join("  ", row));
                 if (before is not null)
                 {
-                    AnsiConsole.WriteLine($"      rounds {string.Join(", ", pairs.Select(pair => $"{Number(pair.Ours)} ÷ {Number(pair.Kernels)}"))}");
+                    var parts = pairs.Select(pair => $"{Number(pair.Ours)} ÷ {Number(pair.Kernels)}");
+                    AnsiConsole.WriteLine($"      rounds {string.Join(", ", parts)}");
                     Report(before, await ours.App.Counters(cancellation));
                 }
             }
         }
 
         AnsiConsole.Write(table);
-        AnsiConsole.WriteLine(string.Create(CultureInfo.InvariantCulture, $"mean of the ratios {all.Average():0.00}, lowest {all.Min():0.00}"));
+        AnsiConsole.WriteLine(string.Create(
+            CultureInfo.InvariantCulture, $"mean of the ratios {all.Average():0.00}, lowest {all.Min():0.00}"));
         return 0;
     }
 
     private static void Report(Dictionary<string, double> before, Dictionary<string, double> after)
     {
-        foreach (string name in (string[])["kestrel.xdp.tcp", "kestrel.xdp.packets", "kestrel.xdp.frames", "kestrel.xdp.turns"])
+        string[] names = ["kestrel.xdp.tcp", "kestrel.xdp.packets", "kestrel.xdp.frames", "kestrel.xdp.turns"];
+        foreach (string name in names)
         {
             foreach (var (key, value) in after.Where(pair => pair.Key.StartsWith(name, StringComparison.Ordinal)))
                 if (value - before.GetValueOrDefault(key) is not 0 and var change)
@@ -156,11 +184,25 @@ internal static class GoodputCommand
         }
     }
 
-    private static string Number(double value) => value.ToString(value < 10 ? "0.00" : "0.0", CultureInfo.InvariantCulture);
+    private static string Number(double value) =>
+        value.ToString(value < 10 ? "0.00" : "0.0", CultureInfo.InvariantCulture);
 
-    /// <summary>A lab and the app in it, so that both transports are up at the same time and nothing starts between two transfers that are compared.</summary>
+    /// <summary>
+    /// A lab and the app in it. Each transport has one, so that both are up at the same time and nothing has to start
+    /// between two transfers that are compared.
+    /// </summary>
     private sealed class Path(Lab lab, string payload) : IAsyncDisposable
     {
+        // The congestion control is set by route, since the sysctl may be read-only. No transfer starts with what the
+        // kernel learnt from an earlier one.
+        private const string KernelSettings = """
+            ip route replace $(ip route show default) congctl cubic
+            echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save
+            """;
+
+        private const string CurlReport =
+            "%{http_code} %{time_connect} %{time_total} %{size_download} %{size_upload}";
+
         private TimeSpan _delay;
         private PathLoss _loss = PathLoss.All[0];
         private LabProcess? _delayLine;
@@ -175,9 +217,8 @@ internal static class GoodputCommand
             try
             {
                 await lab.Up(cancellation, "router");
-                // By route, which also works where the sysctl may not be written; each transfer starts without what the last one learnt.
                 foreach (string role in (string[])["server", "client"])
-                    await lab.Output(lab.Command(role, "sh", "-ec", "ip route replace $(ip route show default) congctl cubic; echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save"), cancellation);
+                    await lab.Output(lab.Command(role, "sh", "-ec", KernelSettings), cancellation);
                 path.App = await App.Start(lab, root, transport, null, cancellation);
                 return path;
             }
@@ -204,9 +245,14 @@ internal static class GoodputCommand
                 await lab.Output(lab.Script(["impair", .. loss.Impairment]), cancellation);
         }
 
-        /// <summary>Transfers that are compared lose the same packets, counted from their beginning: else chance decides, not TCP.</summary>
+        /// <summary>
+        /// Has the next transfer lose the same packets, counted from its beginning, as any other with this seed. So the
+        /// comparison does not depend on chance.
+        /// </summary>
         public Task Seed(int seed, CancellationToken cancellation) =>
-            _loss.Impairment.Length > 0 ? lab.Output(lab.Script("impair", "seed", $"{seed}"), cancellation) : Task.CompletedTask;
+            _loss.Impairment.Length > 0
+                ? lab.Output(lab.Script("impair", "seed", $"{seed}"), cancellation)
+                : Task.CompletedTask;
 
         /// <returns>MB/s of payload, from the connection's start to the answer's end.</returns>
         public async Task<double> Transfer(Cell cell, long bytes, CancellationToken cancellation)
@@ -216,12 +262,14 @@ internal static class GoodputCommand
                 : ["-H", "Expect:", "-X", "POST", "-T", payload, $"{App.Url}/upload"];
             using (var file = new FileStream(payload, FileMode.Open))
                 file.SetLength(bytes);
-            string curl = $"curl -sS -o /dev/null --max-time 600 -w '%{{http_code}} %{{time_connect}} %{{time_total}} %{{size_download}} %{{size_upload}}' {string.Join(' ', request.Select(word => $"'{word}'"))}";
-            string[] answer = (await lab.Output(lab.Command("client", "sh", "-c", curl), cancellation)).Split(' ');
+            string[] curl = ["curl", "-sS", "-o", "/dev/null", "--max-time", "600", "-w", CurlReport, .. request];
+            string[] answer = (await lab.Output(lab.Command("client", curl), cancellation)).Split(' ');
             long moved = long.Parse(answer[cell.Download ? 3 : 4], CultureInfo.InvariantCulture);
             if (answer[0] != "200" || moved != bytes)
                 throw new MeasurementException($"a transfer of {bytes} bytes failed: {string.Join(' ', answer)}");
-            return bytes / 1e6 / (double.Parse(answer[2], CultureInfo.InvariantCulture) - double.Parse(answer[1], CultureInfo.InvariantCulture));
+            double connected = double.Parse(answer[1], CultureInfo.InvariantCulture);
+            double ended = double.Parse(answer[2], CultureInfo.InvariantCulture);
+            return bytes / 1e6 / (ended - connected);
         }
 
         public async ValueTask DisposeAsync()

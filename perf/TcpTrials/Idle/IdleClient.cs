@@ -5,7 +5,10 @@ using System.Text;
 
 namespace TcpTrials.Idle;
 
-/// <summary>Opens connections, one request on each, and holds them. Blocking sockets: nothing per connection but the descriptor.</summary>
+/// <summary>
+/// Opens connections, sends one request on each, and holds them. The sockets are blocking: then a connection needs
+/// nothing here but its descriptor.
+/// </summary>
 internal static class IdleClient
 {
     private const int Threads = 16;
@@ -46,7 +49,10 @@ internal static class IdleClient
                     {
                         try
                         {
-                            var socket = new Socket(target.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 30_000 };
+                            var socket = new Socket(target.AddressFamily, SocketType.Stream, ProtocolType.Tcp)
+                            {
+                                ReceiveTimeout = 30_000,
+                            };
                             socket.Connect(target);
                             socket.Send(s_request);
                             if (socket.Receive(buffer) == 0)
@@ -71,8 +77,8 @@ internal static class IdleClient
         return 0;
     }
 
-    // By FIN both ways. A socket that is closed with the rest of a response unread sends RST, which nobody repeats when it is lost in the
-    // crowd: the server would have the connection for ever.
+    // By FIN, both ways. A socket that is closed with the rest of a response unread sends a RST instead. With so many
+    // at once a RST may be lost, nobody sends it again, and the server keeps the connection for ever.
     private static void Close(List<Socket> sockets)
     {
         byte[] buffer = new byte[4096];
@@ -88,7 +94,7 @@ internal static class IdleClient
             }
             catch (SocketException)
             {
-                // What the server has left open is counted there.
+                // Nothing to do here: the server counts what is left open.
             }
 
             socket.Dispose();

@@ -12,8 +12,8 @@ using Microsoft.Extensions.Logging;
 namespace TcpTrials.Idle;
 
 /// <summary>
-/// Holds connections that do nothing: <c>http</c> in Kestrel, each after one request; <c>bare</c> without it, by the transport's own listener and a
-/// read that waits, which is what the transport costs alone.
+/// Holds connections that do nothing. With <c>http</c>, Kestrel holds them, after one request on each. With <c>bare</c>
+/// there is the transport's listener and a read that waits, to show what the transport costs alone.
 /// </summary>
 internal static class IdleServer
 {
@@ -27,7 +27,9 @@ internal static class IdleServer
         var command = new Command("idle-server") { transport, mode, device };
         command.Hidden = true;
         command.SetAction((parsed, cancellation) => Run(
-            parsed.GetRequiredValue(transport) == "xdp", parsed.GetRequiredValue(mode) == "http", parsed.GetRequiredValue(device)));
+            parsed.GetRequiredValue(transport) == "xdp",
+            parsed.GetRequiredValue(mode) == "http",
+            parsed.GetRequiredValue(device)));
         return command;
     }
 
@@ -78,7 +80,10 @@ internal static class IdleServer
                 gauges.Clear();
             listener.RecordObservableInstruments();
             lock (gauges)
-                Console.WriteLine($"measure {GC.GetTotalMemory(true)} {handler} {string.Join(' ', gauges.Select(pair => $"{pair.Key}={pair.Value}"))}");
+            {
+                string values = string.Join(' ', gauges.Select(pair => $"{pair.Key}={pair.Value}"));
+                Console.WriteLine($"measure {GC.GetTotalMemory(true)} {handler} {values}");
+            }
         }
 
         return 0;
@@ -107,13 +112,13 @@ internal static class IdleServer
         }
         catch (IOException)
         {
-            // Reset: over as well.
+            // The peer reset the connection.
         }
 
         await connection.DisposeAsync();
     }
 
-    // What an application of its own adds to each connection: here the state of Hold. On connections that the transport has no part in.
+    // What the state of Hold takes for each connection, measured on connections without a transport.
     private static long HandlerBytes()
     {
         const int Count = 1000;

@@ -2,7 +2,7 @@ using System.Text.RegularExpressions;
 
 namespace TransportComparison.Generators;
 
-/// <summary>For HTTP/2. Percentiles are told by newer versions only.</summary>
+/// <summary>For HTTP/2. Only newer versions report percentiles.</summary>
 internal sealed partial class H2Load(Scenario scenario) : ILoadGenerator
 {
     private const int StreamsPerConnection = 16;
@@ -17,7 +17,7 @@ internal sealed partial class H2Load(Scenario scenario) : ILoadGenerator
         var counts = Text.Find(Counts(), report);
         long answered = Text.Count(Text.Find(Status2xx(), report).Groups[1].Value);
         long succeeded = Text.Count(counts.Groups["succeeded"].Value);
-        // Those that errored are among the failed, and those redirected among the succeeded.
+        // h2load counts errors among the failed, and redirects among the succeeded.
         long failures = Text.Count(counts.Groups["failed"].Value) + Text.Count(counts.Groups["timeout"].Value);
         var times = Times(report);
         return new Load(
@@ -31,15 +31,20 @@ internal sealed partial class H2Load(Scenario scenario) : ILoadGenerator
     // A table of its own at the report's end: which columns it has depends on the version.
     private static Dictionary<string, double> Times(string report)
     {
-        string[] columns = Text.Find(Columns(), report).Groups[1].Value.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
-        string[] values = Text.Find(RequestTimes(), report).Groups[1].Value.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+        string[] columns = Words(Text.Find(Columns(), report));
+        string[] values = Words(Text.Find(RequestTimes(), report));
         return columns.Zip(values).ToDictionary(pair => pair.First, pair => Text.Microseconds(pair.Second));
+
+        static string[] Words(Match match) =>
+            match.Groups[1].Value.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
     }
 
     [GeneratedRegex(@"^finished in \S+, ([\d.]+) req/s", RegexOptions.Multiline)]
     private static partial Regex Rate();
 
-    [GeneratedRegex(@"^requests: .* (?<succeeded>\d+) succeeded, (?<failed>\d+) failed, \d+ errored, (?<timeout>\d+) timeout", RegexOptions.Multiline)]
+    [GeneratedRegex(
+        @"^requests: .* (?<succeeded>\d+) succeeded, (?<failed>\d+) failed, \d+ errored, (?<timeout>\d+) timeout",
+        RegexOptions.Multiline)]
     private static partial Regex Counts();
 
     [GeneratedRegex(@"^status codes: (\d+) 2xx", RegexOptions.Multiline)]

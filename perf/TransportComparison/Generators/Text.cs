@@ -20,7 +20,14 @@ internal static class Text
     public static double Microseconds(string text)
     {
         string unit = text.TrimStart("0123456789.".ToCharArray());
-        double scale = unit switch { "us" => 1, "ms" => 1e3, "s" => 1e6, "m" => 60e6, _ => throw new FormatException($"unknown unit in '{text}'") };
+        double scale = unit switch
+        {
+            "us" => 1,
+            "ms" => 1e3,
+            "s" => 1e6,
+            "m" => 60e6,
+            _ => throw new FormatException($"unknown unit in '{text}'"),
+        };
         return scale * Number(text[..^unit.Length]);
     }
 }

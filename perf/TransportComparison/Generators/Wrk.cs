@@ -24,8 +24,8 @@ internal sealed partial class Wrk(Scenario scenario, string pipelinedScript) : I
         long failures = 0;
         if (SocketErrors().Match(report) is { Success: true } errors)
             failures += errors.Groups["count"].Captures.Sum(count => Text.Count(count.Value));
-        // wrk adds samples that it takes for omitted, by the time between two requests. Of a pipelined batch it has one
-        // sample for all of its requests, so that most of the percentiles would come from such additions.
+        // When requests follow each other more slowly than expected, wrk takes samples for omitted and makes them up. A
+        // pipelined batch has one sample for all of its requests, so most of its percentiles would be made up.
         bool hasLatencies = scenario.Pattern != Pattern.Pipelined;
         long wrong = WrongStatus().Match(report) is { Success: true } status ? Text.Count(status.Groups[1].Value) : 0;
         return new Load(
@@ -48,7 +48,8 @@ internal sealed partial class Wrk(Scenario scenario, string pipelinedScript) : I
     [GeneratedRegex(@"^\s*99%\s+(\S+)", RegexOptions.Multiline)]
     private static partial Regex P99();
 
-    [GeneratedRegex(@"^\s*Socket errors:(?:,?\s*(?:connect|read|write|timeout) (?<count>\d+))+", RegexOptions.Multiline)]
+    [GeneratedRegex(
+        @"^\s*Socket errors:(?:,?\s*(?:connect|read|write|timeout) (?<count>\d+))+", RegexOptions.Multiline)]
     private static partial Regex SocketErrors();
 
     [GeneratedRegex(@"^\s*Non-2xx or 3xx responses: (\d+)", RegexOptions.Multiline)]

@@ -5,7 +5,10 @@ using Xdp.Sockets.Net;
 
 namespace Xdp.Sockets.Bpf;
 
-/// <summary>The XDP program of a device. Hardware offload reads as Native; the name is null when the program may not be looked at.</summary>
+/// <summary>The XDP program of a device.</summary>
+/// <param name="Mode">Native or Generic. An offloaded program counts as Native.</param>
+/// <param name="ProgramId">The kernel's number for the program.</param>
+/// <param name="ProgramName">Null when this process may not look at the program.</param>
 public readonly record struct XdpAttachment(AttachMode Mode, uint ProgramId, string? ProgramName);
 
 /// <summary>
@@ -41,8 +44,12 @@ public sealed class XdpLink : IDisposable
     public BpfHandle Handle => _handle;
 
     /// <summary>Attaches. Blocks while another program holds the device, up to <paramref name="busyRetry"/>.</summary>
-    /// <exception cref="XdpException">EBUSY or EEXIST: names the program that holds the device. EOPNOTSUPP, ERANGE, ENOSPC and others: what the driver misses.</exception>
-    public static XdpLink Attach(BpfProgram program, int ifindex, AttachMode mode = AttachMode.Auto, TimeSpan? busyRetry = null)
+    /// <exception cref="XdpException">
+    /// With EBUSY or EEXIST, the message names the program that holds the device. With EOPNOTSUPP, ERANGE, ENOSPC and
+    /// others, it says what the driver misses.
+    /// </exception>
+    public static XdpLink Attach(
+        BpfProgram program, int ifindex, AttachMode mode = AttachMode.Auto, TimeSpan? busyRetry = null)
     {
         ArgumentNullException.ThrowIfNull(program);
         bool generic = mode == AttachMode.Generic;
@@ -60,7 +67,10 @@ public sealed class XdpLink : IDisposable
             int fd = BpfNative.Bpf(BpfNative.BPF_LINK_CREATE, ref attributes);
             GC.KeepAlive(program);
             if (fd >= 0)
-                return new XdpLink(new BpfHandle(fd), program, ifindex, generic ? AttachMode.Generic : AttachMode.Native);
+            {
+                AttachMode attached = generic ? AttachMode.Generic : AttachMode.Native;
+                return new XdpLink(new BpfHandle(fd), program, ifindex, attached);
+            }
 
             bool busy = fd is -ErrnoNames.EBUSY or -ErrnoNames.EEXIST;
             if (!busy || Stopwatch.GetElapsedTime(start) >= patience)
@@ -128,7 +138,8 @@ public sealed class XdpLink : IDisposable
         const byte AttachedGeneric = 2; // XDP_ATTACHED_SKB
         if (attached == 0)
             return null;
-        return new XdpAttachment(attached == AttachedGeneric ? AttachMode.Generic : AttachMode.Native, program, BpfProgram.NameOf(program));
+        AttachMode mode = attached == AttachedGeneric ? AttachMode.Generic : AttachMode.Native;
+        return new XdpAttachment(mode, program, BpfProgram.NameOf(program));
     }
 
     /// <summary>

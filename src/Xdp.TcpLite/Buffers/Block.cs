@@ -34,7 +34,9 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
         Capacity = memory.Length;
     }
 
-    /// <summary>Place in its pool, the frame number for a UMEM frame; -1 for a heap block larger than the pool's.</summary>
+    /// <summary>
+    /// Its place in its pool: for a UMEM frame, the frame number. -1 for a heap block that is larger than the pool's.
+    /// </summary>
     public int Index { get; }
 
     /// <summary>Bytes of memory, headroom included.</summary>
@@ -68,13 +70,16 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
         internal set => base.Next = value;
     }
 
-    /// <summary>Where a frame is in its life; heap blocks stay <see cref="FrameState.Free"/>.</summary>
+    /// <summary>
+    /// Who holds the block. A heap block is either <see cref="FrameState.Free"/> or
+    /// <see cref="FrameState.Application"/>.
+    /// </summary>
     internal FrameState State { get; set; }
 
     /// <summary>The driver may still read the frame: it is submitted to the TX ring and not completed.</summary>
     public bool InKernel { get; internal set; }
 
-    /// <summary>The stack let go of the frame while it was in the kernel; its completion frees it.</summary>
+    /// <summary>The stack has let go of the frame while the kernel had it. Its completion frees it.</summary>
     internal bool FreeOnCompletion { get; set; }
 
     /// <summary>Counts hand-outs, so that a holder can tell that its block has been recycled.</summary>
@@ -84,16 +89,19 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
     internal int NextFree;
 
     /// <summary>
-    /// Makes the block's bytes the segment's <see cref="ReadOnlySequenceSegment{T}.Memory"/>, <paramref name="runningIndex"/> bytes into
-    /// the sequence. To be called again when the block has grown.
+    /// Shows the block's bytes to readers of the sequence, as its <see cref="ReadOnlySequenceSegment{T}.Memory"/>.
+    /// Must be called again when the block has grown.
     /// </summary>
+    /// <param name="runningIndex">Bytes of the sequence before this block.</param>
     public void Expose(long runningIndex)
     {
         Memory = _memory.Slice(Start, Length);
         RunningIndex = runningIndex;
     }
 
-    /// <summary>Appends as much of <paramref name="source"/> as there is room for; returns how many bytes that was.</summary>
+    /// <summary>
+    /// Appends as much of <paramref name="source"/> as there is room for, and returns how many bytes that was.
+    /// </summary>
     public int Append(ReadOnlySpan<byte> source)
     {
         int count = Math.Min(Room, source.Length);

@@ -1,10 +1,11 @@
 using System.Buffers;
+using System.Runtime.InteropServices;
 
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Heap memory for what does not stay in UMEM frames: blocks of one size, recycled, created in slabs on demand
-/// up to a budget. Any thread.
+/// Heap memory for what does not stay in UMEM frames: blocks of one size, which are recycled. New ones are made in
+/// slabs, on demand. Any thread.
 /// </summary>
 public sealed class BlockPool
 {
@@ -19,26 +20,29 @@ public sealed class BlockPool
     private FreeStack _free;
     private int _oversized;
 
-    /// <param name="budget">Bytes above which <see cref="TryTake()"/> refuses. <see cref="Take()"/> goes beyond it.</param>
+    /// <param name="budget">Bytes beyond which <see cref="TryTake()"/> refuses. <see cref="Take()"/> goes on.</param>
     public BlockPool(long budget = 256L << 20)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(budget);
         _maxBlocks = (int)Math.Min(budget / BlockSize, FreeStack.MaxBlocks);
     }
 
-    /// <summary>When set, returned blocks are overwritten with a pattern, so that use after return shows.</summary>
+    /// <summary>When set, returned blocks are overwritten with a pattern, to show up use after return.</summary>
     public bool Poison { get; init; }
 
-    /// <summary>Blocks that are with somebody, oversized ones included. Zero when everything has come home.</summary>
+    /// <summary>Blocks that have been taken and not returned, oversized ones included.</summary>
     public int InUse => Volatile.Read(ref _blocks).Length - _free.Count + Volatile.Read(ref _oversized);
 
-    /// <summary>A block, or null when the budget is used up: for what a peer can cause.</summary>
+    /// <summary>A block, or null when the budget is used up. For memory whose use a peer can drive.</summary>
     public Block? TryTake() => TryTake(_maxBlocks);
 
-    /// <summary>A block, or null when half of the budget is used up: for what may be dropped without harm, so that it does not crowd out the rest.</summary>
+    /// <summary>
+    /// A block, or null when half of the budget is used up. For what may be dropped without harm, so that it leaves
+    /// room for the rest.
+    /// </summary>
     internal Block? TryTakeSpare() => 2L * InUse < _maxBlocks ? TryTake() : null;
 
-    /// <summary>A block, beyond the budget if need be: for writers, who must never be refused.</summary>
+    /// <summary>A block, beyond the budget if need be. For writers, who cannot be refused.</summary>
     public Block Take() => TryTake(FreeStack.MaxBlocks) ?? TakeOversized(BlockSize);
 
     /// <summary>A block of at least <paramref name="capacity"/> bytes.</summary>
@@ -98,7 +102,7 @@ public sealed class BlockPool
             return;
         }
         Interlocked.Decrement(ref _oversized);
-        if (System.Runtime.InteropServices.MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)block.AllMemory, out ArraySegment<byte> array))
+        if (MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)block.AllMemory, out ArraySegment<byte> array))
             ArrayPool<byte>.Shared.Return(array.Array!);
     }
 }

@@ -1,12 +1,17 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A singly linked first-in first-out list of blocks that its holder owns. A mutable struct: pass it by <c>ref</c>, or give it away whole.</summary>
+/// <summary>
+/// A first-in first-out list of blocks. Whoever has the queue owns the blocks. It is a mutable struct: pass it by
+/// <c>ref</c>, or give it away whole.
+/// </summary>
 public struct BlockQueue
 {
     public Block? Head { get; private set; }
     public Block? Tail { get; private set; }
 
-    /// <summary>Sum of the blocks' lengths when they were enqueued, less what left from the front.</summary>
+    /// <summary>
+    /// Bytes in the blocks, as long as the lengths of blocks in the queue change through the queue only.
+    /// </summary>
     public long Bytes { get; private set; }
 
     public readonly bool IsEmpty => Head is null;
@@ -50,7 +55,10 @@ public struct BlockQueue
         return block;
     }
 
-    /// <summary>Copies <paramref name="source"/> into the last block as far as there is room; returns the number of bytes copied.</summary>
+    /// <summary>
+    /// Copies as much of <paramref name="source"/> into the last block as there is room for, and returns how many bytes
+    /// that was.
+    /// </summary>
     public int AppendToTail(ReadOnlySpan<byte> source)
     {
         if (Tail is null)
@@ -60,7 +68,9 @@ public struct BlockQueue
         return count;
     }
 
-    /// <summary>Drops <paramref name="count"/> bytes from the front of the first block, which stays in the queue.</summary>
+    /// <summary>
+    /// Drops <paramref name="count"/> bytes from the front of the first block. The block stays, even when it is empty.
+    /// </summary>
     public void TrimHead(int count)
     {
         Head!.Start += count;

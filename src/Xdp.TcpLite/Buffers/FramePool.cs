@@ -1,16 +1,18 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
 
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The frames of one UMEM: who holds each, and the free ones. The queue's turn takes frames for FILL and for segments;
-/// application threads take frames to write into and return what they have read.
+/// The frames of one UMEM. Owns which of them are free, and checks every change of a frame's <see cref="FrameState"/>.
+/// The queue's turn takes frames for FILL and for segments. Application threads take frames to write into, and return
+/// what they have read.
 /// </summary>
 public sealed class FramePool
 {
     /// <summary>
     /// Payload of a frame to be sent starts this many bytes in. The room before it holds TX metadata and up to 122
-    /// bytes of headers (Ethernet with two VLAN tags 22, IPv6 40, TCP 60); smaller, and a header would not fit.
+    /// bytes of headers: Ethernet with two VLAN tags 22, IPv6 40, TCP 60.
     /// </summary>
     public const int PayloadStart = 256;
 
@@ -20,8 +22,8 @@ public sealed class FramePool
     private readonly int _receiveReserve;
 
     /// <summary>
-    /// Free frames that writers leave: with what they write unacknowledged, nobody could send an ACK or a retransmission otherwise, and so
-    /// nothing would ever come free.
+    /// Free frames that writers leave. If they took the last one, no ACK and no retransmission could be sent. Then
+    /// nothing would be acknowledged, and no frame would ever come free.
     /// </summary>
     private readonly int _writingReserve;
     private Block[] _frames;
@@ -29,10 +31,14 @@ public sealed class FramePool
     private int _deliveredToApplication;
     private int _returnedByApplication;
 
-    /// <param name="memory">The UMEM: <paramref name="frameCount"/> × <paramref name="frameSize"/> bytes. Array-backed memory is the fast case.</param>
+    /// <param name="memory">
+    /// The UMEM: <paramref name="frameCount"/> × <paramref name="frameSize"/> bytes. It is fastest on top of an array.
+    /// </param>
     /// <param name="frameSize">Bytes a frame, 2048 or more.</param>
     /// <param name="frameCount">Number of frames.</param>
-    /// <param name="receiveReserve">Free frames that transmit leaves for receive, whatever happens.</param>
+    /// <param name="receiveReserve">
+    /// Free frames that sending leaves for receiving, so that receiving always goes on.
+    /// </param>
     public FramePool(Memory<byte> memory, int frameSize, int frameCount, int receiveReserve)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(frameSize, 2048);
@@ -42,7 +48,7 @@ public sealed class FramePool
         FrameSize = frameSize;
         _receiveReserve = receiveReserve;
         _writingReserve = receiveReserve + (frameCount - receiveReserve) / 8;
-        System.Runtime.InteropServices.MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)memory, out ArraySegment<byte> array);
+        MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)memory, out ArraySegment<byte> array);
         _frames = new Block[frameCount];
         for (int i = frameCount - 1; i >= 0; i--)
         {
@@ -61,18 +67,26 @@ public sealed class FramePool
 
     public int FreeCount => _free.Count;
 
-    /// <summary>Received frames that are with the application. Exact when the system is quiet, near otherwise.</summary>
-    public int ApplicationCount => Volatile.Read(ref _deliveredToApplication) - Volatile.Read(ref _returnedByApplication);
+    /// <summary>
+    /// Received frames that are with the application. Exact only while nothing is delivered or returned.
+    /// </summary>
+    public int ApplicationCount =>
+        Volatile.Read(ref _deliveredToApplication) - Volatile.Read(ref _returnedByApplication);
 
-    /// <summary>Received frames that connections keep until the gap before them is filled. The queue's turn counts them.</summary>
+    /// <summary>
+    /// Received frames that connections keep until the gap before them is filled. The queue's turn counts them.
+    /// </summary>
     internal int KeptAhead { get; set; }
 
-    /// <summary>When set, freed frames are overwritten, so that use after free shows.</summary>
+    /// <summary>When set, freed frames are overwritten with a pattern, to show up use after free.</summary>
     public bool Poison { get; init; }
 
     public Block this[int index] => _frames[index];
 
-    /// <summary>The frame that an address from the kernel lies in, and where in it. An address outside the UMEM is a kernel or memory fault: fails fast.</summary>
+    /// <summary>
+    /// The frame that an address from the kernel lies in, and where in it. Fails fast when the address lies outside the
+    /// UMEM: then the kernel is at fault, or memory is corrupt.
+    /// </summary>
     public Block FromAddress(ulong address, out int offset)
     {
         ulong index = address / (uint)FrameSize;
@@ -88,10 +102,16 @@ public sealed class FramePool
     /// <summary>Free → Fill. Null when no frame is free.</summary>
     public Block? TryTakeForFill() => TryTake(FrameState.Fill, reserve: 0);
 
-    /// <summary>Free → Writing, with <see cref="Block.Start"/> at the payload. Null when only the reserves of receive and of segments are left. Any thread.</summary>
+    /// <summary>
+    /// Free → Writing, with <see cref="Block.Start"/> at the payload. Null when only the reserves for receiving and for
+    /// segments are left. Any thread.
+    /// </summary>
     public Block? TryTakeForWriting() => TryTakeForTransmit(FrameState.Writing, _writingReserve);
 
-    /// <summary>Free → SendQueue, with <see cref="Block.Start"/> at the payload. Null when only the receive reserve is left.</summary>
+    /// <summary>
+    /// Free → SendQueue, with <see cref="Block.Start"/> at the payload. Null when only the reserve for receiving is
+    /// left.
+    /// </summary>
     internal Block? TryTakeForSegment() => TryTakeForTransmit(FrameState.SendQueue, _receiveReserve);
 
     private Block? TryTakeForTransmit(FrameState state, int reserve)
@@ -123,7 +143,7 @@ public sealed class FramePool
         Volatile.Write(ref _deliveredToApplication, _deliveredToApplication + 1);
     }
 
-    /// <summary>Writing → SendQueue: flushed.</summary>
+    /// <summary>Writing → SendQueue: the writer has flushed.</summary>
     internal void Flushed(Block frame) => Move(frame, FrameState.Writing, FrameState.SendQueue);
 
     /// <summary>The frame's descriptor is on the TX ring.</summary>
@@ -144,7 +164,9 @@ public sealed class FramePool
             Return(frame);
     }
 
-    /// <summary>Any state but Free and Fill → Free; at its completion when the kernel still has it.</summary>
+    /// <summary>
+    /// Any state but Free and Fill → Free. A frame that the kernel still has becomes free at its completion.
+    /// </summary>
     internal void Return(Block frame)
     {
         if (frame.InKernel)
@@ -169,7 +191,10 @@ public sealed class FramePool
         _free.Push(frame);
     }
 
-    /// <summary>Frames in each state, by <see cref="FrameState"/>; they add up to <see cref="FrameCount"/>. Exact when the system is quiet.</summary>
+    /// <summary>
+    /// How many frames are in each <see cref="FrameState"/>, which is the index. They add up to
+    /// <see cref="FrameCount"/>. Exact only while no frame changes hands.
+    /// </summary>
     public int[] CountByState()
     {
         int[] counts = new int[(int)FrameState.SendQueue + 1];

@@ -2,7 +2,7 @@ namespace Xdp.TcpLite;
 
 /// <summary>
 /// Who holds a UMEM frame. Receive: <c>Free → Fill → Rx → Application → Free</c>.
-/// Transmit: <c>Free → Writing → SendQueue → Free</c>, the last step only when the frame is not in the kernel as well.
+/// Transmit: <c>Free → Writing → SendQueue → Free</c>, the last step only when the kernel does not have it as well.
 /// </summary>
 public enum FrameState : byte
 {
@@ -12,10 +12,10 @@ public enum FrameState : byte
     /// <summary>On the FILL ring or with the driver, waiting for a packet.</summary>
     Fill,
 
-    /// <summary>Taken from the RX ring; the stack is reading it, or keeps it until the gap before it is filled.</summary>
+    /// <summary>Taken from the RX ring. The stack reads it, or keeps it until the gap before it is filled.</summary>
     Rx,
 
-    /// <summary>In order and on its way to, or with, the application.</summary>
+    /// <summary>With the application, or on its way there.</summary>
     Application,
 
     /// <summary>With a writer that has not flushed it yet.</summary>

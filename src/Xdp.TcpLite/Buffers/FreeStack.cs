@@ -1,11 +1,13 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// A lock-free last-in first-out stack of a pool's free blocks: any thread pushes and pops. One 64-bit word holds
-/// the top's index + 1 (low 24 bits) and a tag that changes with every pop (40 bits: it takes days at ten million pops
-/// a second to come round), so that a top which was popped and pushed again in between is not mistaken for an
-/// unchanged one.
+/// The free blocks of a pool, last in first out and lock-free: any thread pushes and pops.
 /// </summary>
+/// <remarks>
+/// One 64-bit word holds the top's index + 1 (24 bits) and a tag (40 bits) that changes with every pop. Without the
+/// tag, a thread that pops could not tell a top that never left from one that others have popped and pushed again. At
+/// ten million pops a second, it takes more than a day until the tag comes round.
+/// </remarks>
 internal struct FreeStack
 {
     private const int IndexBits = 24;
@@ -17,7 +19,7 @@ internal struct FreeStack
     private ulong _top;
     private int _count;
 
-    /// <summary>Blocks on the stack; pushes and pops under way may or may not be counted.</summary>
+    /// <summary>Blocks on the stack. Pushes and pops that are under way may or may not be counted.</summary>
     internal int Count => Volatile.Read(ref _count);
 
     internal void Push(Block block)
@@ -35,11 +37,14 @@ internal struct FreeStack
         Interlocked.Increment(ref _count);
     }
 
-    /// <param name="blocks">The pool's blocks by index. A field, since a growing pool replaces it before it pushes new blocks.</param>
+    /// <param name="blocks">
+    /// The pool's blocks by index. By reference, since a pool that grows replaces the array before it pushes the new
+    /// blocks.
+    /// </param>
     /// <param name="reserve">Blocks that must be left on the stack.</param>
     internal Block? TryPop(ref Block[] blocks, int reserve)
     {
-        // A block is counted after it has been pushed: who has taken one off the count will find one.
+        // A block is counted after it has been pushed. So whoever has taken one off the count finds one.
         if (Interlocked.Decrement(ref _count) < reserve)
         {
             Interlocked.Increment(ref _count);

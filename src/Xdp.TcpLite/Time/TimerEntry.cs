@@ -1,9 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What a <see cref="TimerWheel"/> holds: links of the list it is in.</summary>
+/// <summary>What a <see cref="TimerWheel"/> can hold: the base of everything that has a deadline.</summary>
 public abstract class TimerEntry
 {
-    // A plain number leaves no gap among the fields, of which each connection has some.
+    // A plain number, as a struct would leave a gap among the fields of each connection.
     private long _wheelDeadlineTicks = Instant.Never.Ticks;
 
     private protected TimerEntry()
@@ -19,9 +19,12 @@ public abstract class TimerEntry
 
     internal bool IsScheduled => Next is not null;
 
+    // Links of the list that the entry is in.
     internal TimerEntry? Previous { get; set; }
     internal TimerEntry? Next { get; set; }
 
-    /// <summary>The lower half of the tick at which the wheel will look at the entry: its deadline's or an earlier one.</summary>
+    /// <summary>
+    /// The tick at which the wheel will look at the entry, cut to 32 bits: that of its deadline, or an earlier one.
+    /// </summary>
     internal uint LookTick { get; set; }
 }

@@ -3,10 +3,13 @@ using System.Numerics;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// A hierarchical timer wheel (Varghese and Lauck, 1987): ticks of 1 ms, four levels of 256 slots, 24 days. Scheduling, cancelling and putting off are
-/// O(1), and putting off moves nothing: an entry that is met before its deadline is filed again. An entry fires at its deadline or
-/// less than a tick later, never before. Called by the stack's turn.
+/// A hierarchical timer wheel (Varghese and Lauck, 1987): ticks of 1 ms, four levels of 256 slots, 24 days. An entry
+/// fires at its deadline or less than a tick later, never before. Called by the stack's turn.
 /// </summary>
+/// <remarks>
+/// Scheduling, cancelling and putting off are O(1). Putting off does not move the entry: when the wheel comes to it
+/// before its deadline, the wheel files it again.
+/// </remarks>
 internal sealed class TimerWheel
 {
     private const int Levels = 4;
@@ -15,7 +18,10 @@ internal sealed class TimerWheel
     private const int WordsPerLevel = Slots / 64;
     private const long TicksPerTick = TimeSpan.TicksPerMillisecond;
 
-    /// <summary>Half of what the levels cover, so that the distance of two ticks fits an int. What lies beyond is filed again on the way.</summary>
+    /// <summary>
+    /// How far ahead entries are filed, in ticks. What lies beyond is filed again on the way. It is half of what the
+    /// levels cover, so that the distance of two ticks fits an int.
+    /// </summary>
     private const long Horizon = 1L << (Levels * SlotBits - 1);
 
     private readonly Instant _origin;
@@ -23,10 +29,13 @@ internal sealed class TimerWheel
     /// <summary>Heads of circular lists, level by level.</summary>
     private readonly Head[] _slots = new Head[Levels * Slots];
 
-    /// <summary>A bit for each slot that may hold entries; cleared when the slot is emptied, not when its last entry is cancelled.</summary>
+    /// <summary>
+    /// A bit for each slot that may hold entries. It is cleared when the slot is emptied, not when the last entry is
+    /// cancelled.
+    /// </summary>
     private readonly ulong[] _occupied = new ulong[Levels * WordsPerLevel];
 
-    /// <summary>What has been taken out of its slot and is due, or to be filed again.</summary>
+    /// <summary>Entries whose slot has come: each is due, or has to be filed again.</summary>
     private readonly Head _met = new();
 
     /// <summary>Every slot that starts at this tick or before has been emptied.</summary>
@@ -42,7 +51,9 @@ internal sealed class TimerWheel
             _slots[i] = new Head();
     }
 
-    /// <summary>When <see cref="TakeExpired"/> wants to be called next: early perhaps, never later than the tick of an entry.</summary>
+    /// <summary>
+    /// When <see cref="TakeExpired"/> has to be called next. It may be before any entry is due, and is never after.
+    /// </summary>
     public Instant NextDeadline
     {
         get
@@ -53,7 +64,9 @@ internal sealed class TimerWheel
         }
     }
 
-    /// <summary>Schedules the entry, or moves it when it is scheduled already. <see cref="Instant.Never"/> cancels it.</summary>
+    /// <summary>
+    /// Sets the entry's deadline, for the first time or anew. <see cref="Instant.Never"/> cancels it.
+    /// </summary>
     public void Schedule(TimerEntry entry, Instant at)
     {
         if (at == Instant.Never)
@@ -78,7 +91,7 @@ internal sealed class TimerWheel
             Unlink(entry);
     }
 
-    /// <summary>Takes an entry whose deadline has come out of the wheel; null when there is no other. Earlier ticks come first.</summary>
+    /// <summary>Takes an entry that is due out of the wheel, earlier ticks first. Null when none is left.</summary>
     public TimerEntry? TakeExpired(Instant now)
     {
         long nowTick = Math.Max(_tick, FloorTick(now));
@@ -143,7 +156,9 @@ internal sealed class TimerWheel
         Append(_slots[level * Slots + slot], entry);
     }
 
-    /// <summary>Moves time to <paramref name="tick"/>, before which no occupied slot starts, and empties the slots that start there.</summary>
+    /// <summary>
+    /// Moves time to <paramref name="tick"/> and empties the slots that start there. No occupied slot starts earlier.
+    /// </summary>
     private void Advance(long tick)
     {
         _tick = tick;
@@ -161,7 +176,9 @@ internal sealed class TimerWheel
         }
     }
 
-    /// <summary>The start of the occupied slot that starts first; <see cref="long.MaxValue"/> when all are empty.</summary>
+    /// <summary>
+    /// The start of the occupied slot that starts first; <see cref="long.MaxValue"/> when all are empty.
+    /// </summary>
     private long FirstOccupiedTick()
     {
         long first = long.MaxValue;
@@ -175,7 +192,9 @@ internal sealed class TimerWheel
         return first;
     }
 
-    /// <summary>Slots from <paramref name="from"/> to the next occupied one, all round the level; -1 when there is none.</summary>
+    /// <summary>
+    /// Slots from <paramref name="from"/> to the next occupied one, all round the level; -1 when there is none.
+    /// </summary>
     private int DistanceToOccupied(int level, int from)
     {
         ReadOnlySpan<ulong> words = _occupied.AsSpan(level * WordsPerLevel, WordsPerLevel);

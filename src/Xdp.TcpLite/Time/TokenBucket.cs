@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>Lets through <paramref name="perSecond"/> events a second on average and <paramref name="burst"/> at once.</summary>
+/// <summary>
+/// Lets through <paramref name="perSecond"/> events a second on average, and <paramref name="burst"/> at once.
+/// </summary>
 internal struct TokenBucket(int perSecond, int burst)
 {
     private double _tokens = burst;

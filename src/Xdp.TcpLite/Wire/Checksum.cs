@@ -5,8 +5,9 @@ using System.Runtime.Intrinsics;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The Internet checksum (RFC 1071). A partial sum is any number congruent to the sum of the data's big-endian 16-bit words
-/// modulo 65535; partial sums may be added to each other as long as all but the last cover an even number of bytes.
+/// The Internet checksum (RFC 1071). A partial sum is any number that is congruent, modulo 65535, to the sum of the
+/// data's big-endian 16-bit words. Partial sums may be added, as long as all but the last cover an even number of
+/// bytes.
 /// </summary>
 internal static class Checksum
 {
@@ -14,10 +15,14 @@ internal static class Checksum
     internal const byte ProtocolIcmp = 1;
     internal const byte ProtocolIcmpV6 = 58;
 
-    /// <summary>Partial sum of <paramref name="data"/> and <paramref name="initial"/>. A last odd byte counts as the upper half of a word.</summary>
+    /// <summary>
+    /// Partial sum of <paramref name="data"/> and <paramref name="initial"/>. A last odd byte counts as the upper half
+    /// of a word.
+    /// </summary>
     public static ulong Sum(ReadOnlySpan<byte> data, ulong initial = 0)
     {
-        // 2^16 ≡ 1 (mod 65535): words of any multiple of 16 bits may be added, in the machine's byte order, and swapped once at the end.
+        // 2^16 ≡ 1 (mod 65535). So wider words may be added as well, and in the machine's byte order: swapping the sum
+        // once, at the end, does the same as swapping each word.
         ulong sum = 0;
         if (Vector256.IsHardwareAccelerated && data.Length >= 64)
             sum = SumVector256(ref data);
@@ -48,7 +53,10 @@ internal static class Checksum
         return initial + (BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(folded) : folded);
     }
 
-    /// <summary>Folds a partial sum to 16 bits; the checksum is its complement. Data that carries its checksum folds to 0xffff.</summary>
+    /// <summary>
+    /// Folds a partial sum to 16 bits. The checksum is the complement of that. Data with its checksum in it folds to
+    /// 0xffff.
+    /// </summary>
     public static ushort Fold(ulong sum)
     {
         sum = (sum >> 32) + (uint)sum;
@@ -59,7 +67,10 @@ internal static class Checksum
         return (ushort)half;
     }
 
-    /// <summary>Partial sum of the pseudo-header of TCP or ICMPv6, v4 or v6 by the addresses' family. Which address is which makes no difference.</summary>
+    /// <summary>
+    /// Partial sum of the pseudo-header of TCP or ICMPv6. The addresses say whether it is that of IPv4 or IPv6. They
+    /// may be swapped: the sum is the same.
+    /// </summary>
     public static ulong PseudoHeader(in IpAddr source, in IpAddr destination, byte protocol, int length)
     {
         ulong sum = protocol + (uint)length;

@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>Why a received packet, or a part of it, was not used. Each value has its own counter in <see cref="TcpStackCounters"/>.</summary>
+/// <summary>
+/// Why a received packet, or a part of it, was not used. Each has its counter in <see cref="TcpStackCounters"/>.
+/// </summary>
 public enum DropReason
 {
     None,
@@ -30,7 +32,9 @@ public enum DropReason
     /// <summary>Link-layer or IP multicast or broadcast, unspecified, loopback or IPv4-mapped.</summary>
     BadDestinationAddress,
 
-    /// <summary>The segment is shorter than a TCP header, or the data offset lies in the header or past the end.</summary>
+    /// <summary>
+    /// The segment is shorter than a TCP header, or the data offset lies within the fixed header or past the end.
+    /// </summary>
     BadTcpHeader,
     BadTcpChecksum,
     PortZero,
@@ -38,7 +42,9 @@ public enum DropReason
     /// <summary>Source and destination are the same address and port.</summary>
     Land,
 
-    /// <summary>ICMP that is neither "fragmentation needed" nor "packet too big", or whose checksum or quote is bad.</summary>
+    /// <summary>
+    /// ICMP that is neither "fragmentation needed" nor "packet too big", or whose checksum or quoted segment is bad.
+    /// </summary>
     BadIcmp,
 
     // ---- handshake
@@ -71,16 +77,16 @@ public enum DropReason
     /// <summary>All of its bytes had arrived before.</summary>
     Duplicate,
 
-    /// <summary>Out of order, and the connection holds as much of that as it may.</summary>
+    /// <summary>Out of order, and the connection already holds as much of that as it may.</summary>
     ReassemblyFull,
     NoMemory,
 
-    /// <summary>Data for an application that reads no more.</summary>
+    /// <summary>Data for an application that has stopped reading.</summary>
     ClosedReceive,
 
     /// <summary>A segment to a connection in TIME-WAIT that does not open a new one.</summary>
     TimeWaitSegment,
 
-    /// <summary>Path MTU news for a flow, or a sequence number, that is not outstanding.</summary>
+    /// <summary>Path MTU news about a flow that is not known, or about a segment that is not in flight.</summary>
     UnknownIcmp,
 }

@@ -3,12 +3,12 @@ using System.Buffers.Binary;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The checked Ethernet and IP headers of a received frame (RFC 791, RFC 8200), whatever they carry. Bytes of the frame behind the IP packet
-/// are padding and never payload.
+/// The checked Ethernet and IP headers of a received frame (RFC 791, RFC 8200), whatever they carry. Bytes behind the
+/// IP packet are padding and never payload.
 /// </summary>
 internal struct IpHeader
 {
-    /// <summary>IPv6 extension headers before TCP; more is no honest packet.</summary>
+    /// <summary>The most IPv6 extension headers before TCP. A packet with more is made to waste our time.</summary>
     private const int MaxExtensionHeaders = 8;
 
     internal const ushort EtherTypeIPv4 = 0x0800;
@@ -91,7 +91,7 @@ internal struct IpHeader
             return reason;
         if ((local & MulticastMac) != 0)
             return DropReason.BadDestinationAddress;
-        // A reply to a group would reach nobody that answers.
+        // A group address as the sender's: a reply would go to many.
         return (remote & MulticastMac) != 0 ? DropReason.BadSourceAddress : DropReason.None;
     }
 
@@ -157,7 +157,7 @@ internal struct IpHeader
         header.Source = IpAddr.FromIPv6(ip[8..]);
         header.Destination = IpAddr.FromIPv6(ip[24..]);
 
-        // An IPv4-mapped address in an IPv6 packet would pass for the IPv4 flow of that address.
+        // IpAddr holds IPv4 addresses as IPv4-mapped ones. In an IPv6 packet, one would be taken for an IPv4 flow.
         if (header.Source.IsIPv4)
             return DropReason.BadSourceAddress;
         if (header.Destination.IsIPv4)
@@ -199,7 +199,10 @@ internal struct IpHeader
         return DropReason.None;
     }
 
-    /// <summary>Unknown options say in their two top bits whether a node that does not know them discards the packet (RFC 8200, section 4.2). None is known here.</summary>
+    /// <summary>
+    /// The top two bits of an option say whether a node that does not know it must discard the packet (RFC 8200,
+    /// section 4.2). None is known here.
+    /// </summary>
     private static bool OptionsMayBeSkipped(ReadOnlySpan<byte> options)
     {
         while (!options.IsEmpty)

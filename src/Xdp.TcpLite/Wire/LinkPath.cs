@@ -13,10 +13,11 @@ public enum LinkType
 }
 
 /// <summary>
-/// How a peer is reached on the link: MAC addresses, as 48-bit big-endian numbers, and up to two VLAN tags, outermost first,
-/// each with its TPID in the upper and its TCI in the lower half.
+/// How a peer is reached on the link: MAC addresses, as 48-bit big-endian numbers, and up to two VLAN tags, outermost
+/// first. A tag has its TPID in the upper half and its TCI in the lower.
 /// </summary>
-public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagCount = 0, uint OuterTag = 0, uint InnerTag = 0)
+public readonly record struct LinkPath(
+    ulong LocalMac, ulong RemoteMac, int TagCount = 0, uint OuterTag = 0, uint InnerTag = 0)
 {
     /// <summary>Bytes of an Ethernet header without tags.</summary>
     internal const int EthernetLength = 14;
@@ -42,7 +43,7 @@ public readonly record struct LinkPath(ulong LocalMac, ulong RemoteMac, int TagC
     {
         if (TagCount == NoHeader)
             return;
-        // Each MAC is the upper part of a word, whose rest is written over by what follows.
+        // A MAC is written as the upper part of eight bytes. What follows overwrites the last two.
         BinaryPrimitives.WriteUInt64BigEndian(destination, RemoteMac << 16);
         BinaryPrimitives.WriteUInt64BigEndian(destination[6..], LocalMac << 16);
         int offset = 12;

@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A received TCP segment, checked: every field may be used as it is. Flow and path are seen from this host.</summary>
+/// <summary>
+/// A received TCP segment that has been checked: every field may be used as it is. Flow and path are seen from this
+/// host.
+/// </summary>
 internal struct Packet
 {
     public FlowKey Flow;
@@ -27,7 +30,7 @@ internal struct Packet
     /// <summary>The MSS option of a SYN as it came; 0 when there was none.</summary>
     public ushort Mss;
 
-    /// <summary>SYN only, as are <see cref="WindowScale"/> and <see cref="SackPermitted"/>.</summary>
+    /// <summary>Set on a SYN only, as are <see cref="WindowScale"/> and <see cref="SackPermitted"/>.</summary>
     public bool HasWindowScale;
 
     /// <summary>At most 14 (RFC 7323, section 2.3).</summary>
@@ -49,7 +52,8 @@ internal struct Packet
     public readonly SeqNumber End => Seq + SegmentLength;
 
     /// <summary>
-    /// Is the first SACK block a report of what came twice? It is when it lies below the ACK, or within the second block (RFC 2883, section 4).
+    /// Is the first SACK block a D-SACK, which reports what came twice? It is when it lies below the ACK, or within the
+    /// second block (RFC 2883, section 4).
     /// </summary>
     public readonly bool TryGetDuplicateReport(out SeqNumber left, out SeqNumber right)
     {
@@ -61,6 +65,6 @@ internal struct Packet
 
 /// <summary>A router's news that a segment of ours was too big for the path (RFC 1191, RFC 8201).</summary>
 /// <param name="Flow">The flow of the quoted segment, seen from this host.</param>
-/// <param name="Seq">The quoted segment's sequence number, to be checked against what is outstanding (RFC 5927).</param>
+/// <param name="Seq">The quoted segment's sequence number. It must be in flight (RFC 5927).</param>
 /// <param name="Mtu">The largest IP packet that fits, as given; 0 from an IPv4 router that does not say.</param>
 internal readonly record struct IcmpTooBig(FlowKey Flow, SeqNumber Seq, int Mtu);

@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// From an Ethernet frame to a checked <see cref="Packet"/>, or the reason why not. Everything that a later stage relies on is
-/// checked here, once; no input makes it throw.
+/// Makes a checked <see cref="Packet"/> of a received frame, or says why not. What later stages rely on is checked
+/// here, once. No input makes it throw.
 /// </summary>
 internal static class PacketParser
 {
@@ -16,7 +16,7 @@ internal static class PacketParser
     private const byte KindSack = 5;
     private const byte KindTimestamps = 8;
 
-    /// <summary>NOP, NOP, timestamps: all the options of nearly every segment.</summary>
+    /// <summary>NOP, NOP, timestamps. Most segments have these options and no others.</summary>
     private const uint NopNopTimestamps = 0x0101080a;
 
     /// <summary>Larger shifts count as this one (RFC 7323, section 2.3).</summary>
@@ -30,7 +30,8 @@ internal static class PacketParser
     /// <param name="acceptPartialChecksum">See <see cref="TcpStackOptions.AcceptPartialChecksum"/>.</param>
     /// <param name="packet">The segment; undefined unless the answer is <see cref="DropReason.None"/>.</param>
     /// <param name="link">What the packet begins with.</param>
-    public static DropReason Parse(ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet)
+    public static DropReason Parse(
+        ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet)
     {
         packet = default;
         DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
@@ -61,8 +62,8 @@ internal static class PacketParser
 
         packet.Flow = new FlowKey(ip.Destination, ip.Source, localPort, remotePort);
         packet.Path = ip.Path;
-        packet.Seq = new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[4..]));
-        packet.Ack = new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[8..]));
+        packet.Seq = ReadSeq(tcp[4..]);
+        packet.Ack = ReadSeq(tcp[8..]);
         packet.Flags = (TcpFlags)tcp[13];
         packet.Window = BinaryPrimitives.ReadUInt16BigEndian(tcp[14..]);
         packet.PayloadStart = ip.PayloadStart + headerLength;
@@ -82,8 +83,9 @@ internal static class PacketParser
     }
 
     /// <summary>
-    /// As Linux does it: an option without its length, or one that is too short or past the end, ends the options and leaves the segment standing; one with
-    /// another length than its kind has is skipped; of duplicates the last counts; MSS, window scale and SACK-permitted count on a SYN only.
+    /// Bad options do not make a segment bad. As in Linux, an option that has no length, a length below two, or one
+    /// past the end, ends the options. One whose length does not fit its kind is skipped. Of duplicates the last
+    /// counts. MSS, window scale and SACK-permitted count on a SYN only.
     /// </summary>
     private static void ParseOptions(ReadOnlySpan<byte> options, ref Packet packet)
     {
@@ -133,10 +135,12 @@ internal static class PacketParser
             case KindSack when value.Length >= 8 && value.Length % 8 == 0:
                 packet.Sack.Clear();
                 for (; !value.IsEmpty; value = value[8..])
-                    packet.Sack.Add(new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(value)), new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(value[4..])));
+                    packet.Sack.Add(ReadSeq(value), ReadSeq(value[4..]));
                 break;
         }
     }
+
+    private static SeqNumber ReadSeq(ReadOnlySpan<byte> value) => new(BinaryPrimitives.ReadUInt32BigEndian(value));
 
     private static void ParseTimestamps(ReadOnlySpan<byte> value, ref Packet packet)
     {
@@ -146,10 +150,12 @@ internal static class PacketParser
     }
 
     /// <summary>
-    /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: "fragmentation needed" of ICMPv4 or "packet too big" of ICMPv6 that quotes
-    /// a TCP segment of this host's. Whether that segment is outstanding is the caller's to check.
+    /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: "fragmentation needed" of ICMPv4,
+    /// or "packet too big" of ICMPv6, that quotes a TCP segment of this host. The caller checks whether that segment is
+    /// in flight.
     /// </summary>
-    public static DropReason ParseIcmp(ReadOnlySpan<byte> frame, out IcmpTooBig tooBig, LinkType link = LinkType.Ethernet)
+    public static DropReason ParseIcmp(
+        ReadOnlySpan<byte> frame, out IcmpTooBig tooBig, LinkType link = LinkType.Ethernet)
     {
         tooBig = default;
         DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
@@ -167,7 +173,9 @@ internal static class PacketParser
         ReadOnlySpan<byte> icmp = frame.Slice(ip.PayloadStart, ip.PayloadLength);
         if (icmp.Length < 8)
             return DropReason.BadIcmp;
-        ulong pseudo = isIPv4 ? 0 : Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolIcmpV6, icmp.Length);
+        ulong pseudo = isIPv4
+            ? 0
+            : Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolIcmpV6, icmp.Length);
         if (Checksum.Fold(Checksum.Sum(icmp, pseudo)) != 0xffff)
             return DropReason.BadIcmp;
         if (isIPv4 ? icmp[0] != IcmpUnreachable || icmp[1] != IcmpFragmentationNeeded : icmp[0] != IcmpV6TooBig)
@@ -178,8 +186,12 @@ internal static class PacketParser
         return ParseQuote(icmp[8..], isIPv4, ip.Destination, mtu, out tooBig);
     }
 
-    /// <summary>The quote is cut off wherever the router pleased, but holds 8 bytes of TCP. This host sends no extension headers.</summary>
-    private static DropReason ParseQuote(ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int mtu, out IcmpTooBig tooBig)
+    /// <summary>
+    /// A router quotes as much as it likes of the segment, but at least 8 bytes of TCP. The quote has no extension
+    /// headers, since this host sends none.
+    /// </summary>
+    private static DropReason ParseQuote(
+        ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int mtu, out IcmpTooBig tooBig)
     {
         tooBig = default;
         if (quote.Length < (isIPv4 ? IpHeader.IPv4Length : IpHeader.IPv6Length) + 8)
@@ -190,7 +202,9 @@ internal static class PacketParser
         {
             headerLength = (quote[0] & 0xf) * 4;
             bool isFragment = (BinaryPrimitives.ReadUInt16BigEndian(quote[6..]) & 0x1fff) != 0;
-            if (quote[0] >> 4 != 4 || headerLength < IpHeader.IPv4Length || quote.Length < headerLength + 8 || isFragment || quote[9] != Checksum.ProtocolTcp)
+            if (quote[0] >> 4 != 4 || headerLength < IpHeader.IPv4Length || quote.Length < headerLength + 8)
+                return DropReason.BadIcmp;
+            if (isFragment || quote[9] != Checksum.ProtocolTcp)
                 return DropReason.BadIcmp;
             source = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[12..]));
             destination = IpAddr.FromIPv4(BinaryPrimitives.ReadUInt32BigEndian(quote[16..]));
@@ -205,8 +219,9 @@ internal static class PacketParser
         if (source != local)
             return DropReason.BadIcmp;
         ReadOnlySpan<byte> tcp = quote[headerLength..];
-        var flow = new FlowKey(source, destination, BinaryPrimitives.ReadUInt16BigEndian(tcp), BinaryPrimitives.ReadUInt16BigEndian(tcp[2..]));
-        tooBig = new IcmpTooBig(flow, new SeqNumber(BinaryPrimitives.ReadUInt32BigEndian(tcp[4..])), mtu);
+        ushort localPort = BinaryPrimitives.ReadUInt16BigEndian(tcp);
+        ushort remotePort = BinaryPrimitives.ReadUInt16BigEndian(tcp[2..]);
+        tooBig = new IcmpTooBig(new FlowKey(source, destination, localPort, remotePort), ReadSeq(tcp[4..]), mtu);
         return DropReason.None;
     }
 }

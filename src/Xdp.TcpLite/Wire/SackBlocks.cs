@@ -2,7 +2,10 @@ using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite;
 
-/// <summary>The blocks of one SACK option (RFC 2018), in the option's order. <c>Right</c> is the first byte that is not in the block.</summary>
+/// <summary>
+/// The blocks of one SACK option (RFC 2018), in the option's order. <c>Right</c> is the first sequence number behind
+/// the block.
+/// </summary>
 internal struct SackBlocks
 {
     /// <summary>As many as 40 bytes of options hold.</summary>
@@ -11,8 +14,6 @@ internal struct SackBlocks
     private Storage _blocks;
 
     public int Count { get; private set; }
-
-    public readonly bool IsFull => Count == Capacity;
 
     public readonly (SeqNumber Left, SeqNumber Right) this[int index]
     {

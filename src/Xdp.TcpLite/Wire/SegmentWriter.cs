@@ -31,7 +31,10 @@ internal struct SegmentFields
     public SackBlocks Sack;
 }
 
-/// <summary>Writes Ethernet, IP and TCP headers in front of a payload (RFC 9293, section 3.1), with the options in Linux's order.</summary>
+/// <summary>
+/// Writes Ethernet, IP and TCP headers in front of a payload (RFC 9293, section 3.1), with the options in Linux's
+/// order.
+/// </summary>
 internal static class SegmentWriter
 {
     internal const int TcpHeaderLength = 20;
@@ -39,11 +42,14 @@ internal static class SegmentWriter
     /// <summary>Bytes of options that a TCP header has room for.</summary>
     internal const int MaxOptionsLength = 40;
 
-    /// <summary>Bytes of the timestamps option, with the two that align it.</summary>
+    /// <summary>Bytes of the timestamps option and of the two NOPs that align it.</summary>
     internal const int TimestampsLength = 12;
 
-    /// <summary>Bytes of headers before a payload, at most: Ethernet with two tags, IPv6, TCP with all its options.</summary>
-    internal const int MaxHeaderLength = LinkPath.MaxHeaderLength + IpHeader.IPv6Length + TcpHeaderLength + MaxOptionsLength;
+    /// <summary>
+    /// Bytes of headers before a payload, at most: Ethernet with two tags, IPv6, TCP with all its options.
+    /// </summary>
+    internal const int MaxHeaderLength =
+        LinkPath.MaxHeaderLength + IpHeader.IPv6Length + TcpHeaderLength + MaxOptionsLength;
 
     /// <summary>Hops a segment may take: Linux's default.</summary>
     private const byte Ttl = 64;
@@ -59,11 +65,18 @@ internal static class SegmentWriter
     private const uint NopNopTimestamps = KindNop << 24 | KindNop << 16 | KindTimestamps << 8 | 10;
 
     /// <summary>
-    /// Writes the headers so that they end at <paramref name="payloadStart"/>, where <paramref name="payloadLength"/> bytes of payload
-    /// stand already. Returns where the packet starts; it ends with the payload. There must be <see cref="MaxHeaderLength"/> bytes
-    /// of room, or as many as the segment needs.
+    /// Writes the headers so that they end at <paramref name="payloadStart"/>, where <paramref name="payloadLength"/>
+    /// bytes of payload stand already. There must be room for them: <see cref="MaxHeaderLength"/> bytes are always
+    /// enough.
     /// </summary>
-    public static int Write(Span<byte> frame, int payloadStart, int payloadLength, in LinkPath path, in FlowKey flow, in SegmentFields fields)
+    /// <returns>Where the packet starts. It ends with the payload.</returns>
+    public static int Write(
+        Span<byte> frame,
+        int payloadStart,
+        int payloadLength,
+        in LinkPath path,
+        in FlowKey flow,
+        in SegmentFields fields)
     {
         bool isIPv4 = flow.Local.IsIPv4;
         int tcpLength = TcpHeaderLength + OptionsLength(fields);
@@ -139,14 +152,16 @@ internal static class SegmentWriter
         }
         if (fields.HasWindowScale)
         {
-            BinaryPrimitives.WriteUInt32BigEndian(options, (uint)(KindNop << 24 | KindWindowScale << 16 | 3 << 8) | fields.WindowScale);
+            BinaryPrimitives.WriteUInt32BigEndian(
+                options, (uint)(KindNop << 24 | KindWindowScale << 16 | 3 << 8) | fields.WindowScale);
             options = options[4..];
         }
         if (options.IsEmpty)
             return;
 
         int blocks = (options.Length - 4) / 8;
-        BinaryPrimitives.WriteUInt32BigEndian(options, (uint)(KindNop << 24 | KindNop << 16 | KindSack << 8) | (uint)(2 + blocks * 8));
+        BinaryPrimitives.WriteUInt32BigEndian(
+            options, (uint)(KindNop << 24 | KindNop << 16 | KindSack << 8) | (uint)(2 + blocks * 8));
         for (int i = 0; i < blocks; i++)
         {
             (SeqNumber left, SeqNumber right) = fields.Sack[i];
@@ -157,8 +172,9 @@ internal static class SegmentWriter
 
     private static void WriteIPv4(Span<byte> ip, int totalLength, in FlowKey flow, in SegmentFields fields)
     {
-        // The header as 64-bit words, but for the checksum, which is computed from them.
-        ulong first = 0x45UL << 56 | (ulong)fields.Ecn << 48 | (ulong)totalLength << 32 | (uint)fields.IpId << 16 | DontFragment;
+        // The header as words, with a checksum of zero. The checksum is computed from them.
+        ulong first = 0x45UL << 56 | (ulong)fields.Ecn << 48 | (ulong)totalLength << 32
+            | (uint)fields.IpId << 16 | DontFragment;
         ulong second = (ulong)Ttl << 56 | (ulong)Checksum.ProtocolTcp << 48 | flow.Local.IPv4;
         uint third = flow.Remote.IPv4;
         ushort checksum = (ushort)~Checksum.Fold((first >> 32) + (uint)first + (second >> 32) + (uint)second + third);
@@ -169,7 +185,8 @@ internal static class SegmentWriter
 
     private static void WriteIPv6(Span<byte> ip, int payloadLength, in FlowKey flow, in SegmentFields fields)
     {
-        BinaryPrimitives.WriteUInt64BigEndian(ip, 6UL << 60 | (ulong)fields.Ecn << 52 | (uint)payloadLength << 16 | Checksum.ProtocolTcp << 8 | Ttl);
+        ulong first = 6UL << 60 | (ulong)fields.Ecn << 52 | (uint)payloadLength << 16 | Checksum.ProtocolTcp << 8 | Ttl;
+        BinaryPrimitives.WriteUInt64BigEndian(ip, first);
         flow.Local.WriteIPv6(ip[8..]);
         flow.Remote.WriteIPv6(ip[24..]);
     }

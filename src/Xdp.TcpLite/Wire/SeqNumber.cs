@@ -11,7 +11,10 @@ public readonly record struct SeqNumber(uint Value)
     public static SeqNumber operator -(SeqNumber seq, int count) => new(unchecked(seq.Value - (uint)count));
     public static SeqNumber operator -(SeqNumber seq, uint count) => new(unchecked(seq.Value - count));
 
-    /// <summary>Bytes from <paramref name="right"/> to <paramref name="left"/>; negative when <paramref name="left"/> comes first.</summary>
+    /// <summary>
+    /// Bytes from <paramref name="right"/> to <paramref name="left"/>. Negative when <paramref name="left"/> comes
+    /// first.
+    /// </summary>
     public static int operator -(SeqNumber left, SeqNumber right) => unchecked((int)(left.Value - right.Value));
 
     public static bool operator <(SeqNumber left, SeqNumber right) => left - right < 0;

@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What a stack has counted since its birth. Written by the stack's turn; other threads read values that may be a turn old.</summary>
+/// <summary>
+/// What a stack has counted since it was made. The stack's turn writes; other threads may read values that are a turn
+/// old.
+/// </summary>
 public sealed class TcpStackCounters
 {
     private readonly long[] _drops = new long[Enum.GetValues<DropReason>().Length];
@@ -28,9 +31,6 @@ public sealed class TcpStackCounters
 
     /// <summary>Passive opens that reached ESTABLISHED.</summary>
     public long ConnectionsAccepted;
-
-    /// <summary>Active opens that reached ESTABLISHED.</summary>
-    public long ConnectionsOpened;
     public long ConnectionsClosed;
     public long TimeWaitReused;
     public long OutOfOrderSegments;
@@ -38,7 +38,7 @@ public sealed class TcpStackCounters
     /// <summary>Payloads copied to heap blocks instead of staying in their frames.</summary>
     public long HeapCopies;
 
-    /// <summary>Segments that waited for want of a frame.</summary>
+    /// <summary>How often a segment had to wait because no frame was free.</summary>
     public long EmitStarved;
 
     /// <summary>Packets dropped for this reason.</summary>

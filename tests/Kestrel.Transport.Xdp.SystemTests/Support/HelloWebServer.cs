@@ -257,7 +257,9 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
 
     internal double HeapBlocks => Sum("kestrel.xdp.heap.blocks");
 
-    internal double Connections => Sum("kestrel.xdp.connections", "kestrel.xdp.state=open") + Sum("kestrel.xdp.connections", "kestrel.xdp.state=half_open");
+    internal double Connections =>
+        Sum("kestrel.xdp.connections", "kestrel.xdp.state=open")
+        + Sum("kestrel.xdp.connections", "kestrel.xdp.state=half_open");
 
     internal double Accepted => Sum("kestrel.xdp.connections.accepted");
 

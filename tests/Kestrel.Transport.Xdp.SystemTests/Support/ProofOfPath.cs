@@ -42,12 +42,17 @@ internal sealed class ProofOfPath
             $"The kernel's TCP sent {kernel.ResetsSent - _kernel.ResetsSent} resets.");
     }
 
-    /// <summary>With all connections closed: every frame Free or Fill, as many as there were, no heap block out, and no connection in the tables.</summary>
+    /// <summary>
+    /// To be called when all connections have closed. Then none is in the tables, every frame is Free or Fill, there
+    /// are as many frames as at first, and no heap block is out.
+    /// </summary>
     internal Task AssertQuietAsync() => Eventually.NullAsync(async () =>
     {
         Counters now = await _server.CountersAsync();
-        return now.Connections == 0 && now.FramesAtHome == now.Frames && now.Frames == FramesBefore && now.HeapBlocks == 0
+        bool areFramesHome = now.FramesAtHome == now.Frames && now.Frames == FramesBefore;
+        return now.Connections == 0 && areFramesHome && now.HeapBlocks == 0
             ? null
-            : $"{now.Connections} connections are left, {now.HeapBlocks} heap blocks are out, and {now.FramesAtHome} of {now.Frames} (once {FramesBefore}) frames are at home.\n{now}";
+            : $"{now.Connections} connections are left, {now.HeapBlocks} heap blocks are out, and "
+                + $"{now.FramesAtHome} of {now.Frames} (once {FramesBefore}) frames are at home.\n{now}";
     });
 }

@@ -167,8 +167,10 @@ public class OptionsTests
         Assert.Equal((4, true, 6, 0, false), Values(own));
 
         static (int, bool, long, long, bool) Values(TransportSettings settings) => (
-            settings.Interface.Backlog, settings.Interface.NoDelay,
-            settings.MaxReadBufferSize, settings.MaxWriteBufferSize,
+            settings.Interface.Backlog,
+            settings.Interface.NoDelay,
+            settings.MaxReadBufferSize,
+            settings.MaxWriteBufferSize,
             settings.Interface.UnsafePreferInlineScheduling);
     }
 

@@ -82,8 +82,8 @@ public class PoolTurnTests
         Assert.Equal(1, _turn.Overdue);
         _now += PoolTurn.Patience;
 
-        // The pool comes to it at last. The next item, ahead of all that the turn gives the pool to do, tells whether
-        // it keeps up.
+        // The pool comes to it at last. The next item shows whether the pool keeps up. It is ahead of all the work that
+        // the turn gives the pool.
         Execute();
         Assert.True(_turn.IsLate);
         Assert.Single(_pool);

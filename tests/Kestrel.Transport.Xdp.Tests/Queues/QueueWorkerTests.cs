@@ -175,7 +175,7 @@ public sealed class QueueWorkerTests : IDisposable
     }
 
     /// <summary>
-    /// Many threads flush, packets come, the pool is the process's own: whatever is published is found.
+    /// Many threads flush while packets come, on the process's own thread pool. Whatever is published is found.
     /// </summary>
     [SkippableTheory]
     [InlineData(false)]
@@ -205,12 +205,13 @@ public sealed class QueueWorkerTests : IDisposable
                             break;
                     }
                     if (random.Next(100) == 0)
-                        Eventually(
-            () => _turns.Dirty == 0 && !Volatile.Read(ref _turns.Other) && _turns.ToDeliver.IsEmpty);
+                        Eventually(HasNothingLeft);
                     Thread.SpinWait(random.Next(2000));
                 }
             }, TaskCreationOptions.LongRunning)));
-        Eventually(() => _turns.Dirty == 0 && !_turns.Other && _turns.ToDeliver.IsEmpty);
+        Eventually(HasNothingLeft);
+
+        bool HasNothingLeft() => _turns.Dirty == 0 && !Volatile.Read(ref _turns.Other) && _turns.ToDeliver.IsEmpty;
     }
 
     private void Drain()

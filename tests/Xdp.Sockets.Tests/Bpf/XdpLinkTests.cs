@@ -47,7 +47,8 @@ public class XdpLinkTests
             (AttachMode mode, string? reason) = program.Attach(pair.ServerIndex, AttachMode.Auto);
             Assert.Equal(AttachMode.Native, mode);
             Assert.Null(reason);
-            Assert.Equal(new XdpAttachment(AttachMode.Native, program.Program.Id, "xdp_steer"), XdpLink.Query(pair.ServerIndex));
+            Assert.Equal(
+                new XdpAttachment(AttachMode.Native, program.Program.Id, "xdp_steer"), XdpLink.Query(pair.ServerIndex));
 
             program.Detach();
             Assert.Null(XdpLink.Query(pair.ServerIndex));
@@ -108,7 +109,8 @@ public class XdpLinkTests
             using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
             first.Attach(pair.ServerIndex, AttachMode.Native);
             var clock = Stopwatch.StartNew();
-            XdpException e = Assert.Throws<XdpException>(() => second.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.FromMilliseconds(100)));
+            XdpException e = Assert.Throws<XdpException>(
+                () => second.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.FromMilliseconds(100)));
             Assert.InRange(clock.ElapsedMilliseconds, 100, 5000);
             Assert.Equal(ErrnoNames.EBUSY, e.Errno);
             Assert.Contains($"{first.Program.Id} \"xdp_steer\" (Native)", e.Hint, StringComparison.Ordinal);
@@ -139,7 +141,8 @@ public class XdpLinkTests
         pair.Server.Run(() =>
         {
             using SteeringProgram program = SteeringProgram.Load();
-            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.Zero));
+            XdpException e = Assert.Throws<XdpException>(
+                () => program.Attach(pair.ServerIndex, AttachMode.Native, TimeSpan.Zero));
             Assert.Contains("\"holder\"", e.Hint, StringComparison.Ordinal);
             holder.Kill();
             program.Attach(pair.ServerIndex, AttachMode.Native);

@@ -81,7 +81,7 @@ internal sealed class ScriptRunner
         FlowKey key = KeyOf(number);
         if (!_flows.TryGetValue(key, out ScriptFlow? flow))
         {
-            uint timestampBase = unchecked(Generator().TimestampOffset(key) + TcpStack.TimestampClock(_start));
+            uint timestampBase = unchecked(Generator().TimestampOffset(key) + TsClock.At(_start));
             _flows.Add(key, flow = new ScriptFlow(number, key, s_path, _script.PeerIsn, timestampBase));
         }
         return flow;

@@ -12,17 +12,20 @@ internal sealed class FuzzException(
         + $"replay: dotnet run -c Release --project tests/Xdp.TcpLite.Fuzz -- {kind} --seed {seed} --worlds 1\n"
         + string.Join("\n", connections.Where(c => c is not null).Select(Describe!)), inner)
 {
-    private static string Describe(TcpConnection connection) => string.Join(' ', Fields("", connection, typeof(TcpConnection)));
+    private static string Describe(TcpConnection connection) =>
+        string.Join(' ', Fields("", connection, typeof(TcpConnection)));
 
     /// <summary>The values of an object and of the parts it is made of.</summary>
     private static IEnumerable<string> Fields(string path, object? owner, Type type)
     {
-        foreach (FieldInfo field in type.GetFields(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public))
+        const BindingFlags all = BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public;
+        foreach (FieldInfo field in type.GetFields(all))
         {
             string name = path + field.Name.Replace("k__BackingField", "", StringComparison.Ordinal);
             object? value = owner is null ? null : field.GetValue(owner);
             Type kind = Nullable.GetUnderlyingType(field.FieldType) ?? field.FieldType;
-            if (kind == typeof(Instant) || kind.IsPrimitive || kind.IsEnum || kind == typeof(SeqNumber) || value is null)
+            bool isNumber = kind.IsPrimitive || kind.IsEnum || kind == typeof(Instant) || kind == typeof(SeqNumber);
+            if (isNumber || value is null)
                 yield return $"{name}={value}";
             else if (s_parts.Contains(kind))
                 foreach (string part in Fields(name + ".", value, kind))
@@ -32,9 +35,10 @@ internal sealed class FuzzException(
 
     private static readonly Type[] s_parts =
     [
-        typeof(Sender), typeof(Receiver), typeof(AckPolicy), typeof(ReceiveBuffer), typeof(Flight), typeof(LossRecovery), typeof(Scoreboard), typeof(Rack),
-        typeof(TailLossProbe), typeof(RetransmissionTimer), typeof(PersistTimer), typeof(CwndUse), typeof(RateReduction), typeof(SpuriousLoss),
-        typeof(ActiveOpen), typeof(KeepAliveTimer), typeof(PathMtu), typeof(Ecn), typeof(Timestamps), typeof(RttEstimator),
+        typeof(Sender), typeof(Receiver), typeof(AckPolicy), typeof(ReceiveBuffer), typeof(Flight),
+        typeof(LossRecovery), typeof(Scoreboard), typeof(Rack), typeof(TailLossProbe), typeof(RetransmissionTimer),
+        typeof(PersistTimer), typeof(CwndUse), typeof(RateReduction), typeof(SpuriousLoss), typeof(ActiveOpen),
+        typeof(KeepAliveTimer), typeof(PathMtu), typeof(Ecn), typeof(Timestamps), typeof(RttEstimator),
     ];
 }
 
@@ -142,8 +146,8 @@ internal sealed class FuzzHost
 }
 
 /// <summary>
-/// The ends of connections, for a host that takes what is left only where it may be wanted. At every other end it is the stack
-/// that gives it back, or <see cref="FuzzHost.CheckEmpty"/> finds it missing.
+/// The ends of connections, for a host that takes the bytes that are left only where somebody may want them. At every
+/// other end the stack has to return them, or <see cref="FuzzHost.CheckEmpty"/> finds them missing.
 /// </summary>
 internal static class Endings
 {
@@ -151,14 +155,14 @@ internal static class Endings
     {
         connection.Abort();
         if (connection.ReadableBytes != 0)
-            throw new InvariantException($"{connection.ReadableBytes} bytes are left to be read of a connection that was aborted");
+            throw new InvariantException($"{connection.ReadableBytes} bytes are left to read after an abort");
     }
 
     internal static void TakeEvents(TcpConnection connection)
     {
         TcpEvents events = connection.TakeEvents();
         if ((events & (TcpEvents.Reset | TcpEvents.TimedOut)) != 0 && connection.ReadableBytes != 0)
-            throw new InvariantException($"{connection.ReadableBytes} bytes are left to be read of a connection that has ended with {events}");
+            throw new InvariantException($"{connection.ReadableBytes} bytes are left to read after {events}");
         if ((events & TcpEvents.Closed) != 0)
             connection.TakeReceived(long.MaxValue).ReturnAll();
     }

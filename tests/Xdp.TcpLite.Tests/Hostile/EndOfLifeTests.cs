@@ -1,7 +1,8 @@
 namespace Xdp.TcpLite.Tests.Hostile;
 
 /// <summary>
-/// Who owns a connection's bytes at its end: every way to end, in every state, wherever the bytes lie. At the end the stack has none of them.
+/// Who owns a connection's bytes at its end: every way to end, in every state, wherever the bytes lie. When it is over,
+/// the stack has none of them.
 /// </summary>
 public class EndOfLifeTests
 {
@@ -13,7 +14,9 @@ public class EndOfLifeTests
     {
         None = 0,
 
-        /// <summary>Received in order, not taken by the application: one payload that stays in its frame, and a small one.</summary>
+        /// <summary>
+        /// Received in order, not taken by the application: one payload that stays in its frame, and a small one.
+        /// </summary>
         Received = 1,
 
         /// <summary>Received ahead of a gap.</summary>
@@ -31,7 +34,9 @@ public class EndOfLifeTests
         /// <summary>Written, and not sent, for want of a window.</summary>
         Unsent = 32,
 
-        /// <summary>Being written by the application into a frame that it never flushes, and returns after the end.</summary>
+        /// <summary>
+        /// Being written by the application, into a frame that it never flushes and returns after the end.
+        /// </summary>
         Writing = 64,
     }
 
@@ -59,7 +64,7 @@ public class EndOfLifeTests
         /// <summary>The peer resets.</summary>
         PeerReset,
 
-        /// <summary>The peer is silent until a time-out ends the connection: retransmission, persist, keepalive.</summary>
+        /// <summary>The peer is silent. A time-out ends the connection: retransmission, persist or keepalive.</summary>
         TimeOut,
     }
 
@@ -79,8 +84,8 @@ public class EndOfLifeTests
 
     private static readonly TcpState[] s_states =
     [
-        TcpState.SynSent, TcpState.SynReceived, TcpState.Established, TcpState.FinWait1, TcpState.FinWait2, TcpState.CloseWait, TcpState.Closing,
-        TcpState.LastAck,
+        TcpState.SynSent, TcpState.SynReceived, TcpState.Established, TcpState.FinWait1, TcpState.FinWait2,
+        TcpState.CloseWait, TcpState.Closing, TcpState.LastAck,
     ];
 
     [Theory]
@@ -95,12 +100,14 @@ public class EndOfLifeTests
     private static IEnumerable<Data> Places(TcpState state)
     {
         // Where our FIN has been acknowledged, so is all that was sent before it.
-        bool sends = state is TcpState.Established or TcpState.CloseWait or TcpState.FinWait1 or TcpState.Closing or TcpState.LastAck;
+        bool sends = state is TcpState.Established or TcpState.CloseWait or TcpState.FinWait1 or TcpState.Closing
+            or TcpState.LastAck;
         bool receives = state is not (TcpState.SynSent or TcpState.SynReceived);
         // With a gap, the peer's FIN would not count.
         bool hasGap = state is TcpState.Established or TcpState.FinWait1 or TcpState.FinWait2;
         // Our FIN goes out behind the last byte.
-        bool keepsUnsent = state is TcpState.SynSent or TcpState.SynReceived or TcpState.Established or TcpState.CloseWait;
+        bool keepsUnsent = state is TcpState.SynSent or TcpState.SynReceived or TcpState.Established
+            or TcpState.CloseWait;
         for (Data data = Data.None; data < (Data)128; data++)
         {
             if (!receives && (data & (Data.Received | Data.Taken)) != 0)
@@ -132,7 +139,12 @@ public class EndOfLifeTests
         {
             (_state, _end, _data) = (state, end, data);
             _name = $"{state}, {end}, {data}, heap {forceHeap}";
-            _rig = new Rig(new TcpStackOptions { ForceHeap = forceHeap, KeepAlive = TimeSpan.FromMinutes(1), UserTimeout = TimeSpan.FromMinutes(5) });
+            _rig = new Rig(new TcpStackOptions
+            {
+                ForceHeap = forceHeap,
+                KeepAlive = TimeSpan.FromMinutes(1),
+                UserTimeout = TimeSpan.FromMinutes(5),
+            });
             _peer = new Peer(_rig);
         }
 
@@ -150,7 +162,10 @@ public class EndOfLifeTests
             _rig.Host.Complete(0);
             _rig.Advance(s_longerThanAnyTimer);
             _rig.Host.Complete(0);
-            Assert.True(_rig.Host.Outstanding == 0, $"{_name}: {_rig.Host.Outstanding} frames and blocks are not home; {string.Join(' ', _rig.Host.Frames.CountByState())}");
+            Assert.True(
+                _rig.Host.Outstanding == 0,
+                $"{_name}: {_rig.Host.Outstanding} frames and blocks are not home; "
+                + string.Join(' ', _rig.Host.Frames.CountByState()));
             _rig.AssertEmpty();
         }
 
@@ -282,7 +297,8 @@ public class EndOfLifeTests
                     _connection.Abort();
                     break;
                 case End.DataThenAbort:
-                    _rig.DeliverSilently(_peer.Build(_peer.Fields(TcpFlags.Ack) with { Ack = _connection.SndUna }, new byte[1400]));
+                    SegmentFields more = _peer.Fields(TcpFlags.Ack) with { Ack = _connection.SndUna };
+                    _rig.DeliverSilently(_peer.Build(more, new byte[1400]));
                     _connection.Abort();
                     break;
                 case End.Close:
@@ -297,7 +313,8 @@ public class EndOfLifeTests
                     }
                     break;
                 case End.PeerReset:
-                    _peer.Send(_peer.Fields(TcpFlags.Rst | TcpFlags.Ack) with { Ack = _state == TcpState.SynSent ? _connection.SndNxt : _connection.SndUna });
+                    SeqNumber ack = _state == TcpState.SynSent ? _connection.SndNxt : _connection.SndUna;
+                    _peer.Send(_peer.Fields(TcpFlags.Rst | TcpFlags.Ack) with { Ack = ack });
                     break;
                 case End.TimeOut:
                     _rig.Advance(s_longerThanAnyTimer);

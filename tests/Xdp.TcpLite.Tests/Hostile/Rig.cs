@@ -298,17 +298,25 @@ internal static class Invariants
         Hold(connection.ReadableBytes >= 0 && connection.UnsentBytes >= 0, connection, "a count is negative");
     }
 
-    /// <summary>Who has nothing in flight, or no gap, holds nothing for it.</summary>
+    /// <summary>A connection with nothing in flight has no flight, and one without a gap no reassembly queue.</summary>
     private static void CheckBorrowed(TcpConnection connection)
     {
         Flight? flight = SenderOf(connection).Flight;
         if (connection.State is not (TcpState.SynSent or TcpState.SynReceived))
         {
             bool idle = connection.State == TcpState.Closed
-                || (connection.SndUna == connection.SndNxt && connection.UnsentBytes == 0 && flight?.Recovery.Probe.EndSeq is null);
-            Hold(idle == flight is null, connection, idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
+                || (connection.SndUna == connection.SndNxt
+                    && connection.UnsentBytes == 0
+                    && flight?.Recovery.Probe.EndSeq is null);
+            Hold(
+                idle == flight is null,
+                connection,
+                idle ? "nothing is in flight, and a flight is held" : "there is no flight for what is in flight");
         }
-        Hold(ReassemblyOf(ref ReceiverOf(connection)) is not { IsEmpty: true }, connection, "an empty reassembly queue is held");
+        Hold(
+            ReassemblyOf(ref ReceiverOf(connection)) is not { IsEmpty: true },
+            connection,
+            "an empty reassembly queue is held");
     }
 
     /// <summary>The scoreboard's sums against the scoreboard: costs a walk.</summary>
@@ -339,9 +347,15 @@ internal static class Invariants
                 retransmitted += segment.SequenceLength;
         }
         Hold(next == connection.SndNxt, connection, "the scoreboard does not end at SND.NXT");
-        Hold(sacked == board.SackedBytes && sackedSegments == board.SackedSegments, connection, $"{board.SackedBytes} bytes SACKed by count, {sacked} by flags");
+        Hold(
+            sacked == board.SackedBytes && sackedSegments == board.SackedSegments,
+            connection,
+            $"{board.SackedBytes} bytes SACKed by count, {sacked} by flags");
         Hold(lost == board.LostBytes, connection, $"{board.LostBytes} bytes lost by count, {lost} by flags");
-        Hold(retransmitted == board.RetransmittedBytes, connection, $"{board.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
+        Hold(
+            retransmitted == board.RetransmittedBytes,
+            connection,
+            $"{board.RetransmittedBytes} bytes retransmitted by count, {retransmitted} by flags");
     }
 
     internal static void CheckFrames(FramePool frames)

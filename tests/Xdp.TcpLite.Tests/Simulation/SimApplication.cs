@@ -39,7 +39,10 @@ internal sealed class SimApplication(SimHost host, TcpConnection connection, int
         if ((events & TcpEvents.Closed) != 0)
             Closed = true;
         if ((events & (TcpEvents.Reset | TcpEvents.TimedOut)) != 0 && Connection.ReadableBytes > 0)
-            throw new InvalidDataException($"{host.Name}: {Connection.ReadableBytes} bytes are left to be read after {events}");
+        {
+            throw new InvalidDataException(
+                $"{host.Name}: {Connection.ReadableBytes} bytes are left to read after {events}");
+        }
         Read();
         Write();
     }
