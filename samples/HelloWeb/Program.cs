@@ -74,6 +74,9 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     app.MapPost("/upload", Transfers.ReceiveAndHash);
     app.MapGet("/sse", Streams.ServerSentEvents);
     app.Map("/ws", Streams.Echo);
+    app.MapGet("/delay/{milliseconds:int:range(0,60000)}", Neighbours.Delay);
+    app.MapGet("/spin/{milliseconds:int:range(0,1000)}", Neighbours.Spin);
+    app.MapPost("/pool/{tasks:int:range(0,10000)}", Neighbours.FillPool);
     app.MapGet("/connection", (HttpContext context) => ConnectionFacts.Of(context, switches.OnXdp));
     app.MapGet("/allocated", () => $"{GC.GetTotalAllocatedBytes(precise: true)}");
     app.MapGet("/counters", () => counters.Snapshot());
