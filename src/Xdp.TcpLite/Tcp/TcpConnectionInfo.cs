@@ -48,4 +48,36 @@ public readonly record struct TcpConnectionInfo
     public long BytesReceived { get; init; }
     public long SegmentsIn { get; init; }
     public long SegmentsOut { get; init; }
+
+    /// <summary>What the two sides of a connection know.</summary>
+    internal static TcpConnectionInfo Of(in Sender sender, in Receiver receiver, TcpStackOptions options)
+    {
+        LossRecovery? recovery = sender.Flight?.Recovery;
+        return new()
+        {
+            SndMss = sender.Mss,
+            RcvMss = receiver.Mss,
+            Cwnd = sender.Congestion.Cwnd,
+            Ssthresh = sender.Congestion.Ssthresh,
+            PacingRate = sender.Congestion.PacingRate(sender.Rtt.Srtt),
+            DeliveryRate = recovery?.Rate.BytesPerSecond ?? 0,
+            SndWnd = sender.SndWnd,
+            RcvWnd = receiver.AnnouncedWindow,
+            Srtt = sender.Rtt.Srtt,
+            RttVar = sender.Rtt.RttVar,
+            MinRtt = sender.Rtt.MinRtt,
+            Rto = sender.Rto(options),
+            Unacked = sender.Outstanding,
+            Sacked = recovery?.Board.SackedBytes ?? 0,
+            Lost = recovery?.Board.LostBytes ?? 0,
+            Unsent = sender.UnsentBytes,
+            TotalRetransmits = sender.Losses.Retransmits,
+            SpuriousRetransmits = sender.Losses.SpuriousRetransmits,
+            ReorderingSeen = sender.Losses.Reordering.Seen,
+            RcvSpace = receiver.BufferSize,
+            BytesSent = sender.BytesSent,
+            BytesAcked = sender.BytesAcked,
+            BytesReceived = receiver.BytesReceived,
+        };
+    }
 }

@@ -18,6 +18,25 @@ internal struct AckOutcome
     internal bool AllAcknowledged;
 }
 
+/// <summary>Which of the <see cref="Sender"/>'s deadlines have come.</summary>
+[Flags]
+internal enum SenderTimeouts
+{
+    None = 0,
+
+    /// <summary>One that needs nothing but a chance to send.</summary>
+    Other = 1,
+
+    /// <summary>The retransmission time-out.</summary>
+    Retransmission = 2,
+
+    /// <summary>The same, again without an acknowledgement in between.</summary>
+    Repeated = 4,
+
+    /// <summary>The user timeout is over: the connection ends.</summary>
+    GaveUp = 8,
+}
+
 /// <summary>The one decision what to send next.</summary>
 internal readonly record struct SendDecision
 {
@@ -164,6 +183,25 @@ internal struct Sender
         SndWl2 = packet.Ack;
     }
 
+    /// <summary>What the handshake tells of the path.</summary>
+    /// <param name="sentOnceAt">
+    /// When our SYN was sent. Null after a retransmission: nobody can tell then which SYN was answered (Karn).
+    /// </param>
+    /// <param name="echoed">The round trip by the timestamp that the answer echoes, if it does.</param>
+    /// <param name="retransmits">
+    /// One lost SYN says little about the path. After more the window starts at one segment (RFC 6928, section 2).
+    /// </param>
+    /// <param name="now">The present.</param>
+    internal void StartRtt(Instant? sentOnceAt, TimeSpan? echoed, int retransmits, Instant now)
+    {
+        if ((sentOnceAt is { } sentAt ? now - sentAt : echoed) is { } sample)
+            Rtt.Sample(sample, now);
+        else
+            Rtt.FallBack();
+        if (retransmits > 1)
+            _congestion.SetCwnd(Mss);
+    }
+
     // ---- the application
 
     /// <summary>Takes over the blocks.</summary>
@@ -219,22 +257,24 @@ internal struct Sender
         return outcome;
     }
 
-    /// <summary>What the ACK tells of losses.</summary>
-    internal void Conclude(in Packet packet, in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    /// <summary>What follows from the ACK: losses are found, the congestion window and the timers adjusted.</summary>
+    internal void Conclude(
+        in Packet packet, in AckOutcome outcome, ref Ecn ecn, TcpStackOptions options, in Timestamps timestamps,
+        TcpStackCounters counters, Instant now)
     {
-        if (Flight is { } flight)
-            flight.Recovery.Conclude(StateAt(now, timestamps, counters), ref Losses, Rtt, packet, outcome.Advanced);
-    }
-
-    /// <summary>The peer echoes a congestion mark.</summary>
-    internal readonly void OnCongestionEchoed(long priorFlight, in Timestamps timestamps, TcpStackCounters counters, Instant now) =>
-        LossRecovery.OnCongestionEchoed(StateAt(now, timestamps, counters), priorFlight);
-
-    /// <summary>The congestion window follows.</summary>
-    internal void AdjustWindow(in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
-    {
-        if (Flight is { } flight)
-            flight.Recovery.AdjustWindow(StateAt(now, timestamps, counters), ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+        if (outcome.PriorFlight == 0)
+        {
+            if (outcome.WindowChanged && UnsentBytes > 0)
+                ArmTimers(options, now, restart: true);
+            return;
+        }
+        SendState state = StateAt(now, timestamps, counters);
+        LossRecovery? recovery = Flight?.Recovery;
+        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome.Advanced);
+        if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
+            LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
+        recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+        ArmTimers(options, now, restart: outcome.Advanced);
     }
 
     private bool UpdateWindow(in Packet packet)
@@ -407,21 +447,42 @@ internal struct Sender
     private readonly void ArmPersist(Flight flight, TcpStackOptions options, Instant now) =>
         flight.Persist.Arm(Rtt.Rto(options, _persistBackoff), options.UserTimeout, now);
 
-    internal void OnReorderTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    /// <summary>Works through what is due. The connection does what the result says.</summary>
+    internal SenderTimeouts OnDeadline(
+        TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight!.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
-        ArmTimers(options, now, restart: false);
+        if (Flight is not { } flight)
+            return SenderTimeouts.None;
+        var fired = SenderTimeouts.None;
+        if (flight.Recovery.ReorderDeadline <= now)
+        {
+            flight.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
+            ArmTimers(options, now, restart: false);
+            fired |= SenderTimeouts.Other;
+        }
+        if (flight.Recovery.Probe.Deadline <= now)
+            fired |= OnProbeTimeout(flight, options, timestamps, counters, now);
+        if (flight.Retransmission.Deadline <= now && !fired.HasFlag(SenderTimeouts.GaveUp))
+            fired |= OnRetransmitTimeout(flight, options, timestamps, counters, now);
+        if (flight.Persist.Deadline <= now && !fired.HasFlag(SenderTimeouts.GaveUp))
+            fired |= OnPersistTimeout(flight, options, now);
+        return fired;
     }
 
     /// <summary>Has the oldest segment waited longer than the user is willing to?</summary>
-    internal readonly bool HasExceeded(TimeSpan userTimeout, Instant now) => now - Flight!.Retransmission.FirstUnackedAt >= userTimeout;
+    private static bool HasExceeded(Flight flight, TimeSpan userTimeout, Instant now) =>
+        now - flight.Retransmission.FirstUnackedAt >= userTimeout;
 
     /// <summary>Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again.</summary>
-    internal void OnProbeTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    private SenderTimeouts OnProbeTimeout(
+        Flight flight, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight flight = Flight!;
         ref TailLossProbe probe = ref flight.Recovery.Probe;
         probe.Deadline = Instant.Never;
+        if (flight.Queue.Count == 0)
+            return SenderTimeouts.None;
+        if (HasExceeded(flight, options.UserTimeout, now))
+            return SenderTimeouts.GaveUp;
         counters.TlpProbes++;
         int length = NextCut(flight);
         if (flight.Queue.UnsentBytes > 0 && Outstanding + length <= SndWnd)
@@ -431,30 +492,38 @@ internal struct Sender
         flight.Retransmission.Restart(now);
         // When the user timeout is over, that is for the retransmission timer to find, at once.
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
+        return SenderTimeouts.Other;
     }
 
     /// <summary>RFC 6298, section 5.4 to 5.7.</summary>
-    internal void OnRetransmitTimeout(in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    private SenderTimeouts OnRetransmitTimeout(
+        Flight flight, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight flight = Flight!;
+        flight.Retransmission.Disarm();
+        if (flight.Queue.Count == 0)
+            return SenderTimeouts.None;
+        if (HasExceeded(flight, options.UserTimeout, now))
+            return SenderTimeouts.GaveUp;
         counters.RtoFires++;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst: flight.Retransmission.Backoff == 0);
+        bool isFirst = flight.Retransmission.Backoff == 0;
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
+        ArmTimers(options, now, restart: true);
+        return isFirst ? SenderTimeouts.Retransmission : SenderTimeouts.Retransmission | SenderTimeouts.Repeated;
     }
 
-    /// <summary>Probes a window that is shut; takes one that is a crumb. False when the user timeout is over.</summary>
-    internal bool OnPersistTimeout(TcpStackOptions options, Instant now)
+    /// <summary>Probes a window that is shut; takes one that is a crumb.</summary>
+    private SenderTimeouts OnPersistTimeout(Flight flight, TcpStackOptions options, Instant now)
     {
-        Flight flight = Flight!;
         bool windowIsShut = SndWnd == 0;
         flight.Persist.OnTimeout(windowIsShut);
         if (now - flight.Persist.Since >= options.UserTimeout)
-            return false;
+            return SenderTimeouts.GaveUp;
         ProbeIsDue = windowIsShut;
         _persistBackoff = (byte)Math.Min(_persistBackoff + 1, MaxBackoff);
         ArmPersist(flight, options, now);
-        return true;
+        return SenderTimeouts.Other;
     }
 
     /// <summary>Full segments are smaller than what is in flight: that did not get through.</summary>
