@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A snapshot of a connection, with the fields of Linux's <c>tcp_info</c> that apply here. Lengths are in bytes.</summary>
+/// <summary>
+/// A snapshot of a connection, with the fields of Linux's <c>tcp_info</c> that apply here. Lengths are in bytes.
+/// </summary>
 public readonly record struct TcpConnectionInfo
 {
     public TcpState State { get; init; }
@@ -14,7 +16,7 @@ public readonly record struct TcpConnectionInfo
     /// <summary>Bytes a second at which congestion control would have segments leave; 0 while it cannot tell.</summary>
     public long PacingRate { get; init; }
 
-    /// <summary>Bytes a second that the path has delivered of late, or of what is in flight; 0 while it is not known.</summary>
+    /// <summary>Bytes a second that the path has delivered lately; 0 while that is not known.</summary>
     public long DeliveryRate { get; init; }
     public long SndWnd { get; init; }
     public long RcvWnd { get; init; }

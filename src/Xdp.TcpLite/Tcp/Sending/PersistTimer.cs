@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The persist timer (RFC 9293, section 3.8.6.1). Runs while nothing is in flight and the peer's window is too small for
-/// what waits.
+/// The persist timer (RFC 9293, section 3.8.6.1). Runs while nothing is in flight and the peer's window is too small
+/// for what waits.
 /// </summary>
 internal struct PersistTimer()
 {

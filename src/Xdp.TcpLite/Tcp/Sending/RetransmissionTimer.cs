@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>The retransmission timer (RFC 6298, section 5). The RTO itself is the <see cref="RttEstimator"/>'s.</summary>
+/// <summary>
+/// The retransmission timer (RFC 6298, section 5). The RTO itself is the <see cref="RttEstimator"/>'s.
+/// </summary>
 internal struct RetransmissionTimer()
 {
     private const int MaxBackoff = 16;
