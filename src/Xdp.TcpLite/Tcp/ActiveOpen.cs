@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A connection that we open, until it is established: what our SYN offers, and its retransmission (RFC 9293, section 3.10.7.3).</summary>
+/// <summary>
+/// A connection that we open, until it is established: what our SYN offers, and when it is sent again (RFC 9293,
+/// section 3.10.7.3).
+/// </summary>
 internal sealed class ActiveOpen
 {
     /// <summary>SYNs that are sent again before giving up (Linux's tcp_syn_retries).</summary>
@@ -26,14 +29,18 @@ internal sealed class ActiveOpen
     /// <summary>SYNs sent again.</summary>
     internal int Retries { get; private set; }
 
-    /// <summary>When our SYN was sent, if it was sent once: else nobody can tell which one is answered (Karn).</summary>
+    /// <summary>
+    /// When our SYN was sent. Null once it was sent again: nobody can tell then which SYN is answered (Karn).
+    /// </summary>
     internal Instant? SentOnceAt => Retries == 0 ? _startedAt : null;
 
     internal void OnSent() => SynIsDue = false;
 
     /// <summary>The peer's SYN has come.</summary>
     /// <param name="agreed">What follows from both.</param>
-    /// <param name="answer">It does not acknowledge ours: both sides open at the same time, and ours goes out again with an ACK.</param>
+    /// <param name="answer">
+    /// It does not acknowledge our SYN: both sides open at the same time, and ours goes out again with an ACK.
+    /// </param>
     internal void OnPeerSyn(in NegotiatedOptions agreed, bool answer) => (Options, SynIsDue) = (agreed, answer);
 
     /// <summary>No answer has come. False when it was the last try.</summary>

@@ -9,7 +9,10 @@ internal struct AnswerLimit
     /// <summary>Time between two answers: Linux's tcp_invalid_ratelimit.</summary>
     internal static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(500);
 
-    /// <summary>Milliseconds of a clock that wraps after 49 days: an answer may be withheld once after so long a silence. 0 before the first.</summary>
+    /// <summary>
+    /// Milliseconds of a clock that wraps after 49 days; 0 before the first answer. After so long a silence one answer
+    /// may be withheld.
+    /// </summary>
     private uint _answeredAt;
 
     /// <summary>Is an answer allowed now? If so, it counts as given.</summary>

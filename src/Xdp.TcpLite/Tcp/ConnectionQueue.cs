@@ -38,3 +38,12 @@ internal sealed class ConnectionQueue
         _first = 0;
     }
 }
+
+/// <summary>The stack's lists on which a connection is. It is on each once at most.</summary>
+[Flags]
+internal enum StackLists : byte
+{
+    None = 0,
+    Ready = 1,
+    ToEmit = 2,
+}

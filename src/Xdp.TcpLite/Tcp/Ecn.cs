@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Explicit congestion notification (RFC 3168). As Linux by default: granted to a peer who asks, not asked for. Data carries ECT(0); retransmissions and bare
-/// ACKs carry nothing.
+/// Explicit congestion notification (RFC 3168). As Linux by default: granted to a peer who asks, not asked for. Data
+/// carries ECT(0); retransmissions and bare ACKs carry nothing.
 /// </summary>
 [StructLayout(LayoutKind.Auto)]
 internal struct Ecn(bool enabled)
@@ -22,7 +22,7 @@ internal struct Ecn(bool enabled)
     private SeqNumber _reducedAt;
     private bool _hasReduced;
 
-    /// <summary>Takes note of marks. True when the peer should hear of it at once.</summary>
+    /// <summary>Takes note of marks. True when the peer should get an ACK at once.</summary>
     internal bool Receive(in Packet packet)
     {
         if (!enabled)
@@ -35,7 +35,10 @@ internal struct Ecn(bool enabled)
         return true;
     }
 
-    /// <summary>Does the ACK echo a mark that has not been answered? Once a window it counts as a loss. If so, it counts as answered.</summary>
+    /// <summary>
+    /// Does the ACK echo a mark that has not been answered yet? Once for each flight it counts as a loss. From then on
+    /// it counts as answered.
+    /// </summary>
     /// <param name="packet">The ACK.</param>
     /// <param name="recovering">The window is being reduced for a loss anyway.</param>
     /// <param name="sndNxt">SND.NXT.</param>

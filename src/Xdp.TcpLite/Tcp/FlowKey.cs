@@ -5,7 +5,9 @@ using System.Runtime.InteropServices;
 
 namespace Xdp.TcpLite;
 
-/// <summary>An IPv6 address, or an IPv4 address in its mapped form (<c>::ffff:a.b.c.d</c>), as two big-endian halves.</summary>
+/// <summary>
+/// An IPv6 address, or an IPv4 address in its mapped form (<c>::ffff:a.b.c.d</c>), as two big-endian halves.
+/// </summary>
 public readonly record struct IpAddr(ulong High, ulong Low)
 {
     private const ulong MappedPrefix = 0xffff_0000_0000;

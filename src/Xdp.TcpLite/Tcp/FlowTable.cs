@@ -3,8 +3,9 @@ using System.Diagnostics.CodeAnalysis;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Connections by 4-tuple. Open addressing with linear probing and hashes stored in place: a look-up is one keyed hash, as a rule one cache line of the table, and
-/// the entry that it is about. The hash is keyed, so that peers cannot choose 4-tuples which collide. Deletion shifts entries back and leaves no tombstones.
+/// Connections by 4-tuple, with open addressing and linear probing. The hashes lie in the table: a look-up costs one
+/// keyed hash, mostly one cache line of the table, and the entry itself. The hash is keyed, so that peers cannot choose
+/// 4-tuples that collide. Deletion shifts entries back and leaves no tombstones.
 /// </summary>
 internal sealed class FlowTable
 {
@@ -87,7 +88,8 @@ internal sealed class FlowTable
 
     private static bool Same(in FlowKey left, in FlowKey right) =>
         left.Remote.Low == right.Remote.Low && left.RemotePort == right.RemotePort && left.LocalPort == right.LocalPort
-        && left.Local.Low == right.Local.Low && left.Remote.High == right.Remote.High && left.Local.High == right.Local.High;
+        && left.Local.Low == right.Local.Low && left.Remote.High == right.Remote.High
+        && left.Local.High == right.Local.High;
 
     /// <summary>Moves the entries behind a freed slot back, as far as they may go, until the run ends.</summary>
     private void CloseGap(int gap)

@@ -12,11 +12,7 @@ internal sealed class KeepAliveTimer
     /// <summary>Probes since then.</summary>
     private int _probes;
 
-    internal KeepAliveTimer(TimeSpan idle, Instant now)
-    {
-        _heardAt = now;
-        Start(idle, now);
-    }
+    private KeepAliveTimer(Instant now) => _heardAt = now;
 
     internal enum Verdict
     {
@@ -32,7 +28,18 @@ internal sealed class KeepAliveTimer
 
     internal Instant Deadline { get; private set; }
 
-    internal void Start(TimeSpan idle, Instant now) => Deadline = now + idle;
+    /// <summary>The timer of a connection that wants its peer probed after <paramref name="idle"/>.</summary>
+    /// <param name="timer">The one it has; null for none.</param>
+    /// <param name="idle">Null when the peer is not to be probed; the result is null then.</param>
+    /// <param name="now">The present.</param>
+    internal static KeepAliveTimer? Restart(KeepAliveTimer? timer, TimeSpan? idle, Instant now)
+    {
+        if (idle is not { } span)
+            return null;
+        timer ??= new KeepAliveTimer(now);
+        timer.Deadline = now + span;
+        return timer;
+    }
 
     /// <summary>A segment of the peer's has come.</summary>
     internal void Heard(Instant now) => (_heardAt, _probes) = (now, 0);

@@ -4,7 +4,9 @@ using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite;
 
-/// <summary>What a key is derived for, so that one secret serves several uses without one telling about another.</summary>
+/// <summary>
+/// What a key is derived for. Several uses share one secret, and none of them tells about the others.
+/// </summary>
 internal enum KeyPurpose : byte
 {
     FlowTable = 1,
@@ -14,7 +16,10 @@ internal enum KeyPurpose : byte
     SynCookieCount,
 }
 
-/// <summary>SipHash (Aumasson and Bernstein, 2012) under a key of 128 bits: who does not know the key cannot choose inputs that collide.</summary>
+/// <summary>
+/// SipHash (Aumasson and Bernstein, 2012) under a key of 128 bits. Without the key nobody can choose inputs that
+/// collide.
+/// </summary>
 internal readonly struct KeyedHash
 {
     internal const int KeyLength = 16;
@@ -35,7 +40,9 @@ internal readonly struct KeyedHash
         _k1 = k1;
     }
 
-    /// <summary>A hash for one purpose, keyed by all of <paramref name="secret"/>, of which there are 16 bytes or more.</summary>
+    /// <summary>
+    /// A hash for one purpose, keyed by all of <paramref name="secret"/>, of which there are 16 bytes or more.
+    /// </summary>
     public static KeyedHash Derive(ReadOnlySpan<byte> secret, KeyPurpose purpose)
     {
         var root = new KeyedHash(secret);
@@ -55,7 +62,9 @@ internal readonly struct KeyedHash
         return state.Finish3();
     }
 
-    /// <summary>SipHash-2-4, for numbers that a peer sees: the addresses and ports, and <paramref name="extra"/>.</summary>
+    /// <summary>
+    /// SipHash-2-4, for numbers that a peer sees: the addresses and ports, and <paramref name="extra"/>.
+    /// </summary>
     public ulong Hash24(in FlowKey flow, ulong extra)
     {
         var state = new State(_k0, _k1);

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Objects that a connection needs now and then, and that most connections do without at any moment. A stack's, and called by whoever may call the stack.
-/// Keeps no more than <paramref name="most"/>, so that what many needed at once is not kept for ever.
+/// Objects that a connection needs now and then, and that most connections do without at any moment. Each stack has its
+/// own. No more than <paramref name="most"/> are kept, so that a peak does not hold memory for ever.
 /// </summary>
 internal sealed class LendingPool<T>(int most)
     where T : class, new()

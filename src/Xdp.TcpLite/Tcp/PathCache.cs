@@ -7,8 +7,8 @@ internal sealed class SharedPath(in LinkPath path)
 }
 
 /// <summary>
-/// One object for each way to a peer: the connections of a server that stands behind a router share one. Remembers the last few; what has been forgotten
-/// meanwhile is made anew, which costs memory and nothing else.
+/// One object for each way to a peer: the connections of a server that stands behind a router share one. Only the last
+/// few are remembered. A way that was forgotten gets a new object, which costs nothing but memory.
 /// </summary>
 internal sealed class PathCache
 {
@@ -25,6 +25,9 @@ internal sealed class PathCache
     }
 
     /// <summary>Fibonacci hashing of what differs from peer to peer.</summary>
-    private static int SlotOf(in LinkPath path) =>
-        (int)((path.RemoteMac ^ (ulong)path.OuterTag << 48 ^ (ulong)path.InnerTag << 32) * 0x9e37_79b9_7f4a_7c15 >> (64 - SlotBits));
+    private static int SlotOf(in LinkPath path)
+    {
+        ulong differs = path.RemoteMac ^ (ulong)path.OuterTag << 48 ^ (ulong)path.InnerTag << 32;
+        return (int)(differs * 0x9e37_79b9_7f4a_7c15 >> (64 - SlotBits));
+    }
 }

@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What a connection knows of the host at its other end: the way to it, when it was last heard of, and how often it was answered.</summary>
+/// <summary>
+/// What a connection knows of the host at its other end: the way to it, when it was last heard of, and how often it was
+/// answered.
+/// </summary>
 internal struct RemoteHost(SharedPath path, Instant now)
 {
     /// <summary>A neighbour that was heard of this lately is still there (Linux's base_reachable_time).</summary>

@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A snapshot of a connection, with the fields of Linux's <c>tcp_info</c> that apply here. Lengths are in bytes.</summary>
+/// <summary>
+/// A snapshot of a connection, with the fields of Linux's <c>tcp_info</c> that apply here. Lengths are in bytes.
+/// </summary>
 public readonly record struct TcpConnectionInfo
 {
     public TcpState State { get; init; }
@@ -14,7 +16,7 @@ public readonly record struct TcpConnectionInfo
     /// <summary>Bytes a second at which congestion control would have segments leave; 0 while it cannot tell.</summary>
     public long PacingRate { get; init; }
 
-    /// <summary>Bytes a second that the path has delivered of late, or of what is in flight; 0 while it is not known.</summary>
+    /// <summary>Bytes a second that the path has delivered lately; 0 while that is not known.</summary>
     public long DeliveryRate { get; init; }
     public long SndWnd { get; init; }
     public long RcvWnd { get; init; }
@@ -48,4 +50,36 @@ public readonly record struct TcpConnectionInfo
     public long BytesReceived { get; init; }
     public long SegmentsIn { get; init; }
     public long SegmentsOut { get; init; }
+
+    /// <summary>What the two sides of a connection know.</summary>
+    internal static TcpConnectionInfo Of(in Sender sender, in Receiver receiver, TcpStackOptions options)
+    {
+        LossRecovery? recovery = sender.Flight?.Recovery;
+        return new()
+        {
+            SndMss = sender.Mss,
+            RcvMss = receiver.Mss,
+            Cwnd = sender.Congestion.Cwnd,
+            Ssthresh = sender.Congestion.Ssthresh,
+            PacingRate = sender.Congestion.PacingRate(sender.Rtt.Srtt),
+            DeliveryRate = recovery?.Rate.BytesPerSecond ?? 0,
+            SndWnd = sender.SndWnd,
+            RcvWnd = receiver.AnnouncedWindow,
+            Srtt = sender.Rtt.Srtt,
+            RttVar = sender.Rtt.RttVar,
+            MinRtt = sender.Rtt.MinRtt,
+            Rto = sender.Rto(options),
+            Unacked = sender.Outstanding,
+            Sacked = recovery?.Board.SackedBytes ?? 0,
+            Lost = recovery?.Board.LostBytes ?? 0,
+            Unsent = sender.UnsentBytes,
+            TotalRetransmits = sender.Losses.Retransmits,
+            SpuriousRetransmits = sender.Losses.SpuriousRetransmits,
+            ReorderingSeen = sender.Losses.Reordering.Seen,
+            RcvSpace = receiver.BufferSize,
+            BytesSent = sender.BytesSent,
+            BytesAcked = sender.BytesAcked,
+            BytesReceived = receiver.BytesReceived,
+        };
+    }
 }

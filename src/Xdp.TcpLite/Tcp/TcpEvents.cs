@@ -12,7 +12,9 @@ public enum TcpEvents : ushort
     /// <summary>There are in-order bytes to take.</summary>
     Readable = 2,
 
-    /// <summary>Written bytes were sent for the first time: <see cref="TcpConnection.UnsentBytes"/> has fallen.</summary>
+    /// <summary>
+    /// Written bytes were sent for the first time: <see cref="TcpConnection.UnsentBytes"/> has fallen.
+    /// </summary>
     Sent = 4,
 
     /// <summary>The peer's FIN has arrived in order: nothing follows what is readable now.</summary>
@@ -30,14 +32,14 @@ public enum TcpEvents : ushort
     AllAcknowledged = 64,
 
     /// <summary>
-    /// The stack has forgotten the connection (TIME-WAIT may go on without it). The last event. Where both sides have closed, what was
-    /// received stays to be taken.
+    /// The stack has forgotten the connection (TIME-WAIT may go on without it). The last event. Where both sides have
+    /// closed, what was received stays to be taken.
     /// </summary>
     Closed = 128,
 
     /// <summary>
-    /// The peer has been silent for long: the way to it may have changed, as when a router fails over. Who knows the neighbours sets
-    /// <see cref="TcpConnection.Path"/>; otherwise it follows the segments that arrive.
+    /// The peer has been silent for long. The way to it may have changed, as when a router fails over. A host that
+    /// knows its neighbours sets <see cref="TcpConnection.Path"/>; otherwise the path follows the segments that arrive.
     /// </summary>
     PathSuspect = 256,
 }

@@ -1,6 +1,8 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A connection's side of the timestamps option (RFC 7323): what it sends, what it echoes, and what it tells from what comes back.</summary>
+/// <summary>
+/// The timestamps option of a connection (RFC 7323): what is sent, what is echoed, and what the peer's echo tells.
+/// </summary>
 internal struct Timestamps
 {
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (section 5.5).</summary>
@@ -30,9 +32,12 @@ internal struct Timestamps
 
     /// <summary>PAWS (section 5.3): is the segment older than one that has come?</summary>
     internal readonly bool IsOld(in Packet packet, Instant now) =>
-        Enabled && packet.HasTimestamps && !packet.IsRst && (int)(packet.TsVal - Recent) < 0 && _recentAt.Age(now) <= s_pawsExpiry;
+        Enabled && packet.HasTimestamps && !packet.IsRst && (int)(packet.TsVal - Recent) < 0
+        && _recentAt.Age(now) <= s_pawsExpiry;
 
-    /// <summary>Takes over a segment's TSval, if the segment is at the left edge of what was acknowledged (section 4.3).</summary>
+    /// <summary>
+    /// Takes over a segment's TSval, if the segment is at the left edge of what was acknowledged (section 4.3).
+    /// </summary>
     internal void Update(in Packet packet, SeqNumber lastAckSent, Instant now)
     {
         if (!packet.HasTimestamps || !Enabled || packet.Seq > lastAckSent)
@@ -43,15 +48,22 @@ internal struct Timestamps
         _recentAt = new CoarseInstant(now);
     }
 
-    /// <summary>The peer's SYN has come again, with its acknowledgement of ours.</summary>
+    /// <summary>The peer's SYN has come again, and acknowledges ours.</summary>
     internal void Restart(in Packet packet) => Recent = packet.HasTimestamps ? packet.TsVal : Recent;
 
-    /// <summary>Time since the segment was sent whose TSval is echoed, to the millisecond; null when the echo tells nothing.</summary>
+    /// <summary>
+    /// Round trip by the echo, in whole milliseconds: time since that TSval was sent. Null without a valid echo.
+    /// </summary>
     internal readonly TimeSpan? Elapsed(in Packet packet, Instant now) =>
-        HasEcho(packet) && (int)(At(now) - packet.TsEcr) is >= 0 and var elapsed ? TimeSpan.FromMilliseconds(Math.Max(elapsed, 1)) : null;
+        HasEcho(packet) && (int)(At(now) - packet.TsEcr) is >= 0 and var elapsed
+            ? TimeSpan.FromMilliseconds(Math.Max(elapsed, 1))
+            : null;
 
-    /// <summary>Is the ACK for a segment that was sent before <paramref name="tsVal"/> was? False when no echo tells.</summary>
-    internal readonly bool EchoesBefore(in Packet packet, uint tsVal) => HasEcho(packet) && (int)(packet.TsEcr - tsVal) < 0;
+    /// <summary>
+    /// Is the ACK for a segment that was sent before <paramref name="tsVal"/> was? False when no echo tells.
+    /// </summary>
+    internal readonly bool EchoesBefore(in Packet packet, uint tsVal) =>
+        HasEcho(packet) && (int)(packet.TsEcr - tsVal) < 0;
 
     /// <summary>Is the ACK for a segment that was sent at that time or later? Null when no echo tells.</summary>
     internal readonly bool? EchoesSince(in Packet packet, Instant sentAt) =>

@@ -39,6 +39,7 @@ internal sealed class FuzzException(
         typeof(LossRecovery), typeof(Scoreboard), typeof(Rack), typeof(TailLossProbe), typeof(RetransmissionTimer),
         typeof(PersistTimer), typeof(CwndUse), typeof(RateReduction), typeof(SpuriousLoss), typeof(ActiveOpen),
         typeof(KeepAliveTimer), typeof(PathMtu), typeof(Ecn), typeof(Timestamps), typeof(RttEstimator),
+        typeof(SegmentOutput),
     ];
 }
 

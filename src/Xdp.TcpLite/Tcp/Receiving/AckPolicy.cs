@@ -3,18 +3,22 @@ using System.Runtime.InteropServices;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// When to acknowledge: every second full segment, the others after a delay (RFC 9293, section 3.8.6.3; RFC 5681, section 4.2), at once where something is
-/// missing, has come twice, or the peer repairs a loss. And what of it only a bare ACK can say: D-SACK (RFC 2883) and, to a peer without SACK, each
-/// duplicate ACK.
+/// When to acknowledge. Every second full segment is acknowledged at once, the others after a delay (RFC 9293, section
+/// 3.8.6.3; RFC 5681, section 4.2). There is no delay where something is missing, has come twice, or the peer repairs a
+/// loss. Also keeps what only a bare ACK can say: D-SACK (RFC 2883) and, to a peer without SACK, each duplicate ACK.
 /// </summary>
 [StructLayout(LayoutKind.Auto)]
 internal struct AckPolicy()
 {
-    /// <summary>Segments of a batch that share an ACK: twice RFC 5681's, since an ACK costs a system call's worth of work in copy mode.</summary>
+    /// <summary>
+    /// Segments of a batch that share an ACK. RFC 5681 has two; this is more, since an ACK costs as much as a system
+    /// call in copy mode.
+    /// </summary>
     private const int SegmentsPerAck = 4;
 
     /// <summary>
-    /// A sender that repairs a loss has a small window: it must not wait for a delayed ACK. As many as Linux sends (its TCP_MAX_QUICKACKS).
+    /// ACKs without delay after a loss, as many as Linux sends (TCP_MAX_QUICKACKS). The sender's window is small then,
+    /// and a delayed ACK would stall it.
     /// </summary>
     private const byte QuickAcksAfterLoss = 16;
 
@@ -96,7 +100,10 @@ internal struct AckPolicy()
     }
 
     /// <summary>A segment was sent, and every segment acknowledges.</summary>
-    /// <param name="settles">It said all that there was to say: data has no room for SACK, and no peer counts it as a duplicate.</param>
+    /// <param name="settles">
+    /// Nothing is left for a bare ACK to say. Data does not settle a gap or a duplicate: it has no room for SACK, and
+    /// no peer counts it as a duplicate ACK.
+    /// </param>
     internal void OnSent(bool settles)
     {
         if (settles)

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Payload that arrived ahead of a gap, as runs of contiguous bytes in sequence order. Bounded in runs and in memory, so that
-/// a peer who sends every other byte gets drops, not our memory. Owns its blocks.
+/// Payload that arrived ahead of a gap, as runs of contiguous bytes in sequence order. Bounded in runs and in memory: a
+/// peer that sends every other byte gets drops, and not our memory. Owns its blocks.
 /// </summary>
 internal sealed class ReassemblyQueue
 {
@@ -42,14 +42,16 @@ internal sealed class ReassemblyQueue
     }
 
     /// <summary>
-    /// Takes in <paramref name="length"/> payload bytes from <paramref name="offset"/> of <paramref name="frame"/>, which start at <paramref name="seq"/>. Bytes that are
-    /// here already stay as they are.
+    /// Takes in <paramref name="length"/> payload bytes from <paramref name="offset"/> of <paramref name="frame"/>,
+    /// which start at <paramref name="seq"/>. Bytes that are here already stay as they are.
     /// </summary>
     /// <param name="keepFrame">The frame itself may be kept; otherwise its bytes are copied.</param>
     /// <param name="kept">The queue owns the frame now.</param>
     /// <param name="duplicate">Sequence space, if any, that was here already: to be reported as D-SACK.</param>
     /// <returns>Why nothing was taken in, or <see cref="DropReason.None"/>.</returns>
-    internal DropReason Insert(SeqNumber seq, Block frame, int offset, int length, FramePool frames, BlockPool heap, bool keepFrame, out bool kept, out (SeqNumber Left, SeqNumber Right)? duplicate)
+    internal DropReason Insert(
+        SeqNumber seq, Block frame, int offset, int length, FramePool frames, BlockPool heap, bool keepFrame,
+        out bool kept, out (SeqNumber Left, SeqNumber Right)? duplicate)
     {
         kept = false;
         duplicate = null;
@@ -111,7 +113,10 @@ internal sealed class ReassemblyQueue
         return result;
     }
 
-    /// <summary>Moves the bytes that continue <paramref name="rcvNxt"/> to <paramref name="destination"/>, and RCV.NXT with them.</summary>
+    /// <summary>
+    /// Moves the bytes that continue <paramref name="rcvNxt"/> to <paramref name="destination"/>, and RCV.NXT with
+    /// them.
+    /// </summary>
     internal void TakeInOrder(ref SeqNumber rcvNxt, ref BlockQueue destination, FramePool frames)
     {
         while (Count > 0 && _runs[0].Start <= rcvNxt)
@@ -144,7 +149,10 @@ internal sealed class ReassemblyQueue
         }
     }
 
-    /// <summary>Adds up to <paramref name="max"/> blocks to <paramref name="sack"/>: the one that changed last first, then those that changed before it (RFC 2018, section 4).</summary>
+    /// <summary>
+    /// Adds up to <paramref name="max"/> blocks to <paramref name="sack"/>: the one that changed last first, then those
+    /// that changed before it (RFC 2018, section 4).
+    /// </summary>
     internal void WriteSackBlocks(ref SackBlocks sack, int max)
     {
         Span<int> recent = stackalloc int[SackBlocks.Capacity];

@@ -1,14 +1,17 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// What the receive window is cut from: a number of bytes that follows what the application reads within a round trip, so that the window never limits a
-/// reader who keeps up.
+/// How large the receive window may be. The size follows what the application reads within a round trip, so that the
+/// window never limits an application that keeps up.
 /// </summary>
 internal struct ReceiveBuffer
 {
     private int _releasedSinceGrowth;
 
-    /// <summary>The lower half of the ticks. After a silence of seven minutes it may have wrapped: the buffer then grows a round trip later.</summary>
+    /// <summary>
+    /// The lower half of the ticks, which may have wrapped after seven minutes of silence. The buffer then grows a
+    /// round trip later.
+    /// </summary>
     private uint _growthFrom;
 
     internal ReceiveBuffer(int size, Instant now)
@@ -36,7 +39,9 @@ internal struct ReceiveBuffer
     /// <summary>Nobody reads any more.</summary>
     internal void OnDiscarded() => Unreleased = 0;
 
-    /// <summary>Grows the buffer, once in each round trip, to four times what was released in it, but at most doubles it.</summary>
+    /// <summary>
+    /// Once in each round trip, grows the buffer to four times what was released in it, at most to its double.
+    /// </summary>
     internal void Grow(TimeSpan roundTrip, int max, Instant now)
     {
         if ((uint)now.Ticks - _growthFrom < roundTrip.Ticks)

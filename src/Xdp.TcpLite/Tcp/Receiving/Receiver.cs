@@ -1,8 +1,9 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The receiving side of a connection (RFC 9293, section 3.8.6): the RCV variables, which segments are acceptable, what was received in order and ahead of
-/// a gap, the window that is announced, and when to acknowledge. Writing the ACK is the connection's.
+/// The receiving side of a connection (RFC 9293, section 3.8.6). Owns the RCV variables, what was received in order and
+/// ahead of a gap, and what is owed an ACK. Decides which segments are acceptable and what window is announced. Does
+/// not write the ACK.
 /// </summary>
 internal struct Receiver
 {
@@ -87,7 +88,10 @@ internal struct Receiver
         return taken;
     }
 
-    /// <summary>The application has examined so many bytes. True when the peer should hear that there is room again before it is blocked.</summary>
+    /// <summary>
+    /// The application has examined so many bytes. True when the peer should be told of the new window before the old
+    /// one is full.
+    /// </summary>
     /// <param name="bytes">How many.</param>
     /// <param name="isOpen">The peer may still send.</param>
     /// <param name="roundTrip">Of the path.</param>
@@ -128,7 +132,9 @@ internal struct Receiver
             : packet.End > RcvNxt && packet.Seq < RcvNxt + window;
     }
 
-    /// <summary>Nothing of it fits into a shut window, but its acknowledgement counts (section 3.10.7.4, "special allowance").</summary>
+    /// <summary>
+    /// The window is shut, so its data cannot be taken, but its ACK counts (section 3.10.7.4, "special allowance").
+    /// </summary>
     internal readonly bool IsWindowProbe(in Packet packet) => AnnouncedWindow == 0 && packet.Seq == RcvNxt;
 
     /// <summary>Cuts off what is here already and what lies beyond the window. False when nothing is left.</summary>
@@ -157,7 +163,9 @@ internal struct Receiver
 
     /// <summary>Takes in payload that lies in the window.</summary>
     /// <returns>Whether the frame is kept.</returns>
-    internal bool Accept(SeqNumber seq, Block frame, int offset, int length, bool hasSack, TcpStackOptions options, StackEnvironment environment)
+    internal bool Accept(
+        SeqNumber seq, Block frame, int offset, int length, bool hasSack, TcpStackOptions options,
+        StackEnvironment environment)
     {
         Acks.OnSegment();
         return seq == RcvNxt
@@ -165,7 +173,8 @@ internal struct Receiver
             : AcceptAhead(seq, frame, offset, length, hasSack, options, environment);
     }
 
-    private bool AcceptInOrder(Block frame, int offset, int length, TcpStackOptions options, StackEnvironment environment)
+    private bool AcceptInOrder(
+        Block frame, int offset, int length, TcpStackOptions options, StackEnvironment environment)
     {
         bool kept = false;
         if (!Discards && !TryDeliver(frame, offset, length, options, environment, out kept))
@@ -187,7 +196,8 @@ internal struct Receiver
     }
 
     private bool AcceptAhead(
-        SeqNumber seq, Block frame, int offset, int length, bool hasSack, TcpStackOptions options, StackEnvironment environment)
+        SeqNumber seq, Block frame, int offset, int length, bool hasSack, TcpStackOptions options,
+        StackEnvironment environment)
     {
         environment.Counters.OutOfOrderSegments++;
         Acks.OnAhead(hasSack);
@@ -200,8 +210,8 @@ internal struct Receiver
         }
         _reassembly ??= environment.Reassemblies.Borrow();
         DropReason reason = _reassembly.Insert(
-            seq, frame, offset, length, environment.Frames, environment.Blocks, KeepsFrame(frame, length, options, environment.Frames), out bool kept,
-            out var duplicate);
+            seq, frame, offset, length, environment.Frames, environment.Blocks,
+            KeepsFrame(frame, length, options, environment.Frames), out bool kept, out var duplicate);
         ReturnReassemblyIfEmpty(environment);
         if (duplicate is { } d)
             Acks.OnDuplicate(d.Left, d.Right);
@@ -210,7 +220,9 @@ internal struct Receiver
         return kept;
     }
 
-    /// <summary>A gap has been filled: what was behind it is in order now. Bytes that came twice are reported.</summary>
+    /// <summary>
+    /// A gap has been filled: what was behind it is in order now. Bytes that came twice are reported.
+    /// </summary>
     private void TakeFromReassembly(StackEnvironment environment)
     {
         SeqNumber before = RcvNxt;
@@ -231,8 +243,11 @@ internal struct Receiver
             _buffer.OnReceived(bytes);
     }
 
-    /// <summary>Appends payload to what is readable: in its frame, or copied. False when there is no memory for it.</summary>
-    private bool TryDeliver(Block frame, int offset, int length, TcpStackOptions options, StackEnvironment environment, out bool kept)
+    /// <summary>
+    /// Appends payload to what is readable: in its frame, or copied. False when there is no memory for it.
+    /// </summary>
+    private bool TryDeliver(
+        Block frame, int offset, int length, TcpStackOptions options, StackEnvironment environment, out bool kept)
     {
         kept = KeepsFrame(frame, length, options, environment.Frames);
         if (kept)
@@ -246,7 +261,8 @@ internal struct Receiver
         if (room < length)
         {
             // A payload can exceed a block only when it came in one that is larger still.
-            fresh = length - room <= BlockPool.BlockSize ? environment.Blocks.TryTake() : environment.Blocks.Take(length - room);
+            int rest = length - room;
+            fresh = rest <= BlockPool.BlockSize ? environment.Blocks.TryTake() : environment.Blocks.Take(rest);
             if (fresh is null)
             {
                 kept = frame.IsFrame;
@@ -266,7 +282,9 @@ internal struct Receiver
         return true;
     }
 
-    /// <summary>Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.</summary>
+    /// <summary>
+    /// Small payloads join the block before them; larger ones stay in their frame as long as frames are plenty.
+    /// </summary>
     private readonly bool KeepsFrame(Block frame, int length, TcpStackOptions options, FramePool frames) =>
         length > CopyBelow && frame.IsFrame && !options.ForceHeap
         && (_reassembly is null || _reassembly.Frames < options.FramesPerConnection)
@@ -322,7 +340,10 @@ internal struct Receiver
 
     internal readonly ushort WindowField => (ushort)Math.Min(Window() >> WindowShift, ushort.MaxValue);
 
-    /// <summary>RCV.WND: what the buffer has room for, without moving the right edge back or by crumbs (RFC 1122, section 4.2.3.3).</summary>
+    /// <summary>
+    /// RCV.WND. The right edge never moves back, and moves forward by a full segment or by half the buffer (RFC 1122,
+    /// section 4.2.3.3).
+    /// </summary>
     private readonly long Window()
     {
         long announced = AnnouncedWindow;

@@ -1,8 +1,9 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Is the congestion window used? Only a window that is used may grow (RFC 9438, section 5.8; RFC 7661). Told for each round trip as a whole: a host takes in
-/// several ACKs between two chances to send, and an application may be a moment late with its next write.
+/// Is the congestion window used? Only a window that is used may grow (RFC 9438, section 5.8; RFC 7661). The answer
+/// holds for a whole round trip, since a host takes in several ACKs before it sends, and an application may be a moment
+/// late with its next write.
 /// </summary>
 internal struct CwndUse
 {
@@ -17,7 +18,9 @@ internal struct CwndUse
 
     internal void Start(SeqNumber sndNxt) => this = new CwndUse { _roundEnd = sndNxt };
 
-    /// <summary>Should the window grow? In slow start half of it in use is enough, since the next round trip may need it all.</summary>
+    /// <summary>
+    /// Should the window grow? In slow start it is enough that half of it is used: the next round trip may need it all.
+    /// </summary>
     internal readonly bool IsUsed(ICongestionControl congestion) =>
         Limited || (congestion.Cwnd < congestion.Ssthresh && congestion.Cwnd < 2 * _most);
 

@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What a segment remembers of the moment it was sent, for <see cref="DeliveryRate"/>. Times are the lower half of ticks.</summary>
+/// <summary>
+/// What a segment remembers of the moment it was sent, for <see cref="DeliveryRate"/>. Times are the lower 32 bits of
+/// ticks.
+/// </summary>
 internal struct DeliveryMark
 {
     /// <summary>Bytes delivered by then.</summary>
@@ -14,10 +17,13 @@ internal struct DeliveryMark
 }
 
 /// <summary>
-/// How fast the path delivers (draft-ietf-ccwg-bbr, section 4.1.1): bytes acknowledged over the time in which they were sent or acknowledged,
-/// whichever took longer. Neither a burst of segments nor a burst of ACKs can make the path look faster than it is.
+/// How fast the path delivers (draft-ietf-ccwg-bbr, section 4.1.1): bytes acknowledged, over the time in which they
+/// were sent or the time in which they were acknowledged, whichever is longer. So neither a burst of segments nor a
+/// burst of ACKs makes the path look faster than it is.
 /// </summary>
-/// <remarks>Spans are told by 32 bits of ticks: up to seven minutes, which is longer than anything stays in flight between two ACKs.</remarks>
+/// <remarks>
+/// Spans are differences of 32-bit ticks, up to seven minutes. Nothing stays in flight for longer between two ACKs.
+/// </remarks>
 internal struct DeliveryRate
 {
     private uint _delivered;
@@ -45,7 +51,12 @@ internal struct DeliveryRate
         uint now = Low(segment.SentAt);
         if (firstInFlight)
             _firstSentAt = _deliveredAt = now;
-        segment.Delivery = new DeliveryMark { Delivered = _delivered, DeliveredAt = _deliveredAt, FirstSentAt = _firstSentAt };
+        segment.Delivery = new DeliveryMark
+        {
+            Delivered = _delivered,
+            DeliveredAt = _deliveredAt,
+            FirstSentAt = _firstSentAt,
+        };
         segment.Flags = _isAppLimited ? segment.Flags | SentFlags.AppLimited : segment.Flags & ~SentFlags.AppLimited;
     }
 

@@ -1,13 +1,16 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// What a connection needs only while it has something to send or to have acknowledged: the bytes, what is known of the segments, and the deadlines that
-/// wait for the peer. Borrowed from <see cref="StackEnvironment.Flights"/> with the first byte and returned with the last acknowledgement. What outlives
-/// that is the <see cref="Sender"/>'s.
+/// What a connection needs only while it has something to send or to have acknowledged: the bytes, what is known of the
+/// segments, and the deadlines that wait for the peer. It is borrowed from <see cref="StackEnvironment.Flights"/> with
+/// the first byte and returned with the last acknowledgement. What must outlive it is in the <see cref="Sender"/>.
 /// </summary>
 internal sealed class Flight
 {
-    /// <summary>Flights that a stack keeps for the next who need one: as many connections may wait at the same time for what they answer next.</summary>
+    /// <summary>
+    /// Spare flights that a stack keeps. So many connections can wait for acknowledgements at once, again and again,
+    /// without an allocation.
+    /// </summary>
     internal const int MostSpare = 4096;
 
     internal readonly SendQueue Queue;

@@ -5,7 +5,9 @@ internal enum RecoveryPhase : byte
     /// <summary>No loss known.</summary>
     Open,
 
-    /// <summary>Repairing losses that acknowledgements have shown; <see cref="RateReduction"/> says how much may be sent.</summary>
+    /// <summary>
+    /// Repairing losses that acknowledgements have shown; <see cref="RateReduction"/> says how much may be sent.
+    /// </summary>
     Fast,
 
     /// <summary>After a retransmission time-out: slow start over what was in flight.</summary>
@@ -23,7 +25,9 @@ internal struct LossHistory
     /// <summary>Those of them that the peer had already, as it reports.</summary>
     internal uint SpuriousRetransmits;
 
-    /// <summary>The peer reports sequence space that came twice. False when nothing of ours can be the reason.</summary>
+    /// <summary>
+    /// The peer reports sequence space that came twice. False when nothing of ours can be the reason.
+    /// </summary>
     internal bool OnDuplicateReported(SeqNumber left, SeqNumber right, SeqNumber sndNxt, TcpStackCounters counters)
     {
         if (left >= right || right > sndNxt || Retransmits == SpuriousRetransmits)
@@ -67,9 +71,9 @@ internal struct Delivery
 }
 
 /// <summary>
-/// Finds out what is lost and has it repaired: the scoreboard (RFC 2018), RACK and the tail loss probe (RFC 8985) or NewReno without SACK (RFC 6582), rate
-/// reduction (RFC 6937), the answer to a time-out, and the undoing of what proves spurious. Tells congestion control; sends nothing itself.
-/// Part of a <see cref="Flight"/>.
+/// Finds out what is lost, and has it sent again: the scoreboard (RFC 2018), RACK and the tail loss probe (RFC 8985) or
+/// NewReno without SACK (RFC 6582), rate reduction (RFC 6937), the answer to a time-out, and the undoing of what proves
+/// spurious. Tells congestion control; sends nothing itself. Part of a <see cref="Flight"/>.
 /// </summary>
 /// <param name="queue">The segments, which the sender cuts.</param>
 internal sealed class LossRecovery(SendQueue queue)
@@ -127,7 +131,7 @@ internal sealed class LossRecovery(SendQueue queue)
     /// <summary>Sequence space believed to be in the network.</summary>
     internal long InFlight(in SendState state) => _board.InFlight(state.Outstanding) - SackedWithoutSack(state);
 
-    /// <summary>Without SACK each duplicate ACK tells that one segment, whichever it was, has left the network.</summary>
+    /// <summary>Without SACK each duplicate ACK says that one segment has left the network, but not which.</summary>
     private long SackedWithoutSack(in SendState state) => state.HasSack
         ? 0
         : Math.Min((long)_dupAcks * state.Mss, Math.Max(0, state.Outstanding - state.Mss - _board.LostBytes));
@@ -168,7 +172,10 @@ internal sealed class LossRecovery(SendQueue queue)
         return delivery;
     }
 
-    /// <summary>Marks what the ACK's SACK blocks cover, and hears a D-SACK (RFC 2883). Returns the bytes newly known to have arrived.</summary>
+    /// <summary>
+    /// Marks what the SACK blocks cover, and takes note of a D-SACK (RFC 2883). Returns the bytes newly known to have
+    /// arrived.
+    /// </summary>
     internal long OnSacked(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
     {
         long delivered = 0;
@@ -188,24 +195,32 @@ internal sealed class LossRecovery(SendQueue queue)
         return delivered;
     }
 
-    /// <summary>An ACK that says nothing new, without SACK: the peer has received something (RFC 5681, section 2).</summary>
+    /// <summary>A duplicate ACK, without SACK: the peer has received some segment (RFC 5681, section 2).</summary>
     internal void OnDuplicateAck() => _dupAcks++;
 
-    /// <summary>Draws the conclusions: was a probe answered, was a loss none, what is lost now?</summary>
-    internal void Conclude(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, bool advanced)
+    /// <summary>What follows from the ACK: was a probe answered, was a loss none, what is lost now?</summary>
+    internal void Conclude(
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, bool advanced)
     {
         bool open = Phase == RecoveryPhase.Open;
-        if (Probe.TryFinish(packet, advanced, state.Timestamps.Enabled, state.Timestamps.EchoesBefore(packet, Probe.TsVal)) && open)
+        bool echoesOriginal = state.Timestamps.EchoesBefore(packet, Probe.TsVal);
+        if (Probe.TryFinish(packet, advanced, state.Timestamps.Enabled, echoesOriginal) && open)
         {
             state.Congestion.OnCongestion(Probe.FlightSize, state.Now);
             state.Congestion.OnRecoveryExit(state.Now);
         }
-        if (advanced && !open && _spurious.MayUndo && state.Timestamps.EchoesBefore(packet, _spurious.FirstRetransmitTsVal))
+        if (advanced && !open && _spurious.MayUndo
+            && state.Timestamps.EchoesBefore(packet, _spurious.FirstRetransmitTsVal))
+        {
             Undo(state, ref history);
+        }
         DetectLoss(state, history, rtt, advanced);
     }
 
-    /// <summary>The peer echoes a congestion mark: it counts as a loss, though nothing needs to be sent again (RFC 3168, section 6.1.2).</summary>
+    /// <summary>
+    /// The peer echoes a congestion mark: it counts as a loss, though nothing needs to be sent again (RFC 3168, section
+    /// 6.1.2).
+    /// </summary>
     /// <param name="state">The sender.</param>
     /// <param name="priorFlight">Bytes outstanding before the ACK.</param>
     internal static void OnCongestionEchoed(in SendState state, long priorFlight)
@@ -214,8 +229,11 @@ internal sealed class LossRecovery(SendQueue queue)
         state.Congestion.OnRecoveryExit(state.Now);
     }
 
-    /// <summary>Ends a recovery that has come to its end, begins one that must begin, and has the window follow the ACK.</summary>
-    internal void AdjustWindow(in SendState state, ref LossHistory history, in RttEstimator rtt, in Delivery delivery, bool advanced)
+    /// <summary>
+    /// Ends a recovery that is complete, begins one if there are losses, and adjusts the window to the ACK.
+    /// </summary>
+    internal void AdjustWindow(
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in Delivery delivery, bool advanced)
     {
         ICongestionControl congestion = state.Congestion;
         if (Phase != RecoveryPhase.Open && state.SndUna >= _recoveryPoint)
@@ -241,8 +259,10 @@ internal sealed class LossRecovery(SendQueue queue)
                 RateIsAppLimited = _rate.IsAppLimited,
                 InFlight = InFlight(state),
                 CwndLimited = Phase == RecoveryPhase.Timeout || state.CwndUse.IsUsed(congestion),
-                // Rate reduction has the window; and SACKs alone, which may turn out to be reordering, do not open it.
-                MayGrow = Phase != RecoveryPhase.Fast && (Phase == RecoveryPhase.Timeout || _board.SackedBytes == 0 || advanced),
+                // In fast recovery rate reduction sets the window. And SACKs alone do not open it: they may be
+                // reordering.
+                MayGrow = Phase != RecoveryPhase.Fast
+                    && (Phase == RecoveryPhase.Timeout || _board.SackedBytes == 0 || advanced),
                 Now = state.Now,
             });
         }
@@ -256,7 +276,7 @@ internal sealed class LossRecovery(SendQueue queue)
 
     // ---- time
 
-    /// <summary>A suspected segment has had its time.</summary>
+    /// <summary>The time of a suspected segment is over: it counts as lost.</summary>
     internal void OnReorderTimeout(in SendState state, ref LossHistory history, in RttEstimator rtt)
     {
         ReorderDeadline = Instant.Never;
@@ -264,9 +284,14 @@ internal sealed class LossRecovery(SendQueue queue)
         AdjustWindow(state, ref history, rtt, default, advanced: false);
     }
 
-    /// <summary>The retransmission timer has fired (RFC 6298, section 5.4): everything that is not SACKed is lost.</summary>
+    /// <summary>
+    /// The retransmission timer has fired (RFC 6298, section 5.4): everything that is not SACKed is lost.
+    /// </summary>
     /// <param name="state">The sender.</param>
-    /// <param name="isFirst">Not for the second time in a row: the window is small already then, and the threshold holds (RFC 5681, section 3.1).</param>
+    /// <param name="isFirst">
+    /// The first in a row. At the next ones the window is small already, and the threshold holds (RFC 5681, section
+    /// 3.1).
+    /// </param>
     internal void OnRetransmitTimeout(in SendState state, bool isFirst)
     {
         if (Phase != RecoveryPhase.Timeout)
@@ -285,8 +310,8 @@ internal sealed class LossRecovery(SendQueue queue)
     }
 
     /// <summary>
-    /// Segments of more than a full segment's bytes did not fit the path. They are sent again, cut smaller, at the window there is: that is no sign of
-    /// congestion.
+    /// Segments in flight are larger than what the path takes. They are sent again in smaller ones. The window stays as
+    /// it is: this is no sign of congestion.
     /// </summary>
     internal void OnTooLarge(in SendState state)
     {
@@ -345,15 +370,20 @@ internal sealed class LossRecovery(SendQueue queue)
 
     // ---- below
 
-    private void OnDelivered(in SentSegment segment, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet) =>
-        _rack.OnDelivered(segment, state.Now, rtt.MinRtt, state.Timestamps.EchoesSince(packet, segment.SentAt), ref history.Reordering);
+    private void OnDelivered(
+        in SentSegment segment, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+    {
+        bool? echoesLatest = state.Timestamps.EchoesSince(packet, segment.SentAt);
+        _rack.OnDelivered(segment, state.Now, rtt.MinRtt, echoesLatest, ref history.Reordering);
+    }
 
     /// <summary>
-    /// Marks the segments that lie whole in a block. Runs that are marked already are leapt over, and lengthened: whatever blocks a peer sends, over time
-    /// the work is in proportion to the segments that were sent.
+    /// Marks the segments that lie entirely in a block. Runs that are marked already are skipped, and made longer. So
+    /// over time the work is in proportion to the segments that were sent, whatever blocks a peer sends.
     /// </summary>
     private long MarkSacked(
-        SeqNumber left, SeqNumber right, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+        SeqNumber left, SeqNumber right, in SendState state, ref LossHistory history, in RttEstimator rtt,
+        in Packet packet)
     {
         long delivered = 0;
         int last = queue.IndexOf(right) - 1;
@@ -417,7 +447,9 @@ internal sealed class LossRecovery(SendQueue queue)
             ReorderDeadline = state.Now + wait;
     }
 
-    /// <summary>NewReno (RFC 6582): the third duplicate, and each partial acknowledgement after it, says that the first segment is lost.</summary>
+    /// <summary>
+    /// NewReno (RFC 6582): the first segment is lost at the third duplicate, and then at each partial acknowledgement.
+    /// </summary>
     private void DetectLossWithoutSack(in SendState state, bool advanced)
     {
         if (queue.Count == 0)
@@ -441,7 +473,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _spurious.Begin(state.Timestamps.At(state.Now));
         Probe.End();
         state.Counters.FastRetransmits++;
-        // The flight when the loss happened. ACKs that came along with the one that tells of it have taken from the present one already.
+        // The flight when the loss happened. The present one is smaller: earlier ACKs have taken from it.
         state.Congestion.OnCongestion(state.CwndUse.Limited ? state.Congestion.Cwnd : state.Outstanding, state.Now);
         _mustRetransmit = true;
     }

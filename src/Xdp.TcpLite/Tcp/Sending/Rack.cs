@@ -1,12 +1,13 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// RACK (RFC 8985, section 6): a segment is lost when one that was sent sufficiently later has been delivered. Owns the RACK variables of section 5.2
-/// that are about what is in flight. The segments are the <see cref="SendQueue"/>'s; what is known of the path, <see cref="Reordering"/>'s.
+/// RACK (RFC 8985, section 6): a segment is lost when one that was sent sufficiently later has been delivered. Owns the
+/// variables of section 5.2 that are about what is in flight. The segments are in the <see cref="SendQueue"/>; what is
+/// known of the path is in <see cref="Reordering"/>.
 /// </summary>
 internal struct Rack
 {
-    /// <summary>Entries for which there is room in a list that is kept, while nothing is in flight, for the next.</summary>
+    /// <summary>A list with room for up to so many entries is kept for the next flight.</summary>
     private const int LargestSpareList = 64;
 
     // RACK.xmit_ts, RACK.end_seq, RACK.rtt
@@ -15,10 +16,13 @@ internal struct Rack
     private TimeSpan _rtt;
     private bool _valid;
 
-    /// <summary>Before it, no segment that was sent once needs to be looked at.</summary>
+    /// <summary>Segments before this that were sent once need not be looked at any more.</summary>
     private SeqNumber? _freshFrom;
 
-    /// <summary>Ends and times of the segments that were sent again, in the order of time. Some may have been settled since.</summary>
+    /// <summary>
+    /// Ends and times of the segments that were sent again, in the order of time. Some may be acknowledged or lost by
+    /// now.
+    /// </summary>
     private Queue<(SeqNumber End, Instant SentAt)>? _retransmitted;
 
     private SeqNumber _fack;
@@ -27,7 +31,8 @@ internal struct Rack
     /// <summary>Nothing is in flight.</summary>
     internal void Clear()
     {
-        Queue<(SeqNumber End, Instant SentAt)>? spare = _retransmitted is { Capacity: <= LargestSpareList } ? _retransmitted : null;
+        Queue<(SeqNumber End, Instant SentAt)>? spare =
+            _retransmitted is { Capacity: <= LargestSpareList } ? _retransmitted : null;
         this = default;
         if (spare is null)
             return;
@@ -35,8 +40,12 @@ internal struct Rack
         _retransmitted = spare;
     }
 
-    /// <summary>A delivered segment may be the latest sent, and tells about reordering (steps 2 and 3 of section 6.2).</summary>
-    internal void OnDelivered(in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest, ref Reordering reordering)
+    /// <summary>
+    /// A segment was delivered. It may be the one that was sent last, and may show reordering (section 6.2, steps 2 and
+    /// 3).
+    /// </summary>
+    internal void OnDelivered(
+        in SentSegment segment, Instant now, TimeSpan minRtt, bool? echoesLatest, ref Reordering reordering)
     {
         SeqNumber end = segment.EndSeq;
         if (!_fackValid || end > _fack)
@@ -70,9 +79,10 @@ internal struct Rack
         _retransmitted.Enqueue((segment.EndSeq, segment.SentAt));
     }
 
-    internal void OnAcknowledged(SeqNumber sndUna) => _freshFrom = _freshFrom is { } from && from > sndUna ? from : sndUna;
+    internal void OnAcknowledged(SeqNumber sndUna) =>
+        _freshFrom = _freshFrom is { } from && from > sndUna ? from : sndUna;
 
-    /// <summary>Marks have been taken back: everything between SND.UNA and SND.NXT is looked at afresh.</summary>
+    /// <summary>Marks were taken back: everything between SND.UNA and SND.NXT is looked at again.</summary>
     internal void Reconsider(SendQueue queue, SeqNumber sndUna)
     {
         _freshFrom = sndUna;
@@ -86,8 +96,9 @@ internal struct Rack
     }
 
     /// <summary>
-    /// Marks what is lost by now (section 6.2, step 5). Looks at segments in the order in which they were sent, each once and then the first that has
-    /// time left: an ACK that tells nothing new costs nothing.
+    /// Marks what is lost by now (section 6.2, step 5). Looks at segments in the order in which they were sent, and
+    /// stops at the first that has time left. Each is looked at once after that: an ACK that tells nothing new costs
+    /// nothing.
     /// </summary>
     /// <param name="queue">The segments.</param>
     /// <param name="board">Gets the marks.</param>
@@ -129,7 +140,8 @@ internal struct Rack
     }
 
     /// <returns>False when the segment has time left.</returns>
-    private static bool Judge(ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref Scoreboard board)
+    private static bool Judge(
+        ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref Scoreboard board)
     {
         TimeSpan left = segment.SentAt + patience - now;
         if (left > TimeSpan.Zero)
@@ -141,11 +153,13 @@ internal struct Rack
         return true;
     }
 
-    /// <summary>SACKed, or taken for lost and not sent again since: there is nothing to find out.</summary>
+    /// <summary>SACKed, or taken for lost and not sent again since: nothing needs to be found out about it.</summary>
     private static bool IsSettled(in SentSegment segment) =>
         segment.Has(SentFlags.Sacked) || (segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) == SentFlags.Lost;
 
-    /// <summary>Index of a segment that was sent again then, and about which there is something to find out; else null.</summary>
+    /// <summary>
+    /// Index of the segment that was sent again then. Null if it is acknowledged, SACKed or lost by now.
+    /// </summary>
     private static int? Find(SendQueue queue, (SeqNumber End, Instant SentAt) entry)
     {
         int index = queue.IndexOfEnd(entry.End);

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Proportional rate reduction (RFC 6937): while losses are repaired, what is sent follows what is delivered, so that the flight comes down to the
-/// threshold by the end of the round trip, without a pause and without a burst.
+/// Proportional rate reduction (RFC 6937): while losses are repaired, what is sent follows what is delivered, so that
+/// the flight comes down to the threshold by the end of the round trip, without a pause and without a burst.
 /// </summary>
 internal struct RateReduction
 {

@@ -1,6 +1,9 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What is known of reordering on the path, and the patience that follows from it: RACK.reo_wnd (RFC 8985, section 6.2, step 4).</summary>
+/// <summary>
+/// What is known of reordering on the path, and how long a segment may therefore be late: RACK.reo_wnd (RFC 8985,
+/// section 6.2, step 4).
+/// </summary>
 internal struct Reordering
 {
     private const int DupThresh = 3;
@@ -16,7 +19,7 @@ internal struct Reordering
     /// <summary>RACK.reordering_seen.</summary>
     internal bool Seen;
 
-    /// <summary>A D-SACK says that a retransmission was needless: more patience, one quarter of the RTT at a time.</summary>
+    /// <summary>A D-SACK says that a retransmission was needless: segments get another quarter of the RTT.</summary>
     internal void OnDuplicateReported()
     {
         if (_reoWndMult < MostReoWndMult)
@@ -32,7 +35,7 @@ internal struct Reordering
 
     /// <param name="minRtt">Smallest RTT seen of late.</param>
     /// <param name="srtt">Smoothed RTT, the upper bound.</param>
-    /// <param name="recovering">In recovery: reordering is given no time unless it has been seen.</param>
+    /// <param name="recovering">In recovery. No time is allowed for reordering then, unless it has been seen.</param>
     /// <param name="sackedSegments">Segments that are SACKed now.</param>
     internal readonly TimeSpan Window(TimeSpan minRtt, TimeSpan srtt, bool recovering, int sackedSegments)
     {

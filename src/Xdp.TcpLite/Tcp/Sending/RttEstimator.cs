@@ -1,12 +1,15 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Round-trip time and what follows from it (RFC 6298). Samples of retransmitted segments are the caller's to leave out, or to take by timestamp (Karn).
-/// Each connection keeps one: spans are ticks in 32 bits, of which no more than <see cref="MaxSample"/> can be told.
+/// Round-trip time and the RTO (RFC 6298). The caller leaves out samples of retransmitted segments, or takes them by
+/// timestamp (Karn). Each connection has one, so spans are 32 bits of ticks, up to <see cref="MaxSample"/>.
 /// </summary>
 internal struct RttEstimator
 {
-    /// <summary>How long a minimum counts, in milliseconds, as Linux's <c>tcp_min_rtt_wlen</c> has it: longer, and a changed path is never seen; shorter, and a standing queue counts as the path.</summary>
+    /// <summary>
+    /// How long a minimum counts, in milliseconds: Linux's <c>tcp_min_rtt_wlen</c>. If it were longer, a changed path
+    /// would never be seen; if shorter, a standing queue would count as the path.
+    /// </summary>
     private const uint MinRttWindow = 5 * 60 * 1000;
 
     /// <summary>Clock granularity G: a round trip of zero would switch the variance off.</summary>
@@ -17,7 +20,9 @@ internal struct RttEstimator
 
     private const int MaxBackoff = 20;
 
-    /// <summary>RTO of the first data when the handshake had to be repeated and gave no sample (RFC 6298, section 5.7).</summary>
+    /// <summary>
+    /// RTO of the first data after a handshake that was repeated and gave no sample (RFC 6298, section 5.7).
+    /// </summary>
     private static readonly TimeSpan FallbackRto = TimeSpan.FromSeconds(3);
 
     private uint _srtt;
@@ -56,8 +61,9 @@ internal struct RttEstimator
     public void FallBack() => _fallenBack = true;
 
     /// <summary>
-    /// RTO = SRTT + max(4 × RTTVAR, minimum), doubled <paramref name="backoff"/> times, up to the maximum. The minimum bounds the variance, as in Linux,
-    /// and not the sum: the timer always leaves a delayed ACK its time on top of the round trip.
+    /// RTO = SRTT + max(4 × RTTVAR, minimum), doubled <paramref name="backoff"/> times, up to the maximum. As in Linux,
+    /// the minimum is for the variance and not for the sum. So the timer always leaves time for a delayed ACK on top of
+    /// the round trip.
     /// </summary>
     public readonly TimeSpan Rto(TcpStackOptions options, int backoff)
     {
@@ -68,8 +74,9 @@ internal struct RttEstimator
     }
 
     /// <summary>
-    /// The least of a window's samples, from the best three of its parts (Nichols; Linux's <c>lib/win_minmax.c</c>). Times are milliseconds of a clock that
-    /// wraps after 49 days: after that long a silence a minimum may count once more.
+    /// The least of a window's samples, kept as the best of three parts of it (Nichols; Linux's
+    /// <c>lib/win_minmax.c</c>). Times are milliseconds of a clock that wraps after 49 days. After so long a silence an
+    /// old minimum may count once more.
     /// </summary>
     private struct WindowedMin
     {

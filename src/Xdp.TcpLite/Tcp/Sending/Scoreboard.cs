@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// What is known of the segments in a <see cref="SendQueue"/>, in sums: SACKed, lost, sent again. Every change of a segment's marks goes through
-/// here, so that the sums are those of the marks.
+/// The sums of what is known of the segments in a <see cref="SendQueue"/>: SACKed, lost, sent again. Marks are changed
+/// only here, so that the sums always fit them.
 /// </summary>
 internal struct Scoreboard
 {
@@ -19,10 +19,12 @@ internal struct Scoreboard
     /// <summary>Lost, and not sent again since.</summary>
     internal readonly bool HasUnrepairedLoss => LostBytes > RetransmittedBytes;
 
-    /// <summary>Sequence space believed to be in the network, of <paramref name="outstanding"/> between SND.UNA and SND.NXT.</summary>
+    /// <summary>
+    /// Bytes believed to be in the network, of <paramref name="outstanding"/> between SND.UNA and SND.NXT.
+    /// </summary>
     internal readonly long InFlight(long outstanding) => outstanding - SackedBytes - LostBytes + RetransmittedBytes;
 
-    /// <summary>Nothing is in flight yet: what will be starts here.</summary>
+    /// <summary>The first segment of a flight will start here.</summary>
     internal void Start(SeqNumber sndNxt)
     {
         this = default;
@@ -83,8 +85,8 @@ internal struct Scoreboard
     }
 
     /// <summary>
-    /// After a time-out nothing counts as in flight. A peer that has not acknowledged its first SACKed segment by now has dropped what it had SACKed
-    /// (RFC 2018, section 8).
+    /// After a time-out nothing counts as in flight. If the first segment is SACKed even now, the peer has dropped what
+    /// it had SACKed (RFC 2018, section 8).
     /// </summary>
     internal void MarkAllLost(SendQueue queue)
     {
@@ -111,7 +113,9 @@ internal struct Scoreboard
         NoneLostBefore = queue[0].Seq;
     }
 
-    /// <summary>Segments of more than <paramref name="mss"/> payload bytes did not get through. False when there is none.</summary>
+    /// <summary>
+    /// Marks segments of more than <paramref name="mss"/> payload bytes as lost. False when there is none.
+    /// </summary>
     internal bool MarkTooLarge(SendQueue queue, int mss)
     {
         bool any = false;

@@ -3,12 +3,14 @@ using System.Diagnostics;
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments that
-/// were cut from them, as a ring in sequence order. Owns the blocks.
+/// What an application has written and the peer has not acknowledged: the bytes, as a list of blocks, and the segments
+/// that were cut from them, as a ring in sequence order. Owns the blocks.
 /// </summary>
 internal sealed class SendQueue
 {
-    /// <summary>Bytes of a write that are copied behind the tail rather than queued in a block of their own: a copy costs less than a segment.</summary>
+    /// <summary>
+    /// Writes up to this size are copied behind the tail: that costs less than a segment of their own.
+    /// </summary>
     private const int CoalesceLimit = 512;
 
     private const int SmallestRing = 4;
@@ -76,8 +78,9 @@ internal sealed class SendQueue
     }
 
     /// <summary>
-    /// Payload bytes of the next new segment, at most <paramref name="limit"/>. A segment ends where its frame ends, so that the frames behind
-    /// it can go out in place too; heap blocks are gathered, and frames also when full segments matter more (<paramref name="gather"/>).
+    /// Payload bytes of the next new segment, at most <paramref name="limit"/>. A segment ends where its frame ends, so
+    /// that the next frame can also be sent in place. Heap blocks are gathered. So are frames where full segments
+    /// matter more (<paramref name="gather"/>).
     /// </summary>
     internal int NextLength(int limit, bool gather = false)
     {
@@ -126,7 +129,9 @@ internal sealed class SendQueue
         UnsentBytes += segment.Length;
     }
 
-    /// <summary>Drops the first segment, or its first <paramref name="bytes"/> bytes of sequence space, as acknowledged.</summary>
+    /// <summary>
+    /// Drops the first segment, or its first <paramref name="bytes"/> bytes of sequence space, as acknowledged.
+    /// </summary>
     internal void Acknowledge(int bytes)
     {
         ref SentSegment segment = ref this[0];
@@ -160,7 +165,9 @@ internal sealed class SendQueue
             DropLargeRing();
     }
 
-    /// <summary>Splits a segment after <paramref name="length"/> payload bytes, since it must be sent again smaller than it was.</summary>
+    /// <summary>
+    /// Splits a segment after <paramref name="length"/> payload bytes: it must be sent again in smaller pieces.
+    /// </summary>
     internal void Split(int index, int length)
     {
         Debug.Assert(length > 0 && length < this[index].Length);
@@ -204,7 +211,9 @@ internal sealed class SendQueue
         return index >= 0 && this[index].EndSeq == end ? index : -1;
     }
 
-    /// <summary>Can the segment be sent from where it lies: at the start of a frame that is not in the kernel?</summary>
+    /// <summary>
+    /// Can the segment be sent from where it lies: at the start of a frame that is not in the kernel?
+    /// </summary>
     internal static bool IsInPlace(in SentSegment segment) =>
         segment is { Block: { IsFrame: true, InKernel: false, Start: FramePool.PayloadStart }, Offset: 0 }
         && segment.Length <= segment.Block!.Length;

@@ -18,6 +18,25 @@ internal struct AckOutcome
     internal bool AllAcknowledged;
 }
 
+/// <summary>Which of the <see cref="Sender"/>'s deadlines have come.</summary>
+[Flags]
+internal enum SenderTimeouts
+{
+    None = 0,
+
+    /// <summary>One that needs nothing but a chance to send.</summary>
+    Other = 1,
+
+    /// <summary>The retransmission time-out.</summary>
+    Retransmission = 2,
+
+    /// <summary>The same, again without an acknowledgement in between.</summary>
+    Repeated = 4,
+
+    /// <summary>The user timeout is over: the connection ends.</summary>
+    GaveUp = 8,
+}
+
 /// <summary>The one decision what to send next.</summary>
 internal readonly record struct SendDecision
 {
@@ -36,15 +55,16 @@ internal readonly record struct SendDecision
 }
 
 /// <summary>
-/// The sending side of a connection (RFC 9293, section 3.8): the SND variables, what waits to be sent, and the decision what goes out next. Knows the peer's
-/// window, Nagle and cork, silly windows (RFC 1122, section 4.2.3.4), the persist and retransmission timers. Losses are its <see cref="Flight"/>'s
-/// <see cref="LossRecovery"/>'s; writing segments is the connection's.
+/// The sending side of a connection (RFC 9293, section 3.8). Owns the SND variables and what waits to be sent, and
+/// decides what goes out next: the peer's window, Nagle and cork, silly windows (RFC 1122, section 4.2.3.4), the
+/// persist and retransmission timers. Losses are left to the <see cref="LossRecovery"/> of the <see cref="Flight"/>.
+/// Does not write segments.
 /// </summary>
 internal struct Sender
 {
     /// <summary>
-    /// Segments between SND.UNA and SND.NXT: 11 MiB of full ones. A peer with a tiny MSS cannot make more of them, each of which costs memory and a place in
-    /// every walk after a time-out.
+    /// Most segments between SND.UNA and SND.NXT: 11 MiB of full ones. Each costs memory, and time in every walk after
+    /// a time-out. So a peer with a tiny MSS must not be able to cause more.
     /// </summary>
     internal const int MaxSegmentsInFlight = 8192;
 
@@ -59,7 +79,8 @@ internal struct Sender
     private byte _persistBackoff;
 
     /// <summary>
-    /// How often the RTO has been doubled since the last RTT sample. An ACK alone, which may be for a retransmission, does not bring it back (Karn).
+    /// How often the RTO was doubled since the last RTT sample. An ACK that may be for a retransmission does not reset
+    /// it (Karn).
     /// </summary>
     private byte _rtoBackoff;
 
@@ -128,14 +149,16 @@ internal struct Sender
 
     internal readonly TimeSpan Rto(TcpStackOptions options) => Rtt.Rto(options, _rtoBackoff);
 
-    /// <summary>Is there anything that may be waiting to go out?</summary>
-    internal readonly bool WantsToSend => FinQueued || Flight is { } flight && (flight.Queue.UnsentBytes > 0 || flight.Recovery.HasUnrepairedLoss);
+    /// <summary>Is there anything that may be sent, if the windows allow it?</summary>
+    internal readonly bool WantsToSend =>
+        FinQueued || Flight is { } flight && (flight.Queue.UnsentBytes > 0 || flight.Recovery.HasUnrepairedLoss);
 
     // ---- set-up
 
-    internal void Negotiate(in NegotiatedOptions options) => (HasSack, WindowShift) = (options.Sack, options.SndWndShift);
+    internal void Negotiate(in NegotiatedOptions options) =>
+        (HasSack, WindowShift) = (options.Sack, options.SndWndShift);
 
-    /// <summary>The handshake says how large segments may be; the window starts.</summary>
+    /// <summary>The handshake says how large segments may be. The congestion window starts.</summary>
     internal void StartMss(int mss)
     {
         Mss = (ushort)mss;
@@ -164,6 +187,25 @@ internal struct Sender
         SndWl2 = packet.Ack;
     }
 
+    /// <summary>What the handshake tells of the path.</summary>
+    /// <param name="sentOnceAt">
+    /// When our SYN was sent. Null after a retransmission: nobody can tell then which SYN was answered (Karn).
+    /// </param>
+    /// <param name="echoed">The round trip by the timestamp that the answer echoes, if it does.</param>
+    /// <param name="retransmits">
+    /// One lost SYN says little about the path. After more the window starts at one segment (RFC 6928, section 2).
+    /// </param>
+    /// <param name="now">The present.</param>
+    internal void StartRtt(Instant? sentOnceAt, TimeSpan? echoed, int retransmits, Instant now)
+    {
+        if ((sentOnceAt is { } sentAt ? now - sentAt : echoed) is { } sample)
+            Rtt.Sample(sample, now);
+        else
+            Rtt.FallBack();
+        if (retransmits > 1)
+            _congestion.SetCwnd(Mss);
+    }
+
     // ---- the application
 
     /// <summary>Takes over the blocks.</summary>
@@ -177,13 +219,18 @@ internal struct Sender
 
     // ---- arrival of an ACK, in this order
 
-    /// <summary>SND.UNA, SND.WND, and what is known of the segments.</summary>
+    /// <summary>Updates SND.UNA, SND.WND, and what is known of the segments.</summary>
     internal AckOutcome Acknowledge(in Packet packet, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        AckOutcome outcome = new() { WindowChanged = UpdateWindow(packet), PriorFlight = Outstanding, Advanced = packet.Ack > SndUna };
+        AckOutcome outcome = new()
+        {
+            WindowChanged = UpdateWindow(packet),
+            PriorFlight = Outstanding,
+            Advanced = packet.Ack > SndUna,
+        };
         if (Flight is not { } flight)
         {
-            // A D-SACK may come when all is acknowledged, and tells of the path all the same.
+            // A D-SACK may come when all is acknowledged. It tells of reordering on the path even then.
             if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right))
                 Losses.OnDuplicateReported(left, right, SndNxt, counters);
             return outcome;
@@ -212,29 +259,32 @@ internal struct Sender
             if (packet.Sack.Count > 0)
                 outcome.Delivery.Bytes += recovery.OnSacked(state, ref Losses, Rtt, packet);
         }
-        else if (packet.Ack == SndUna && !outcome.Advanced && packet.SegmentLength == 0 && !outcome.WindowChanged && outcome.PriorFlight > 0)
+        else if (packet.Ack == SndUna && !outcome.Advanced && packet.SegmentLength == 0 && !outcome.WindowChanged
+            && outcome.PriorFlight > 0)
         {
             recovery.OnDuplicateAck();
         }
         return outcome;
     }
 
-    /// <summary>What the ACK tells of losses.</summary>
-    internal void Conclude(in Packet packet, in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    /// <summary>What follows from the ACK: losses are found, the congestion window and the timers adjusted.</summary>
+    internal void Conclude(
+        in Packet packet, in AckOutcome outcome, ref Ecn ecn, TcpStackOptions options, in Timestamps timestamps,
+        TcpStackCounters counters, Instant now)
     {
-        if (Flight is { } flight)
-            flight.Recovery.Conclude(StateAt(now, timestamps, counters), ref Losses, Rtt, packet, outcome.Advanced);
-    }
-
-    /// <summary>The peer echoes a congestion mark.</summary>
-    internal readonly void OnCongestionEchoed(long priorFlight, in Timestamps timestamps, TcpStackCounters counters, Instant now) =>
-        LossRecovery.OnCongestionEchoed(StateAt(now, timestamps, counters), priorFlight);
-
-    /// <summary>The congestion window follows.</summary>
-    internal void AdjustWindow(in AckOutcome outcome, in Timestamps timestamps, TcpStackCounters counters, Instant now)
-    {
-        if (Flight is { } flight)
-            flight.Recovery.AdjustWindow(StateAt(now, timestamps, counters), ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+        if (outcome.PriorFlight == 0)
+        {
+            if (outcome.WindowChanged && UnsentBytes > 0)
+                ArmTimers(options, now, restart: true);
+            return;
+        }
+        SendState state = StateAt(now, timestamps, counters);
+        LossRecovery? recovery = Flight?.Recovery;
+        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome.Advanced);
+        if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
+            LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
+        recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+        ArmTimers(options, now, restart: outcome.Advanced);
     }
 
     private bool UpdateWindow(in Packet packet)
@@ -256,7 +306,8 @@ internal struct Sender
     // ---- what to send next
 
     /// <summary>A segment to send again, new data, the FIN, or nothing.</summary>
-    internal SendDecision Next(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    internal SendDecision Next(
+        TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
         if (Flight is not { } flight)
             return new SendDecision { Retransmission = -1, Fin = FinQueued && !_finSent };
@@ -268,7 +319,9 @@ internal struct Sender
         return new SendDecision { Retransmission = -1, Length = length, Fin = fin };
     }
 
-    /// <summary>Payload bytes of the next new segment: what both windows, Nagle, cork and silly-window avoidance allow.</summary>
+    /// <summary>
+    /// Payload bytes of the next new segment: what both windows, Nagle, cork and silly-window avoidance allow.
+    /// </summary>
     private readonly int NextLength(Flight flight, in SendState state, TcpStackOptions options, out bool fin)
     {
         fin = false;
@@ -291,7 +344,8 @@ internal struct Sender
         if (length > allowed)
         {
             flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
-            // A crumb of a window is taken only when it is a good part of all the peer ever offered, or nothing better has come for long.
+            // Less than a segment is sent only when it is half of the largest window there was, or after the persist
+            // timer.
             bool crumb = length > window && window > 0 && allowed == window
                 && (2 * window >= MaxSndWnd || flight.Persist.TakesAnyWindow);
             return crumb ? (int)window : 0;
@@ -305,7 +359,9 @@ internal struct Sender
         return length;
     }
 
-    /// <summary>Bytes of the next segment if nothing limits it. Nagle and cork wait for full segments, which frames alone need not make.</summary>
+    /// <summary>
+    /// Bytes of the next segment if no window limits it. Nagle and cork want full segments, so frames are gathered.
+    /// </summary>
     private readonly int NextCut(Flight flight) => flight.Queue.NextLength(Mss, gather: Cork || !NoDelay);
 
     // ---- sending
@@ -352,7 +408,8 @@ internal struct Sender
     }
 
     /// <summary>A segment has been sent again.</summary>
-    internal void OnRetransmitted(int index, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    internal void OnRetransmitted(
+        int index, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
         Flight flight = Flight!;
         ref SentSegment segment = ref flight.Queue[index];
@@ -366,12 +423,14 @@ internal struct Sender
     // ---- time
 
     /// <summary>
-    /// Arms what waits for the peer: retransmission and tail loss probe while something is in flight, persist while the window is too small to send what
-    /// there is.
+    /// Arms what waits for the peer: the retransmission timer and the tail loss probe while something is in flight, the
+    /// persist timer while the window is too small for what there is.
     /// </summary>
     /// <param name="options">Settings.</param>
     /// <param name="now">The present.</param>
-    /// <param name="restart">The oldest segment in flight is another one than before: its time starts now (RFC 6298, section 5).</param>
+    /// <param name="restart">
+    /// The oldest segment in flight has changed: its time starts now (RFC 6298, section 5).
+    /// </param>
     internal void ArmTimers(TcpStackOptions options, Instant now, bool restart)
     {
         if (Flight is not { } flight)
@@ -392,12 +451,18 @@ internal struct Sender
         flight.Persist.Stop();
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
         bool probes = HasSack && Rtt.HasSample && flight.Retransmission.Backoff == 0 && flight.Recovery.MayProbe;
-        probe.Deadline = probes
-            ? Instant.Min(now + TailLossProbe.Timeout(Rtt.Srtt, flight.Queue.Count == 1), flight.Retransmission.Deadline)
-            : Instant.Never;
+        if (!probes)
+        {
+            probe.Deadline = Instant.Never;
+            return;
+        }
+        TimeSpan wait = TailLossProbe.Timeout(Rtt.Srtt, singleSegment: flight.Queue.Count == 1);
+        probe.Deadline = Instant.Min(now + wait, flight.Retransmission.Deadline);
     }
 
-    /// <summary>What was written waits for a window that was shut already: no acknowledgement will come to arm the persist timer.</summary>
+    /// <summary>
+    /// The window was shut before there was anything to send: no ACK will come to arm the persist timer.
+    /// </summary>
     internal void ArmPersistIfBlocked(TcpStackOptions options, Instant now)
     {
         if (Flight is { } flight && Outstanding == 0 && flight.Queue.UnsentBytes > 0 && !flight.Persist.IsRunning)
@@ -407,21 +472,44 @@ internal struct Sender
     private readonly void ArmPersist(Flight flight, TcpStackOptions options, Instant now) =>
         flight.Persist.Arm(Rtt.Rto(options, _persistBackoff), options.UserTimeout, now);
 
-    internal void OnReorderTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    /// <summary>Works through what is due. The connection does what the result says.</summary>
+    internal SenderTimeouts OnDeadline(
+        TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight!.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
-        ArmTimers(options, now, restart: false);
+        if (Flight is not { } flight)
+            return SenderTimeouts.None;
+        var fired = SenderTimeouts.None;
+        if (flight.Recovery.ReorderDeadline <= now)
+        {
+            flight.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
+            ArmTimers(options, now, restart: false);
+            fired |= SenderTimeouts.Other;
+        }
+        if (flight.Recovery.Probe.Deadline <= now)
+            fired |= OnProbeTimeout(flight, options, timestamps, counters, now);
+        if (flight.Retransmission.Deadline <= now && !fired.HasFlag(SenderTimeouts.GaveUp))
+            fired |= OnRetransmitTimeout(flight, options, timestamps, counters, now);
+        if (flight.Persist.Deadline <= now && !fired.HasFlag(SenderTimeouts.GaveUp))
+            fired |= OnPersistTimeout(flight, options, now);
+        return fired;
     }
 
     /// <summary>Has the oldest segment waited longer than the user is willing to?</summary>
-    internal readonly bool HasExceeded(TimeSpan userTimeout, Instant now) => now - Flight!.Retransmission.FirstUnackedAt >= userTimeout;
+    private static bool HasExceeded(Flight flight, TimeSpan userTimeout, Instant now) =>
+        now - flight.Retransmission.FirstUnackedAt >= userTimeout;
 
-    /// <summary>Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again.</summary>
-    internal void OnProbeTimeout(TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    /// <summary>
+    /// Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again.
+    /// </summary>
+    private SenderTimeouts OnProbeTimeout(
+        Flight flight, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight flight = Flight!;
         ref TailLossProbe probe = ref flight.Recovery.Probe;
         probe.Deadline = Instant.Never;
+        if (flight.Queue.Count == 0)
+            return SenderTimeouts.None;
+        if (HasExceeded(flight, options.UserTimeout, now))
+            return SenderTimeouts.GaveUp;
         counters.TlpProbes++;
         int length = NextCut(flight);
         if (flight.Queue.UnsentBytes > 0 && Outstanding + length <= SndWnd)
@@ -431,30 +519,38 @@ internal struct Sender
         flight.Retransmission.Restart(now);
         // When the user timeout is over, that is for the retransmission timer to find, at once.
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
+        return SenderTimeouts.Other;
     }
 
     /// <summary>RFC 6298, section 5.4 to 5.7.</summary>
-    internal void OnRetransmitTimeout(in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    private SenderTimeouts OnRetransmitTimeout(
+        Flight flight, TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
-        Flight flight = Flight!;
+        flight.Retransmission.Disarm();
+        if (flight.Queue.Count == 0)
+            return SenderTimeouts.None;
+        if (HasExceeded(flight, options.UserTimeout, now))
+            return SenderTimeouts.GaveUp;
         counters.RtoFires++;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst: flight.Retransmission.Backoff == 0);
+        bool isFirst = flight.Retransmission.Backoff == 0;
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
+        ArmTimers(options, now, restart: true);
+        return isFirst ? SenderTimeouts.Retransmission : SenderTimeouts.Retransmission | SenderTimeouts.Repeated;
     }
 
-    /// <summary>Probes a window that is shut; takes one that is a crumb. False when the user timeout is over.</summary>
-    internal bool OnPersistTimeout(TcpStackOptions options, Instant now)
+    /// <summary>Probes a window that is shut; takes one that is a crumb.</summary>
+    private SenderTimeouts OnPersistTimeout(Flight flight, TcpStackOptions options, Instant now)
     {
-        Flight flight = Flight!;
         bool windowIsShut = SndWnd == 0;
         flight.Persist.OnTimeout(windowIsShut);
         if (now - flight.Persist.Since >= options.UserTimeout)
-            return false;
+            return SenderTimeouts.GaveUp;
         ProbeIsDue = windowIsShut;
         _persistBackoff = (byte)Math.Min(_persistBackoff + 1, MaxBackoff);
         ArmPersist(flight, options, now);
-        return true;
+        return SenderTimeouts.Other;
     }
 
     /// <summary>Full segments are smaller than what is in flight: that did not get through.</summary>
@@ -489,11 +585,16 @@ internal struct Sender
         environment.Flights.Return(flight);
     }
 
-    /// <summary>Does so if nothing is in flight, nothing waits to be sent, and no answer to a probe is missed.</summary>
+    /// <summary>
+    /// Gives the flight back if nothing is in flight, nothing waits to be sent, and no probe is unanswered.
+    /// </summary>
     internal void ReturnFlightIfDone(StackEnvironment environment)
     {
-        if (Flight is { } flight && SndNxt == SndUna && flight.Queue.UnsentBytes == 0 && flight.Recovery.Probe.EndSeq is null)
+        if (Flight is { } flight && SndNxt == SndUna && flight.Queue.UnsentBytes == 0
+            && flight.Recovery.Probe.EndSeq is null)
+        {
             ReturnFlight(environment);
+        }
     }
 
     private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new()

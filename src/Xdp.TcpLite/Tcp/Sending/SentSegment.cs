@@ -20,7 +20,7 @@ internal enum SentFlags : byte
     /// <summary>The FIN follows the payload.</summary>
     Fin = 16,
 
-    /// <summary>When it was sent, the application had nothing more to send: what it tells of the path's rate may be too little.</summary>
+    /// <summary>When it was sent, the application had nothing more to send: the rate it shows may be too low.</summary>
     AppLimited = 32,
 }
 

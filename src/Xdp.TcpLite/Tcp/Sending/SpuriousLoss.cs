@@ -1,22 +1,24 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// Was it a loss at all? Holds on to what shows that retransmissions were needless: a timestamp older than the first of them (Eifel, RFC 3522), or a
-/// D-SACK for each (RFC 3708).
+/// Was it a loss at all? Keeps what shows that retransmissions were needless: a timestamp older than the first of them
+/// (Eifel, RFC 3522), or a D-SACK for each (RFC 3708).
 /// </summary>
 internal struct SpuriousLoss
 {
     private int _retransmits;
 
-    /// <summary>An episode is under way, and what it did may be taken back.</summary>
+    /// <summary>An episode is under way, and can be undone.</summary>
     internal bool MayUndo { get; private set; }
 
-    /// <summary>TSval of the episode's first retransmission: an ACK that echoes less was caused by an original.</summary>
+    /// <summary>
+    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original.
+    /// </summary>
     internal uint FirstRetransmitTsVal { get; private set; }
 
     internal void Begin(uint tsVal) => (MayUndo, _retransmits, FirstRetransmitTsVal) = (true, 0, tsVal);
 
-    /// <summary>The episode cannot be taken back, or was.</summary>
+    /// <summary>The episode was undone, or cannot be.</summary>
     internal void End() => MayUndo = false;
 
     internal void OnRetransmitted() => _retransmits++;

@@ -1,16 +1,19 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// The tail loss probe (RFC 8985, section 7): after two round trips of silence one more segment, so that its ACK tells whether the last ones are lost.
+/// The tail loss probe (RFC 8985, section 7): one more segment after two round trips of silence. Its ACK tells whether
+/// the last ones are lost.
 /// </summary>
 internal struct TailLossProbe()
 {
     /// <summary>
-    /// A probe's answer may be delayed by this much when only one segment is in flight (RFC 8985, section 7.2; Linux's maximum delayed ACK).
+    /// Added when only one segment is in flight, since its ACK may be delayed (RFC 8985, section 7.2; Linux's maximum).
     /// </summary>
     private static readonly TimeSpan s_worstDelayedAck = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>Shorter, and the probe would race an ACK that is on its way through a busy host (Linux: two ticks).</summary>
+    /// <summary>
+    /// With less, the probe would race an ACK that is on its way through a busy host (Linux: two ticks).
+    /// </summary>
     private static readonly TimeSpan s_minTimeout = TimeSpan.FromMilliseconds(10);
 
     /// <summary>When a probe is due.</summary>
@@ -25,7 +28,9 @@ internal struct TailLossProbe()
     /// <summary>The probe is still to be sent: the last segment, once more.</summary>
     internal bool SendsTail { get; private set; }
 
-    /// <summary>The probe is still to be sent: the next new segment, whatever the congestion window and Nagle say.</summary>
+    /// <summary>
+    /// The probe is still to be sent: the next new segment, whatever the congestion window and Nagle say.
+    /// </summary>
     internal bool SendsNewData { get; private set; }
 
     /// <summary>Bytes outstanding when the probe was due.</summary>
@@ -79,7 +84,8 @@ internal struct TailLossProbe()
     }
 
     /// <summary>
-    /// An ACK at or past the probe's end ends the episode (section 7.4). True when the probe repaired a loss, so that the congestion window must answer.
+    /// An ACK at or past the probe's end ends the episode (section 7.4). True when the probe repaired a loss, so that
+    /// the congestion window must answer.
     /// </summary>
     /// <param name="packet">The ACK.</param>
     /// <param name="advanced">It moved SND.UNA.</param>
@@ -89,9 +95,12 @@ internal struct TailLossProbe()
     {
         if (EndSeq is not { } end || packet.Ack < end)
             return false;
-        // An ACK just up to the probe may be for the original: without timestamps, what comes next must tell.
-        if (IsRetransmission && packet.Ack == end && (advanced ? !hasTimestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
+        // An ACK that ends at the probe may be for the original. Without timestamps only the next ACK can tell.
+        if (IsRetransmission && packet.Ack == end
+            && (advanced ? !hasTimestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
+        {
             return false;
+        }
         EndSeq = null;
         return IsRetransmission && advanced && packet.Sack.Count == 0 && !echoesOriginal;
     }

@@ -18,7 +18,9 @@ internal readonly ref struct AckSample
     /// <summary>What the path has delivered; zero when unknown.</summary>
     internal required long DeliveryRate { get; init; }
 
-    /// <summary>The application had too little to send while the rate was measured, so the path may carry more.</summary>
+    /// <summary>
+    /// The application had too little to send while the rate was measured, so the path may carry more.
+    /// </summary>
     internal required bool RateIsAppLimited { get; init; }
 
     /// <summary>Bytes in the network after the ACK.</summary>
@@ -27,7 +29,9 @@ internal readonly ref struct AckSample
     /// <summary>The window, not the application or the peer, held sending back: only then it grows.</summary>
     internal required bool CwndLimited { get; init; }
 
-    /// <summary>False while <see cref="ICongestionControl.SetCwnd"/> brings the window down, or reordering is suspected.</summary>
+    /// <summary>
+    /// False while <see cref="ICongestionControl.SetCwnd"/> brings the window down, or reordering is suspected.
+    /// </summary>
     internal required bool MayGrow { get; init; }
 
     internal required Instant Now { get; init; }

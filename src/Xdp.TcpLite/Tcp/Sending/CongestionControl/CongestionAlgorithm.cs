@@ -16,6 +16,7 @@ internal static class CongestionControls
     {
         CongestionAlgorithm.Cubic => new Cubic(),
         CongestionAlgorithm.NewReno => new NewReno(),
-        _ => throw new ArgumentOutOfRangeException(nameof(algorithm), algorithm, "There is no such congestion control."),
+        _ => throw new ArgumentOutOfRangeException(
+            nameof(algorithm), algorithm, "There is no such congestion control."),
     };
 }

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// CUBIC (RFC 9438): after a loss the window returns to where it was along a cubic function of time, and probes beyond. Where Reno would be faster (short
-/// round trips) it grows as Reno would.
+/// CUBIC (RFC 9438). After a loss the window returns to where it was along a cubic function of time, and then probes
+/// beyond. Where Reno would be faster, on short round trips, it grows as Reno would.
 /// </summary>
 internal sealed class Cubic : LossBasedControl
 {
@@ -69,7 +69,9 @@ internal sealed class Cubic : LossBasedControl
 
     private protected override void RestoreState() => _avoidance!.Epoch = _avoidance.SavedEpoch;
 
-    /// <summary>Time in which the window was not used does not count: it would let it leap afterwards (section 5.8).</summary>
+    /// <summary>
+    /// Time in which the window is not used does not count: the window would leap afterwards (section 5.8).
+    /// </summary>
     private protected override void ObserveAck(Instant now, bool cwndLimited)
     {
         if (_avoidance is not { } avoidance)

@@ -1,9 +1,9 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// How much a connection may have in flight. Bytes throughout; one call per ACK. A loss episode begins with <see cref="OnCongestion"/> or
-/// <see cref="OnRto"/> and ends with <see cref="OnRecoveryExit"/> or <see cref="Undo"/>, one of which must follow: while it lasts, the slow-start threshold does not
-/// fall again, except by a time-out after another one.
+/// How much a connection may have in flight, in bytes; one call for each ACK. A loss episode begins with
+/// <see cref="OnCongestion"/> or <see cref="OnRto"/> and must end with <see cref="OnRecoveryExit"/> or
+/// <see cref="Undo"/>. While it lasts, only another time-out lowers the slow-start threshold again.
 /// </summary>
 internal interface ICongestionControl
 {
@@ -25,24 +25,35 @@ internal interface ICongestionControl
     /// <summary>New data was acknowledged, in recovery too.</summary>
     void OnAck(in AckSample sample);
 
-    /// <summary>Loss was detected, or ECN echoed: lowers <see cref="Ssthresh"/>. The window is brought down by <see cref="SetCwnd"/> (PRR) until <see cref="OnRecoveryExit"/>.</summary>
+    /// <summary>
+    /// A loss was detected, or ECN was echoed: lowers <see cref="Ssthresh"/>. Until <see cref="OnRecoveryExit"/>
+    /// recovery brings the window down with <see cref="SetCwnd"/> (PRR).
+    /// </summary>
     void OnCongestion(long flightSize, Instant now);
 
     /// <summary>Recovery's own window; never below one MSS.</summary>
     void SetCwnd(long cwnd);
 
-    /// <summary>All that was outstanding when the episode began is acknowledged: after fast recovery the window is the threshold, after a time-out it stays what it has become.</summary>
+    /// <summary>
+    /// All that was outstanding when the episode began is acknowledged. After fast recovery the window becomes the
+    /// threshold; after a time-out it stays what it has grown to.
+    /// </summary>
     void OnRecoveryExit(Instant now);
 
     /// <summary>
-    /// The retransmission timer fired: one segment, and slow start. Not for the back-offs of one segment, whose threshold holds (RFC 5681, section 3.1): those
-    /// call <see cref="SetCwnd"/>.
+    /// The retransmission timer has fired: one segment, and slow start. Not called for the next time-outs of the same
+    /// segment, at which the threshold holds (RFC 5681, section 3.1): those call <see cref="SetCwnd"/>.
     /// </summary>
     void OnRto(long flightSize, Instant now);
 
-    /// <summary>Nothing was sent for <paramref name="idle"/>, more than an RTO: the window decays towards the initial one (RFC 2861).</summary>
+    /// <summary>
+    /// Nothing was sent for <paramref name="idle"/>, which is more than an RTO: the window decays towards the initial
+    /// one (RFC 2861).
+    /// </summary>
     void OnIdle(TimeSpan idle, TimeSpan rto, Instant now);
 
-    /// <summary>The episode was needless: back to before it, unless the window has grown beyond that.</summary>
+    /// <summary>
+    /// The losses were none: back to the state before the episode, unless the window has grown beyond it.
+    /// </summary>
     void Undo();
 }

@@ -1,8 +1,8 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// What NewReno and CUBIC share: slow start, loss episodes and their undoing, restart after idle time (RFC 5681, RFC 6928). Each connection has one, and most
-/// never leave slow start: what is needed after that does not lie here.
+/// What NewReno and CUBIC share: slow start, loss episodes and how they are undone, restart after idle time (RFC 5681,
+/// RFC 6928). Most connections never leave slow start, so what is needed afterwards is made only then.
 /// </summary>
 internal abstract class LossBasedControl : ICongestionControl
 {
@@ -48,7 +48,9 @@ internal abstract class LossBasedControl : ICongestionControl
         Ssthresh = Math.Max(Ssthresh, 2L * mss);
     }
 
-    /// <summary>As Linux: twice what the window gives in slow start, so that it can double, and a fifth more afterwards.</summary>
+    /// <summary>
+    /// As Linux: twice the window each round trip in slow start, so that it can double; afterwards a fifth more.
+    /// </summary>
     public long PacingRate(TimeSpan srtt) =>
         srtt <= TimeSpan.Zero ? 0 : (long)((Cwnd < Ssthresh / 2 ? 2.0 : 1.2) * Cwnd / srtt.TotalSeconds);
 
@@ -90,7 +92,8 @@ internal abstract class LossBasedControl : ICongestionControl
 
     public void OnRto(long flightSize, Instant now)
     {
-        // After an earlier time-out what is outstanding is mostly lost: the window, not the flight, tells what the path carried.
+        // After an earlier time-out most of what is outstanding is lost. So not the flight, but the window tells what
+        // the path carried.
         if (_timedOut)
             Begin(Math.Min(flightSize, Cwnd), isTimeout: true);
         else if (!_inEpisode)

@@ -1,0 +1,93 @@
+namespace Xdp.TcpLite.Tests;
+
+public class PathMtuTests
+{
+    private const int Link = 1500;
+    private const int Capacity = 9000;
+
+    private static readonly Instant s_now = new(TimeSpan.TicksPerHour);
+    private static readonly HeaderLengths s_plain = new(isIPv4: true, hasTimestamps: false);
+
+    private static PathMtu Create(ushort peerMss = 1460)
+    {
+        var path = new PathMtu();
+        path.Negotiate(peerMss);
+        return path;
+    }
+
+    /// <summary>RFC 6691: neither MSS option counts TCP options, so a segment that has them carries less.</summary>
+    [Theory]
+    [InlineData(true, false, 1460, 1500, 9000, 1460)]
+    [InlineData(true, true, 1460, 1500, 9000, 1448)]
+    [InlineData(false, true, 1440, 1500, 9000, 1428)]
+    [InlineData(true, false, 8960, 1500, 9000, 1460)]
+    [InlineData(true, true, 536, 1500, 9000, 524)]
+    [InlineData(true, false, 8960, 9000, 1792, 1792)] // what a frame holds
+    [InlineData(true, true, 0, 1500, 9000, 36)] // a peer that wants crumbs
+    [InlineData(true, false, 65535, 65535, 100_000, 65495)]
+    public void EffectiveMss_IsWhatAllSidesTake(
+        bool isIPv4, bool timestamps, int peerMss, int link, int capacity, int expected) => Assert.Equal(
+        expected, Create((ushort)peerMss).EffectiveMss(new HeaderLengths(isIPv4, timestamps), link, capacity));
+
+    /// <summary>RFC 1191, section 7.1; RFC 8201: IPv6 has 1280 at least.</summary>
+    [Theory]
+    [InlineData(1400, true, true, 1360)]
+    [InlineData(1500, true, false, 1460)] // no news
+    [InlineData(9000, true, false, 1460)]
+    [InlineData(0, true, true, 1452)] // the plateau below 1500 is 1492
+    [InlineData(68, true, true, 512)]
+    [InlineData(68, false, true, 1220)]
+    public void OnTooBig_TakesAPlausibleClaim(int reported, bool isIPv4, bool isNews, int mss)
+    {
+        PathMtu path = Create();
+        Assert.Equal(isNews, path.OnTooBig(reported, Link, isIPv4, s_now));
+        Assert.Equal(mss, path.EffectiveMss(new HeaderLengths(isIPv4, hasTimestamps: false), Link, Capacity));
+        Assert.False(path.OnTooBig(reported == 0 ? Link : reported, Link, isIPv4, s_now));
+    }
+
+    [Fact]
+    public void OnTooBig_RouterDoesNotSay_GoesDownPlateauByPlateau()
+    {
+        PathMtu path = Create(peerMss: 60_000);
+        int last = 65535;
+        while (path.OnTooBig(0, 65535, isIPv4: true, s_now))
+        {
+            int mss = path.EffectiveMss(s_plain, 65535, 65535);
+            Assert.InRange(mss, 512, last - 1);
+            last = mss;
+        }
+        Assert.Equal(576 - 40, last);
+    }
+
+    /// <summary>
+    /// RFC 4821, section 7.7: large segments that time out again and again are swallowed by the path.
+    /// </summary>
+    [Theory]
+    [InlineData(3, 1460, 1460, false, 1460)] // too early
+    [InlineData(4, 1460, 1460, true, 1024)]
+    [InlineData(4, 1000, 1460, false, 1460)] // that one is small anyway
+    [InlineData(4, 1024, 1024, true, 512)]
+    [InlineData(4, 60, 60, true, 48)]
+    [InlineData(4, 48, 48, false, 1460)]
+    [InlineData(4, 0, 1460, false, 1460)] // a bare FIN
+    public void OnTimeout_RepeatedForALargeSegment_TakesLess(
+        int timeouts, int length, int mss, bool shrinks, int expected)
+    {
+        PathMtu path = Create();
+        Assert.Equal(shrinks, path.OnTimeout(timeouts, length, mss, s_plain, s_now));
+        Assert.Equal(expected, path.EffectiveMss(s_plain, Link, Capacity));
+    }
+
+    /// <summary>RFC 1191, section 6.3: not before five minutes; ten are advised.</summary>
+    [Fact]
+    public void Forget_AfterTenMinutes_TriesTheLinkAgain()
+    {
+        PathMtu path = Create();
+        Assert.False(path.Forget(s_now + TimeSpan.FromDays(1)));
+        path.OnTooBig(1400, Link, isIPv4: true, s_now);
+        Assert.False(path.Forget(s_now + TimeSpan.FromSeconds(599)));
+        Assert.True(path.Forget(s_now + TimeSpan.FromSeconds(600)));
+        Assert.Equal(1460, path.EffectiveMss(s_plain, Link, Capacity));
+        Assert.False(path.Forget(s_now + TimeSpan.FromSeconds(1200)));
+    }
+}
