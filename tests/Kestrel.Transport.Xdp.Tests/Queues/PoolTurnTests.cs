@@ -77,9 +77,13 @@ public class PoolTurnTests
         _turn.Queue();
         _now += PoolTurn.Patience;
         _turn.CheckOverdue();
+        Assert.False(_turn.IsLate);
+        _turn.TurnRan(_now);
+        _turn.CheckOverdue();
+        _now += PoolTurn.Patience;
         _turn.CheckOverdue();
         Assert.True(_turn.IsLate);
-        Assert.Equal(1, _turn.Overdue);
+        Assert.Equal(2, _turn.Overdue);
         _now += PoolTurn.Patience;
 
         // The pool comes to it at last. The next item shows whether the pool keeps up. It is ahead of all the work that
@@ -105,5 +109,37 @@ public class PoolTurnTests
         Assert.Equal(_now + PoolTurn.Patience, _turn.OverdueAt);
         _turn.CheckOverdue();
         Assert.False(_turn.IsLate);
+    }
+
+    /// <summary>
+    /// A long batch before the item: those who flush send what is written, and not each answer by itself.
+    /// </summary>
+    [Fact]
+    public void IsOverdue_CountsFromTheLastTurn_WhoeverRanIt()
+    {
+        _turn.Queue();
+        Assert.False(_turn.IsOverdue);
+        _now += PoolTurn.Patience;
+        Assert.True(_turn.IsOverdue);
+        _turn.TurnRan(_now);
+        Assert.False(_turn.IsOverdue);
+        _now += PoolTurn.Patience - TimeSpan.FromTicks(1);
+        Assert.False(_turn.IsOverdue);
+        Execute();
+        Assert.False(_turn.IsLate);
+        Assert.False(_turn.IsOverdue);
+    }
+
+    [Fact]
+    public void IsOverdue_WhileThePoolIsLate_IsSooner()
+    {
+        _turn.Queue();
+        _now += PoolTurn.Patience;
+        _turn.CheckOverdue();
+        _turn.CheckOverdue();
+        _turn.TurnRan(_now);
+        Assert.False(_turn.IsOverdue);
+        _now += PoolTurn.Patience / 5;
+        Assert.True(_turn.IsOverdue);
     }
 }

@@ -177,7 +177,7 @@ internal sealed class QueueWorker : IDisposable
                 RunPosterTurns();
                 break;
             default:
-                if (_poolTurn.IsLate)
+                if (_poolTurn.IsOverdue)
                     RunPosterTurns();
                 _poolTurn.Queue();
                 break;
@@ -254,6 +254,7 @@ internal sealed class QueueWorker : IDisposable
     private TurnReport RunTurn(TurnKind kind)
     {
         TurnReport report = _turns.Run(kind);
+        _poolTurn.TurnRan(report.Now);
         if (report.Delivered > 0)
             _lastBatch = report.Delivered;
         return report;
