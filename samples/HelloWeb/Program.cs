@@ -91,6 +91,13 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
             await context.Response.BodyWriter.FlushAsync();
             app.Lifetime.StopApplication();
         });
+        app.MapPost("/exit-after/{n:long:min(0)}", async (long n, HttpContext context) =>
+        {
+            await Transfers.SendPattern(n, context);
+            await context.Response.CompleteAsync();
+            new Thread(() => Environment.Exit(0)).Start();
+        });
+        app.MapPost("/crash", () => new Thread(() => throw new InvalidOperationException("asked for")).Start());
     }
 
     try

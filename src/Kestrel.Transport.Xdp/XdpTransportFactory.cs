@@ -6,6 +6,7 @@ using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Internal.Listeners;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
@@ -23,7 +24,8 @@ namespace Kestrel.Transport.Xdp;
 public sealed class XdpTransportFactory
     : IConnectionListenerFactory, IConnectionListenerFactorySelector, IDisposable, IAsyncDisposable
 {
-    private static readonly TimeSpan LingerPoll = TimeSpan.FromMilliseconds(10);
+    // A process that crashes is not held up by a turn that hangs.
+    private static readonly TimeSpan s_crashPatience = TimeSpan.FromMilliseconds(100);
 
     private readonly ListenerContext _context;
     private readonly Lock _lock = new();
@@ -58,6 +60,8 @@ public sealed class XdpTransportFactory
             meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
         if (EnvironmentSwitches.TransportIsOff)
             TransportLog.SwitchedOff(Logger);
+        AppDomain.CurrentDomain.ProcessExit += OnProcessExit;
+        AppDomain.CurrentDomain.UnhandledException += OnUnhandledException;
     }
 
     private TransportSettings Settings => _context.Settings;
@@ -185,6 +189,8 @@ public sealed class XdpTransportFactory
         foreach (XdpConnectionListener listener in Listeners)
             await listener.DisposeAsync().ConfigureAwait(false);
         await LingerAsync().ConfigureAwait(false);
+        AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
+        AppDomain.CurrentDomain.UnhandledException -= OnUnhandledException;
         _context.Metrics?.Dispose();
         foreach (XdpEngine engine in Engines)
             EngineRegistry.Process.Release(engine);
@@ -192,20 +198,75 @@ public sealed class XdpTransportFactory
             _context.Pool.Dispose();
     }
 
-    // With sockets the kernel goes on delivering after the process has ended. Here nobody does.
     private async Task LingerAsync()
     {
-        TimeSpan linger = Settings.Options.ShutdownLinger;
-        long end = Environment.TickCount64 + (long)linger.TotalMilliseconds;
-        int left = _bindings.Sum(b => b.Unacknowledged);
+        var linger = new Linger(Settings.Options.ShutdownLinger, Settings.Options.ShutdownLingerMax, Uptime);
+        int left = Unacknowledged;
         if (left > 0)
-            TransportLog.Lingering(Logger, linger, left);
-        while (left > 0 && Environment.TickCount64 < end)
+            TransportLog.Lingering(Logger, Settings.Options.ShutdownLinger, left);
+        while (linger.GoesOn(left, AcknowledgedBytes, Uptime))
         {
-            await Task.Delay(LingerPoll).ConfigureAwait(false);
-            left = _bindings.Sum(b => b.Unacknowledged);
+            await Task.Delay(Linger.Poll).ConfigureAwait(false);
+            left = Unacknowledged;
         }
         if (left > 0)
-            TransportLog.Cut(Logger, left, linger);
+            TransportLog.Cut(Logger, left, Settings.Options.ShutdownLinger);
     }
+
+    // Environment.Exit, or the end of Main, with the host still running. The kernel would give what was written to its
+    // sockets to the peers, and end the connections. Background threads and the pool go on until this returns.
+    private void OnProcessExit(object? sender, EventArgs e)
+    {
+        if (Served.Any(served => served.Queue.InTurn))
+        {
+            // A handler that runs inline has ended the process. No turn can run before it returns, which it never will.
+            EndAtOnce();
+            return;
+        }
+        lock (_lock)
+            _disposal ??= Task.Run(EndOnExitAsync);
+        _disposal.Wait();
+    }
+
+    private async Task EndOnExitAsync()
+    {
+        foreach (XdpConnectionListener listener in Listeners)
+            await listener.UnbindAsync().ConfigureAwait(false);
+        foreach ((XdpQueue queue, EndpointBinding binding) in Served)
+            queue.CloseConnections(binding);
+        await EndAsync().ConfigureAwait(false);
+    }
+
+    // A crash must not be held up: no waiting for peers, and no cleaning up.
+    private void OnUnhandledException(object sender, UnhandledExceptionEventArgs e)
+    {
+        if (e.IsTerminating)
+            EndAtOnce();
+    }
+
+    private void EndAtOnce()
+    {
+        foreach ((XdpQueue queue, EndpointBinding binding) in Served)
+            queue.EndConnectionsAtOnce(binding, s_crashPatience);
+    }
+
+    private static TimeSpan Uptime => TimeSpan.FromMilliseconds(Environment.TickCount64);
+
+    private EndpointBinding[] Bindings
+    {
+        get
+        {
+            lock (_lock)
+                return [.. _bindings];
+        }
+    }
+
+    private IEnumerable<(XdpQueue Queue, EndpointBinding Binding)> Served =>
+        from engine in Engines from queue in engine.Queues from binding in Bindings select (queue, binding);
+
+    // Connections whose peers have not acknowledged everything, the FIN included.
+    private int Unacknowledged => Bindings.Sum(b => b.Unacknowledged);
+
+    private long AcknowledgedBytes =>
+        Engines.Sum(engine => engine.Queues.Sum(queue => queue.Statistics.Tcp.BytesAcknowledged));
 }

@@ -77,17 +77,44 @@ public sealed class XdpTransportOptions
     /// <summary>Segments from these sources are dropped in the XDP program, allowed or not.</summary>
     public IList<IPNetwork> DeniedSources { get; } = [];
 
-    /// <summary>How long the exit waits for peers to acknowledge what was sent to them.</summary>
+    /// <summary>
+    /// How long the exit waits for peers to acknowledge what was sent to them. The time starts anew whenever one of
+    /// them does.
+    /// </summary>
     public TimeSpan ShutdownLinger { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>The longest that the exit waits, however steadily peers acknowledge.</summary>
+    public TimeSpan ShutdownLingerMax { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Bytes up to which a connection's receive buffer, and with it the window, grows.</summary>
     public int ReceiveBufferMax { get; set; } = 6 << 20;
 
     /// <summary>
-    /// Bytes that a connection sends ahead of the peer's acknowledgements, at the most. What is written and not sent
-    /// yet is bounded by <see cref="MaxWriteBufferSize"/>.
+    /// Bytes that a connection holds for the peer until it has acknowledged them, at the most: its send buffer, which
+    /// grows with the congestion window. What an application writes beyond it is bounded by
+    /// <see cref="MaxWriteBufferSize"/>.
     /// </summary>
     public int SendBufferMax { get; set; } = 4 << 20;
+
+    /// <summary>
+    /// How long a connection is silent before its peer is asked whether it is still there (TCP keepalive); null never
+    /// asks. Kernel sockets call it TCP_KEEPIDLE.
+    /// </summary>
+    public TimeSpan? KeepAliveTime { get; set; }
+
+    /// <summary>Time between questions that are not answered. Kernel sockets call it TCP_KEEPINTVL.</summary>
+    public TimeSpan KeepAliveInterval { get; set; } = TimeSpan.FromSeconds(75);
+
+    /// <summary>
+    /// Unanswered questions after which a connection is taken for dead. Kernel sockets call it TCP_KEEPCNT.
+    /// </summary>
+    public int KeepAliveCount { get; set; } = 9;
+
+    /// <summary>
+    /// How long data may stay unacknowledged, or the peer's window shut, before a connection is taken for dead. Kernel
+    /// sockets call it TCP_USER_TIMEOUT, and have 15 minutes or so without it.
+    /// </summary>
+    public TimeSpan UserTimeout { get; set; } = TimeSpan.FromMinutes(15);
 
     /// <summary>See <see cref="SocketTransportOptions.Backlog"/>; null takes its value.</summary>
     public int? Backlog { get; set; }

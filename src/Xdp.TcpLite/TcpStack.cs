@@ -66,6 +66,12 @@ public sealed class TcpStack
 
     public int TimeWaitCount => _timeWaits.Count;
 
+    /// <summary>
+    /// May this stack know a segment that belongs to none of its connections: is one half-open or in TIME-WAIT, or may
+    /// a SYN cookie come back? For a host that has several stacks, and asks from another thread: near enough.
+    /// </summary>
+    public bool ExpectsOtherSegments => _halfOpen.Count > 0 || _timeWaits.Count > 0 || _cookies.IsExpected(Now);
+
     /// <summary>Is there a connection (half-open and TIME-WAIT included) with this 4-tuple?</summary>
     public bool Owns(in FlowKey flow) => Environment.Flows.Find(flow) is not null;
 
@@ -77,7 +83,12 @@ public sealed class TcpStack
     /// <param name="local">Local address.</param>
     /// <param name="port">Local port.</param>
     /// <param name="owner">Given to each accepted connection as <see cref="TcpConnection.Owner"/>.</param>
-    public void Listen(IpAddr local, ushort port, object? owner) => _listeners.Open(local, port, owner);
+    /// <param name="hasRoom">
+    /// Has the host room for one more connection? Asked before a handshake ends. While it says no, the handshake waits:
+    /// the peer tries again. Null: always.
+    /// </param>
+    public void Listen(IpAddr local, ushort port, object? owner, Func<bool>? hasRoom = null) =>
+        _listeners.Open(local, port, owner, hasRoom);
 
     /// <summary>Accepts no new connections there; half-open ones are dropped, established ones live on.</summary>
     public void StopListening(IpAddr local, ushort port) => _listeners.Close(local, port);

@@ -40,7 +40,10 @@ public sealed record TcpStackOptions
     /// <summary>Bytes of the receive buffer that a connection starts with.</summary>
     public int ReceiveBufferInitial { get; init; } = 128 << 10;
 
-    /// <summary>The most bytes that a connection has in flight.</summary>
+    /// <summary>
+    /// The most bytes that a connection has in flight, and the most that <see cref="TcpConnection.SendBuffer"/> grows
+    /// to.
+    /// </summary>
     public int SendBufferMax { get; init; } = 4 << 20;
 
     /// <summary>
@@ -68,6 +71,15 @@ public sealed record TcpStackOptions
     /// <summary>The most connections in TIME-WAIT. Beyond that, the oldest are forgotten.</summary>
     public int MaxTimeWait { get; init; } = 65536;
 
-    /// <summary>Idle time before the first keepalive probe; null sends none.</summary>
+    /// <summary>Idle time before the first keepalive probe; null sends none. Linux's tcp_keepalive_time.</summary>
     public TimeSpan? KeepAlive { get; init; }
+
+    /// <summary>Time between keepalive probes that are not answered. Linux's tcp_keepalive_intvl.</summary>
+    public TimeSpan KeepAliveInterval { get; init; } = TimeSpan.FromSeconds(75);
+
+    /// <summary>
+    /// Unanswered probes after which a connection is given up, an interval after the last. Linux's
+    /// tcp_keepalive_probes.
+    /// </summary>
+    public int KeepAliveCount { get; init; } = 9;
 }

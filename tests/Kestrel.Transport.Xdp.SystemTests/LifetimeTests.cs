@@ -180,6 +180,90 @@ public sealed class LifetimeTests(DirectLab lab, ITestOutputHelper output) : Sys
             .Contains("prog/xdp", StringComparison.Ordinal);
 }
 
+/// <summary>
+/// Ends of the process that the host does not see coming. The kernel would tell the peers of its sockets, and go on
+/// delivering what was written to them.
+/// </summary>
+[Collection(DirectCollection.Name)]
+public sealed class SuddenExitTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
+{
+    private static readonly HelloWebSettings s_settings = new() { AllowShutdown = true };
+
+    [SkippableTheory]
+    [InlineData("/exit-after/10", false)]
+    [InlineData("/exit-after/10", true)]
+    [InlineData("/crash", false)]
+    [InlineData("/crash", true)]
+    public async Task ProcessEnds_IdleClientsAreTold(string path, bool inline)
+    {
+        Lab.Require();
+        await WithServerAsync(lab.Server, s_settings with { Inline = inline }, async server =>
+        {
+            RawHttp[] idle = await Task.WhenAll(
+                Enumerable.Range(0, 20).Select(_ => RawHttp.ConnectAsync(lab.Client, server.EndPoint)));
+            foreach (RawHttp http in idle)
+                (await http.FactsAsync()).AssertOnXdp();
+            await Post(server, path);
+            foreach (RawHttp http in idle)
+            {
+                Assert.True(await EndsAsync(http).WaitAsync(Command.Limit));
+                http.Dispose();
+            }
+            await server.ExitAsync();
+        });
+    }
+
+    /// <summary>A response that is complete for the application arrives, however slowly the client reads.</summary>
+    [SkippableFact]
+    public async Task Exit_SlowClient_GetsTheResponseInFull()
+    {
+        Lab.Require();
+        const int Bytes = 1_000_000, Bite = 20_000;
+        await WithServerAsync(lab.Server, s_settings, async server =>
+        {
+            using RawHttp http =
+                await RawHttp.ConnectAsync(lab.Client, server.EndPoint, socket => socket.ReceiveBufferSize = 4096);
+            await http.WriteAsync($"POST /exit-after/{Bytes} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n");
+            Assert.Equal(Bytes, await http.ReadHeadAsync());
+            for (int at = 0; at < Bytes;)
+            {
+                ReadOnlyMemory<byte> some = await http.ReadSomeAsync(Math.Min(Bite, Bytes - at));
+                Assert.False(some.IsEmpty, $"The connection ended after {at} bytes.");
+                Pattern.AssertMatches(some.Span, at);
+                at += some.Length;
+                // 200 KB/s.
+                await Task.Delay(some.Length / 200);
+            }
+            Assert.True((await http.ReadSomeAsync()).IsEmpty);
+            Assert.Equal(0, await server.ExitAsync());
+        });
+    }
+
+    private async Task Post(HelloWebServer server, string path)
+    {
+        RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
+        await http.WriteAsync($"POST {path} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n");
+        await EndsAsync(http).WaitAsync(Command.Limit);
+        http.Dispose();
+    }
+
+    /// <summary>Reads to the connection's end, in order or not.</summary>
+    private static async Task<bool> EndsAsync(RawHttp http)
+    {
+        try
+        {
+            while (!(await http.ReadSomeAsync()).IsEmpty)
+            {
+            }
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
+        {
+            // An end as well.
+        }
+        return true;
+    }
+}
+
 /// <summary>An exit that the transport must survive in place of the kernel.</summary>
 [Collection(RouterCollection.Name)]
 public sealed class ExitTests(RouterLab lab, ITestOutputHelper output) : SystemTest(output)

@@ -20,6 +20,11 @@ internal struct Ecn(bool enabled)
 
     /// <summary>SND.NXT at the last reduction: echoes up to here are of the same event.</summary>
     private SeqNumber _reducedAt;
+
+    /// <summary>
+    /// An ACK up to there has not come yet. Afterwards the number says nothing: it would be ahead again once 2 GiB have
+    /// been sent.
+    /// </summary>
     private bool _hasReduced;
 
     /// <summary>Takes note of marks. True when the peer should get an ACK at once.</summary>
@@ -44,9 +49,11 @@ internal struct Ecn(bool enabled)
     /// <param name="sndNxt">SND.NXT.</param>
     internal bool TryTakeEcho(in Packet packet, bool recovering, SeqNumber sndNxt)
     {
-        if (!enabled || !packet.Has(TcpFlags.Ece) || recovering)
+        if (!enabled)
             return false;
-        if (_hasReduced && packet.Ack <= _reducedAt)
+        if (_hasReduced && packet.Ack > _reducedAt)
+            _hasReduced = false;
+        if (!packet.Has(TcpFlags.Ece) || recovering || _hasReduced)
             return false;
         _reducedAt = sndNxt;
         _hasReduced = true;

@@ -3,10 +3,6 @@ namespace Xdp.TcpLite;
 /// <summary>Keepalive (RFC 9293, section 3.8.4), of a connection that asks for it.</summary>
 internal sealed class KeepAliveTimer
 {
-    /// <summary>Unanswered probes that are put up with, and the time between them (Linux's defaults).</summary>
-    private const int MaxProbes = 9;
-    private static readonly TimeSpan s_interval = TimeSpan.FromSeconds(75);
-
     private Instant _heardAt;
 
     /// <summary>Probes since then.</summary>
@@ -44,21 +40,25 @@ internal sealed class KeepAliveTimer
     /// <summary>A segment of the peer's has come.</summary>
     internal void Heard(Instant now) => (_heardAt, _probes) = (now, 0);
 
-    internal Verdict OnTimeout(TimeSpan idle, Instant now)
+    /// <summary>The deadline has come. The next one is set.</summary>
+    /// <param name="options">With an idle time.</param>
+    /// <param name="now">The present.</param>
+    internal Verdict OnTimeout(TcpStackOptions options, Instant now)
     {
+        TimeSpan idle = options.KeepAlive!.Value;
         if (now - _heardAt < idle)
         {
             _probes = 0;
             Deadline = _heardAt + idle;
             return Verdict.Alive;
         }
-        if (_probes == MaxProbes)
+        if (_probes >= options.KeepAliveCount)
         {
             Deadline = Instant.Never;
             return Verdict.Dead;
         }
         _probes++;
-        Deadline = now + s_interval;
+        Deadline = now + options.KeepAliveInterval;
         return Verdict.Probe;
     }
 }

@@ -1,13 +1,14 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// RSTs for segments that belong to no connection (RFC 9293, section 3.5.2). Owns their rate: without a limit, spoofed
-/// segments would make the stack flood whoever they name as their sender.
+/// RSTs for segments that belong to no connection (RFC 9293, section 3.5.2). Owns their rate. Linux has none: each
+/// answers a segment that was no smaller. It leaves a flood of spoofed segments less of the stack's time. It is high
+/// enough that a server which starts again soon tells the clients of its predecessor.
 /// </summary>
 internal sealed class ResetLimiter(StackEnvironment environment)
 {
-    private const int PerSecond = 1000;
-    internal const int Burst = 200;
+    private const int PerSecond = 50_000;
+    internal const int Burst = 1000;
 
     private TokenBucket _bucket = new(PerSecond, Burst);
 

@@ -161,6 +161,13 @@ public sealed class TcpConnection : FlowEntry
     /// <summary>Written bytes that are not acknowledged, sent or not.</summary>
     public long UnacknowledgedBytes => _snd.UnacknowledgedBytes;
 
+    /// <summary>
+    /// Bytes that are worth holding here, sent or not: twice what may be in flight, so that the next round trip's data
+    /// is at hand when this one's is acknowledged. As Linux's send buffer it begins at 85 KiB. The host decides what it
+    /// writes beyond that.
+    /// </summary>
+    public long SendBuffer => _snd.Buffer(_options);
+
     /// <summary>Payload bytes that a full segment carries now, options deducted.</summary>
     public int EffectiveMss => _snd.Mss;
 
@@ -618,7 +625,7 @@ public sealed class TcpConnection : FlowEntry
 
     private void OnKeepAliveTimeout(KeepAliveTimer timer, Instant now)
     {
-        switch (timer.OnTimeout(KeepAlive!.Value, now))
+        switch (timer.OnTimeout(_options, now))
         {
             case KeepAliveTimer.Verdict.Probe:
                 _snd.ProbeIsDue = true;

@@ -8,6 +8,12 @@ internal struct Timestamps
     /// <summary>Idle time after which TS.Recent is no longer held against a segment (section 5.5).</summary>
     private static readonly TimeSpan s_pawsExpiry = TimeSpan.FromDays(24);
 
+    /// <summary>
+    /// Ticks that a segment may be older than one that has come (Linux's TCP_PAWS_WINDOW). Two segments of one tick
+    /// change places, and hosts with several processors stamp them out of order.
+    /// </summary>
+    private const int PawsTolerance = 1;
+
     private readonly uint _offset;
     private CoarseInstant _recentAt;
 
@@ -32,8 +38,7 @@ internal struct Timestamps
 
     /// <summary>PAWS (section 5.3): is the segment older than one that has come?</summary>
     internal readonly bool IsOld(in Packet packet, Instant now) =>
-        Enabled && packet.HasTimestamps && !packet.IsRst && (int)(packet.TsVal - Recent) < 0
-        && _recentAt.Age(now) <= s_pawsExpiry;
+        Enabled && packet.HasTimestamps && !packet.IsRst && IsBefore(packet.TsVal, PawsTolerance, now);
 
     /// <summary>
     /// Takes over a segment's TSval, if the segment is at the left edge of what was acknowledged (section 4.3).
@@ -42,7 +47,7 @@ internal struct Timestamps
     {
         if (!packet.HasTimestamps || !Enabled || packet.Seq > lastAckSent)
             return;
-        if ((int)(packet.TsVal - Recent) < 0 && _recentAt.Age(now) <= s_pawsExpiry)
+        if (IsBefore(packet.TsVal, tolerance: 0, now))
             return;
         Recent = packet.TsVal;
         _recentAt = new CoarseInstant(now);
@@ -68,6 +73,11 @@ internal struct Timestamps
     /// <summary>Is the ACK for a segment that was sent at that time or later? Null when no echo tells.</summary>
     internal readonly bool? EchoesSince(in Packet packet, Instant sentAt) =>
         HasEcho(packet) ? (int)(packet.TsEcr - At(sentAt)) >= 0 : null;
+
+    // A TS.Recent of 0 is that of a peer which sends 0 in its SYN, and the time in what follows. As for Linux it says
+    // nothing.
+    private readonly bool IsBefore(uint tsVal, int tolerance, Instant now) =>
+        Recent != 0 && (int)(Recent - tsVal) > tolerance && _recentAt.Age(now) <= s_pawsExpiry;
 
     private readonly bool HasEcho(in Packet packet) => Enabled && packet.HasTimestamps && packet.TsEcr != 0;
 }

@@ -16,6 +16,9 @@ public sealed class TcpStackCounters
 
     /// <summary>Payload bytes, retransmissions included.</summary>
     public long BytesOut;
+
+    /// <summary>Payload bytes that peers have acknowledged.</summary>
+    public long BytesAcknowledged;
     public long Retransmits;
     public long FastRetransmits;
     public long RtoFires;

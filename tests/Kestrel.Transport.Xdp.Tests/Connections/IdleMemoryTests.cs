@@ -44,7 +44,7 @@ public sealed class IdleMemoryTests
     // Nothing in here allocates but the transport.
     private static XdpConnection ServeOneRequest(FakeQueue queue, ConnectionSettings settings, LoopTcp tcp)
     {
-        var connection = new XdpConnection(FakePeer.Mss, settings);
+        var connection = new XdpConnection(FakePeer.Mss, sendBuffer: 0, settings);
         ValueTask<ReadResult> read = Wait(connection);
         Block request = queue.Blocks.Take();
         request.Length = 100;

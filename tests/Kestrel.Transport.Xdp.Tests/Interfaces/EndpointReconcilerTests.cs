@@ -3,6 +3,7 @@ using System.Net;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Internal.Options;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
@@ -194,7 +195,8 @@ public class EndpointReconcilerTests
 
     private static EndpointBinding Binding(string endpoint) => new(
         IPEndPoint.Parse(endpoint), new TransportSettings(new XdpTransportOptions(), new SocketTransportOptions()),
-        Channel.CreateUnbounded<ConnectionContext>().Writer, MemoryPool<byte>.Shared, NullLogger.Instance);
+        Channel.CreateUnbounded<ConnectionContext>().Writer, new AcceptBacklog(10), MemoryPool<byte>.Shared,
+        NullLogger.Instance);
 
     private ServedInterface Served => new(
         _interface, [.. _addresses.Select(Address)], _allQueues);

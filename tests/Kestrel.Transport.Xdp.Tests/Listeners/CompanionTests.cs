@@ -2,6 +2,7 @@ using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Http;
 using System.Net.Sockets;
+using Kestrel.Transport.Xdp.Internal.Listeners;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
@@ -112,11 +113,41 @@ public class CompanionTests
         options.Interfaces.Add(NoInterface);
         await using var factory =
             new XdpTransportFactory(
-            WrappedOptions.Create(options), NullLoggerFactory.Instance, WrappedOptions.Create(sockets));
+                WrappedOptions.Create(options), NullLoggerFactory.Instance, WrappedOptions.Create(sockets));
         await Assert.ThrowsAsync<AddressInUseException>(
             () => factory.BindAsync(new IPEndPoint(IPAddress.Any, 0)).AsTask());
         Assert.True(bound!.SafeHandle.IsClosed);
         Assert.Empty(factory.Listeners);
+    }
+
+    /// <summary>
+    /// Connections that the application does not take stay in the kernel's queue, beyond the backlog.
+    /// </summary>
+    [Fact]
+    public async Task Backlog_BoundsWhatWaitsForTheApplication()
+    {
+        const int Backlog = 4, Clients = 12;
+        var options = new XdpTransportOptions { Backlog = Backlog };
+        options.Interfaces.Add(NoInterface);
+        var sockets = new SocketTransportOptions { Backlog = 128 };
+        await using var factory = new XdpTransportFactory(
+            WrappedOptions.Create(options), NullLoggerFactory.Instance, WrappedOptions.Create(sockets));
+        IConnectionListener listener = await factory.BindAsync(new IPEndPoint(IPAddress.Any, 0));
+        int port = ((IPEndPoint)listener.EndPoint).Port;
+        CompanionListener companion = factory.Listeners.Single().Companion;
+
+        Socket[] clients =
+            [.. Enumerable.Range(0, Clients).Select(_ => new Socket(SocketType.Stream, ProtocolType.Tcp))];
+        foreach (Socket client in clients)
+            await client.ConnectAsync(IPAddress.Loopback, port);
+        for (int taken = 0; taken < Clients; taken++)
+        {
+            Assert.True(companion.AcceptedCount <= taken + Backlog, $"{companion.AcceptedCount} were accepted.");
+            await using ConnectionContext? connection = await listener.AcceptAsync();
+            Assert.NotNull(connection);
+        }
+        foreach (Socket client in clients)
+            client.Dispose();
     }
 
     [Fact]

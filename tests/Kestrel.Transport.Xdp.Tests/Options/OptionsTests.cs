@@ -81,6 +81,11 @@ public class OptionsTests
             ["Kestrel:Xdp:AllowedSources:0"] = "10.0.0.0/8",
             ["Kestrel:Xdp:DeniedSources"] = "10.1.2.3,2001:db8::/32",
             ["Kestrel:Xdp:ShutdownLinger"] = "00:00:07",
+            ["Kestrel:Xdp:ShutdownLingerMax"] = "00:00:40",
+            ["Kestrel:Xdp:KeepAliveTime"] = "00:02:00",
+            ["Kestrel:Xdp:KeepAliveInterval"] = "00:00:10",
+            ["Kestrel:Xdp:KeepAliveCount"] = "3",
+            ["Kestrel:Xdp:UserTimeout"] = "00:01:00",
             ["Kestrel:Xdp:ReceiveBufferMax"] = "100000",
             ["Kestrel:Xdp:SendBufferMax"] = "200000",
             ["Kestrel:Xdp:Backlog"] = "7",
@@ -102,6 +107,11 @@ public class OptionsTests
         Assert.Equal([IPNetwork.Parse("10.0.0.0/8")], options.AllowedSources);
         Assert.Equal([IPNetwork.Parse("10.1.2.3/32"), IPNetwork.Parse("2001:db8::/32")], options.DeniedSources);
         Assert.Equal(TimeSpan.FromSeconds(7), options.ShutdownLinger);
+        Assert.Equal(TimeSpan.FromSeconds(40), options.ShutdownLingerMax);
+        Assert.Equal(TimeSpan.FromMinutes(2), options.KeepAliveTime);
+        Assert.Equal(TimeSpan.FromSeconds(10), options.KeepAliveInterval);
+        Assert.Equal(3, options.KeepAliveCount);
+        Assert.Equal(TimeSpan.FromMinutes(1), options.UserTimeout);
         Assert.Equal(100_000, options.ReceiveBufferMax);
         Assert.Equal(200_000, options.SendBufferMax);
         Assert.Equal(7, options.Backlog);
@@ -115,7 +125,7 @@ public class OptionsTests
     public void Configuration_CoversEveryProperty()
     {
         // EndpointFilter is code.
-        Assert.Equal(21, typeof(XdpTransportOptions).GetProperties().Length);
+        Assert.Equal(26, typeof(XdpTransportOptions).GetProperties().Length);
     }
 
     [Fact]

@@ -18,7 +18,7 @@ public sealed class AllocationTests
         {
             Logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance,
         };
-        var connection = new XdpConnection(FakePeer.Mss, settings);
+        var connection = new XdpConnection(FakePeer.Mss, sendBuffer: 0, settings);
         var tcp = new LoopTcp();
         int served = 0;
         int flushed = 0;

@@ -184,6 +184,33 @@ public sealed class XdpPipeWriterTests
         End(peer);
     }
 
+    /// <summary>As with sockets: what the send buffer takes has left the pipe.</summary>
+    [Fact]
+    public async Task FlushAsync_WaitsForWhatIsBeyondTheSendBuffer()
+    {
+        FakePeer peer = Connect(_queue.Settings() with { MaxWriteBufferSize = 10_000 });
+        peer.SendBuffer = 100_000;
+        peer.SendWindow = 1448;
+        peer.Connection.Output.Write(new byte[1448]);
+        Flush(peer);
+        _queue.Turn();
+        for (int i = 0; i < 109; i++)
+        {
+            peer.Connection.Output.Write(new byte[1000]);
+            ValueTask<FlushResult> taken = peer.Connection.Output.FlushAsync();
+            Assert.True(taken.IsCompleted, $"flush {i} waits");
+            await taken;
+            _queue.Turn();
+        }
+        peer.Connection.Output.Write(new byte[1000]);
+        ValueTask<FlushResult> flush = peer.Connection.Output.FlushAsync();
+        Assert.False(flush.IsCompleted);
+        peer.SendWindow = long.MaxValue;
+        _queue.Turn();
+        await flush.AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+        End(peer);
+    }
+
     [Fact]
     public async Task PendingFlush_SecondFlush_Throws()
     {

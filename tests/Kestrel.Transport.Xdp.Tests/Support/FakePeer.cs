@@ -34,6 +34,9 @@ internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool r
 
     public long SendWindow { get; set; } = 256 << 10;
 
+    /// <summary>Unsent bytes that do not count against the pipe.</summary>
+    public long SendBuffer { get; set; }
+
     /// <summary>Bytes in the segments to come.</summary>
     public int SegmentSize { get; set; } = Mss;
 
@@ -192,6 +195,9 @@ internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool r
         public long ReadableBytes => peer._readable.Bytes;
         public long UnsentBytes => peer._unsent.Bytes;
         public long UnacknowledgedBytes => peer._unsent.Bytes;
+
+        public long SendBuffer => peer.SendBuffer;
+
         public int EffectiveMss => Mss;
 
         public BlockQueue TakeReceived(long maxBytes)

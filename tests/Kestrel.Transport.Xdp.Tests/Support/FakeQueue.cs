@@ -54,7 +54,7 @@ internal sealed class FakeQueue : ConnectionHost, IDisposable
 
     public FakePeer Connect(ConnectionSettings settings, bool receiveIntoFrames = true)
     {
-        var connection = new XdpConnection(FakePeer.Mss, settings)
+        var connection = new XdpConnection(FakePeer.Mss, sendBuffer: 0, settings)
         {
             LocalEndPoint = IPEndPoint.Parse("10.0.0.1:80"),
             RemoteEndPoint = IPEndPoint.Parse("10.0.0.2:40000"),

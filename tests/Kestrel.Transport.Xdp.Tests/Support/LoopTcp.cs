@@ -12,8 +12,8 @@ internal sealed class LoopTcp
     public readonly struct Ref(LoopTcp tcp) : ITcp
     {
         public long ReadableBytes => tcp.Readable.Bytes;
-        public long UnsentBytes => 0;
         public long UnacknowledgedBytes => 0;
+        public long SendBuffer => 0;
         public int EffectiveMss => FakePeer.Mss;
 
         public BlockQueue TakeReceived(long maxBytes)

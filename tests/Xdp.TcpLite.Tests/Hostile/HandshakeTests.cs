@@ -129,7 +129,7 @@ public class HandshakeTests
     {
         for (int i = 0; i < 5000; i++)
             new Peer(_rig, port: (ushort)(1024 + i)).Send(TcpFlags.Ack);
-        Assert.InRange(_rig.Counters.RstsSent, 1, 200);
+        Assert.InRange(_rig.Counters.RstsSent, 1, ResetLimiter.Burst);
     }
 
     [Fact]

@@ -107,7 +107,7 @@ public class ArrivalCheckTests
         {
             PayloadLength = length,
             HasTimestamps = true,
-            TsVal = old ? 99u : 100,
+            TsVal = old ? 98u : 100,
         };
         ArrivalVerdict verdict = ArrivalCheck.Run(
             packet, state, ref receiver, sender, timestamps, s_now, out DropReason reason);

@@ -85,4 +85,17 @@ public class EcnTests
         Assert.False(ecn.TryTakeEcho(Arriving(flags: TcpFlags.Ece), recovering: false, default));
         Assert.Equal((TcpFlags.None, NotEct), (Mark(ref ecn, 10).Flags, Mark(ref ecn, 10).Ecn));
     }
+
+    /// <summary>The number of a reduction is behind for the next 2 GiB, and then ahead again.</summary>
+    [Fact]
+    public void TryTakeEcho_MoreThanTwoGibibytesLater_IsHeard()
+    {
+        var ecn = new Ecn(enabled: true);
+        const TcpFlags Echo = TcpFlags.Ack | TcpFlags.Ece;
+        Assert.True(ecn.TryTakeEcho(Arriving(flags: Echo, ack: 1000), false, new SeqNumber(2000)));
+        Assert.False(ecn.TryTakeEcho(Arriving(flags: Echo, ack: 2000), false, new SeqNumber(3000)));
+        for (uint ack = 3000; ack < 0xc000_0000; ack += 0x1000_0000)
+            Assert.False(ecn.TryTakeEcho(Arriving(ack: ack), false, new SeqNumber(ack + 1000)));
+        Assert.True(ecn.TryTakeEcho(Arriving(flags: Echo, ack: 0xc000_0000), false, new SeqNumber(0xc000_1000)));
+    }
 }

@@ -19,13 +19,18 @@ public class TimestampsTests
     /// </summary>
     [Theory]
     [InlineData(100u, 100u, 0, false)]
-    [InlineData(100u, 99u, 0, true)]
     [InlineData(5u, 0xffff_fff0u, 0, true)]
     [InlineData(0xffff_fff0u, 5u, 0, false)]
     [InlineData(0u, 0x7fff_ffffu, 0, false)]
-    [InlineData(0u, 0x8000_0000u, 0, true)]
-    [InlineData(100u, 99u, 24, true)]
-    [InlineData(100u, 99u, 25, false)]
+    [InlineData(0u, 0x8000_0000u, 0, false)]
+    [InlineData(0u, 0xffff_ffffu, 0, false)]
+    [InlineData(1u, 0x8000_0003u, 0, true)]
+    [InlineData(100u, 99u, 0, false)]
+    [InlineData(100u, 98u, 0, true)]
+    [InlineData(0u, 0xffff_fffeu, 0, false)]
+    [InlineData(1u, 0xffff_fffeu, 0, true)]
+    [InlineData(100u, 98u, 24, true)]
+    [InlineData(100u, 98u, 25, false)]
     public void IsOld_ComparesWithRecent(uint recent, uint tsVal, int days, bool old)
     {
         Instant now = s_now + TimeSpan.FromDays(days);
@@ -59,7 +64,7 @@ public class TimestampsTests
         Timestamps timestamps = Create(100);
         timestamps.Update(Packet(50), new SeqNumber(1000), s_now + TimeSpan.FromDays(25));
         Assert.Equal(50u, timestamps.Recent);
-        Assert.True(timestamps.IsOld(Packet(49), s_now + TimeSpan.FromDays(26)));
+        Assert.True(timestamps.IsOld(Packet(48), s_now + TimeSpan.FromDays(26)));
     }
 
     /// <summary>

@@ -13,8 +13,8 @@ internal interface ITcp
     BlockQueue TakeReceived(long maxBytes);
     void ReleaseWindow(long bytes);
     void Write(ref BlockQueue data);
-    long UnsentBytes { get; }
     long UnacknowledgedBytes { get; }
+    long SendBuffer { get; }
     int EffectiveMss { get; }
     void Close();
     void Abort();
@@ -30,13 +30,9 @@ internal readonly struct StackTcp(TcpConnection tcp) : ITcp
         get => tcp.ReadableBytes;
     }
 
-    public long UnsentBytes
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        get => tcp.UnsentBytes;
-    }
-
     public long UnacknowledgedBytes => tcp.UnacknowledgedBytes;
+
+    public long SendBuffer => tcp.SendBuffer;
 
     public int EffectiveMss => tcp.EffectiveMss;
 

@@ -5,6 +5,7 @@ using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Pipes;
 using Microsoft.AspNetCore.Connections;
 using Xdp.TcpLite;
+using TcpState = Xdp.TcpLite.TcpState;
 
 namespace Kestrel.Transport.Xdp.Internal.Connections;
 
@@ -32,17 +33,17 @@ internal sealed class QueueSide : PipeOwner
     internal WorkWord Work;
 
     internal QueueSide(XdpConnection connection, TcpConnection tcp, ConnectionSettings settings)
-        : this(connection, tcp.EffectiveMss, settings)
+        : this(connection, tcp.EffectiveMss, tcp.SendBuffer, settings)
     {
         _tcp = tcp;
     }
 
-    internal QueueSide(XdpConnection connection, int mss, ConnectionSettings settings)
+    internal QueueSide(XdpConnection connection, int mss, long sendBuffer, ConnectionSettings settings)
         : base(settings)
     {
         _connection = connection;
         Input = new XdpPipeReader(this);
-        Output = new XdpPipeWriter(this, mss);
+        Output = new XdpPipeWriter(this, mss, sendBuffer);
     }
 
     /// <summary>What the TCP connection was told, or has said, last of all.</summary>
@@ -107,6 +108,10 @@ internal sealed class QueueSide : PipeOwner
 
     /// <summary>The engine has been asked for the way to the peer.</summary>
     internal bool PathIsSuspect { get; set; }
+
+    /// <summary>Something that was written, or our FIN, was never sent.</summary>
+    internal bool HasUnsent =>
+        _tcp is { State: TcpState.Established or TcpState.CloseWait } or { UnsentBytes: > 0 };
 
     private bool IsDetached => ((ConnectionWork)Volatile.Read(ref Work.Bits) & ConnectionWork.Detached) != 0;
 
@@ -238,7 +243,7 @@ internal sealed class QueueSide : PipeOwner
         else
         {
             if ((events & (TcpEvents.Sent | TcpEvents.AllAcknowledged)) != 0
-                && Output.OnSent(tcp.UnsentBytes, tcp.UnacknowledgedBytes, tcp.EffectiveMss))
+                && Output.OnSent(tcp.UnacknowledgedBytes, tcp.SendBuffer, tcp.EffectiveMss))
             {
                 _deliveries |= Deliveries.Flush;
             }

@@ -34,9 +34,9 @@ internal sealed class XdpConnection
     /// <summary>
     /// A connection whose TCP is given with each call of the queue's side, and whose endpoints have to be set.
     /// </summary>
-    internal XdpConnection(int mss, ConnectionSettings settings)
+    internal XdpConnection(int mss, long sendBuffer, ConnectionSettings settings)
     {
-        Queue = new QueueSide(this, mss, settings);
+        Queue = new QueueSide(this, mss, sendBuffer, settings);
         Transport = this;
     }
 

@@ -22,6 +22,7 @@ internal sealed class EndpointBinding : ListeningEndpoint
         AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out bool fin) && fin;
 
     private readonly ChannelWriter<ConnectionContext> _accepted;
+    private readonly AcceptBacklog _backlog;
     private readonly MemoryPool<byte> _pool;
     private readonly ILogger _logger;
     private readonly TransportSettings _settings;
@@ -31,11 +32,12 @@ internal sealed class EndpointBinding : ListeningEndpoint
 
     internal EndpointBinding(
         IPEndPoint endpoint, TransportSettings settings, ChannelWriter<ConnectionContext> accepted,
-        MemoryPool<byte> pool, ILogger logger)
+        AcceptBacklog backlog, MemoryPool<byte> pool, ILogger logger)
     {
         EndPoint = endpoint;
         _settings = settings;
         _accepted = accepted;
+        _backlog = backlog;
         _pool = pool;
         _logger = logger;
     }
@@ -68,6 +70,8 @@ internal sealed class EndpointBinding : ListeningEndpoint
         || EndPoint.Address.Equals(local)
         || (EndPoint.Address.IsIPv4MappedToIPv6 && EndPoint.Address.MapToIPv4().Equals(local));
 
+    internal override bool HasRoom() => _backlog.HasRoom;
+
     internal override bool TryBeginConnection()
     {
         // Counted first: who drains the endpoint and then finds no connection may take it away.
@@ -91,8 +95,10 @@ internal sealed class EndpointBinding : ListeningEndpoint
     /// <summary>Hands a connection to the listener; ends it when there is none any more.</summary>
     internal override void Accepted(XdpConnection connection)
     {
+        _backlog.Added();
         if (_accepted.TryWrite(connection))
             return;
+        _backlog.Taken();
         connection.Abort(
             new ConnectionAbortedException("The listener was closed before the connection was accepted."));
     }

@@ -60,7 +60,7 @@ internal sealed class QueueSet(
     }
 
     public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint) =>
-        OnStacks(stack => stack.Listen(address, port, endpoint));
+        OnStacks(stack => stack.Listen(address, port, endpoint, endpoint.HasRoom));
 
     public void StopListening(IpAddr address, ushort port) => OnStacks(stack => stack.StopListening(address, port));
 
@@ -99,7 +99,7 @@ internal sealed class QueueSet(
             queue.Run(stack =>
             {
                 foreach (var (address, port, endpoint) in listening)
-                    stack.Listen(address, port, endpoint);
+                    stack.Listen(address, port, endpoint, endpoint.HasRoom);
             });
             queue.Start();
             maps.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);

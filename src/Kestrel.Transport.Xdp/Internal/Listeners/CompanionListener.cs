@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
@@ -17,19 +18,25 @@ internal sealed class CompanionListener : IAsyncDisposable
 {
     private static readonly TimeSpan AcceptRetry = TimeSpan.FromMilliseconds(50);
 
+    // Meanwhile the kernel's own queue takes connections, and then drops their handshakes.
+    private static readonly TimeSpan RoomPoll = TimeSpan.FromMilliseconds(10);
+
     private readonly Socket _socket;
     private readonly ListenerContext _context;
     private readonly ChannelWriter<ConnectionContext> _accepted;
+    private readonly AcceptBacklog _backlog;
     private readonly SocketConnectionContextFactory _connections;
     private Task _accepting = Task.CompletedTask;
     private long _count;
     private volatile bool _closed;
 
-    private CompanionListener(Socket socket, ListenerContext context, ChannelWriter<ConnectionContext> accepted)
+    private CompanionListener(
+        Socket socket, ListenerContext context, ChannelWriter<ConnectionContext> accepted, AcceptBacklog backlog)
     {
         _socket = socket;
         _context = context;
         _accepted = accepted;
+        _backlog = backlog;
         EndPoint = (IPEndPoint)socket.LocalEndPoint!;
         SocketTransportOptions sockets = context.Settings.Sockets;
         _connections = new SocketConnectionContextFactory(
@@ -54,7 +61,7 @@ internal sealed class CompanionListener : IAsyncDisposable
     /// <exception cref="AddressInUseException">Somebody has the port.</exception>
     /// <exception cref="SocketException">The address is none of this machine's, IPv6 is missing, …</exception>
     internal static CompanionListener Bind(
-        IPEndPoint endpoint, ListenerContext context, ChannelWriter<ConnectionContext> accepted)
+        IPEndPoint endpoint, ListenerContext context, ChannelWriter<ConnectionContext> accepted, AcceptBacklog backlog)
     {
         Socket socket;
         try
@@ -65,7 +72,7 @@ internal sealed class CompanionListener : IAsyncDisposable
         {
             throw new AddressInUseException(e.Message, e);
         }
-        return new CompanionListener(socket, context, accepted);
+        return new CompanionListener(socket, context, accepted, backlog);
     }
 
     /// <exception cref="AddressInUseException">
@@ -106,6 +113,8 @@ internal sealed class CompanionListener : IAsyncDisposable
             Socket? accepted = null;
             try
             {
+                while (!_backlog.HasRoom && !_closed)
+                    await Task.Delay(RoomPoll).ConfigureAwait(false);
                 accepted = await _socket.AcceptAsync().ConfigureAwait(false);
                 if (accepted.LocalEndPoint is IPEndPoint)
                     accepted.NoDelay = _context.Settings.Sockets.NoDelay;
@@ -113,8 +122,12 @@ internal sealed class CompanionListener : IAsyncDisposable
                 accepted = null;
                 Interlocked.Increment(ref _count);
                 _context.Metrics?.CompanionAccepted();
+                _backlog.Added();
                 if (!_accepted.TryWrite(connection))
+                {
+                    _backlog.Taken();
                     await connection.DisposeAsync().ConfigureAwait(false);
+                }
             }
             catch (Exception e) when (_closed && e is (ObjectDisposedException or SocketException))
             {

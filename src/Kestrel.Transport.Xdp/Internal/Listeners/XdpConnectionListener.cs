@@ -1,6 +1,7 @@
 using System.Net;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 
@@ -15,6 +16,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
     private readonly Channel<ConnectionContext> _accepted =
         Channel.CreateUnbounded<ConnectionContext>(new UnboundedChannelOptions { SingleReader = true });
 
+    private readonly AcceptBacklog _backlog;
     private readonly EnginePlan _plan;
     private readonly Action<XdpConnectionListener> _ended;
     private readonly CompanionListener _companion;
@@ -27,9 +29,10 @@ internal sealed class XdpConnectionListener : IConnectionListener
     {
         _plan = plan;
         _ended = ended;
-        _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer);
+        _backlog = new AcceptBacklog(context.Settings.Interface.Backlog);
+        _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer, _backlog);
         _binding = new EndpointBinding(
-            _companion.EndPoint, context.Settings, _accepted.Writer, context.Pool, context.Logger);
+            _companion.EndPoint, context.Settings, _accepted.Writer, _backlog, context.Pool, context.Logger);
     }
 
     public EndPoint EndPoint => _binding.EndPoint;
@@ -75,7 +78,10 @@ internal sealed class XdpConnectionListener : IConnectionListener
         while (await _accepted.Reader.WaitToReadAsync(cancellationToken).ConfigureAwait(false))
         {
             if (_accepted.Reader.TryRead(out ConnectionContext? connection))
+            {
+                _backlog.Taken();
                 return connection;
+            }
         }
         return null;
     }

@@ -46,6 +46,15 @@ internal sealed class InterfaceSettings
     /// <summary>Bytes that a connection sends ahead of the peer's acknowledgements.</summary>
     internal required int SendBufferMax { get; init => field = Named(value); }
 
+    /// <summary>Null probes no peer.</summary>
+    internal required TimeSpan? KeepAliveTime { get; init => field = Named(value); }
+
+    internal required TimeSpan KeepAliveInterval { get; init => field = Named(value); }
+
+    internal required int KeepAliveCount { get; init => field = Named(value); }
+
+    internal required TimeSpan UserTimeout { get; init => field = Named(value); }
+
     internal required int Backlog { get; init => field = Named(value); }
 
     internal required bool NoDelay { get; init => field = Named(value); }
@@ -68,6 +77,10 @@ internal sealed class InterfaceSettings
         DeniedSources = [.. options.DeniedSources],
         ReceiveBufferMax = options.ReceiveBufferMax,
         SendBufferMax = options.SendBufferMax,
+        KeepAliveTime = options.KeepAliveTime,
+        KeepAliveInterval = options.KeepAliveInterval,
+        KeepAliveCount = options.KeepAliveCount,
+        UserTimeout = options.UserTimeout,
         Backlog = options.Backlog ?? sockets.Backlog,
         NoDelay = options.NoDelay ?? sockets.NoDelay,
         UnsafePreferInlineScheduling = options.UnsafePreferInlineScheduling ?? sockets.UnsafePreferInlineScheduling,

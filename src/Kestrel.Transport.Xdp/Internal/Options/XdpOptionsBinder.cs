@@ -70,6 +70,21 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
             case "SHUTDOWNLINGER":
                 options.ShutdownLinger = Parse(key, ParseDuration);
                 break;
+            case "SHUTDOWNLINGERMAX":
+                options.ShutdownLingerMax = Parse(key, ParseDuration);
+                break;
+            case "KEEPALIVETIME":
+                options.KeepAliveTime = Parse(key, ParseDuration);
+                break;
+            case "KEEPALIVEINTERVAL":
+                options.KeepAliveInterval = Parse(key, ParseDuration);
+                break;
+            case "KEEPALIVECOUNT":
+                options.KeepAliveCount = Parse(key, ParseNumber<int>);
+                break;
+            case "USERTIMEOUT":
+                options.UserTimeout = Parse(key, ParseDuration);
+                break;
             case "RECEIVEBUFFERMAX":
                 options.ReceiveBufferMax = Parse(key, ParseNumber<int>);
                 break;

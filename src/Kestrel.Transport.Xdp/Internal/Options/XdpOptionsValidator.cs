@@ -13,6 +13,8 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
     // The kernel's own limit: queues and rings beyond it are refused with EINVAL.
     private const int LargestRing = 1 << 16;
 
+    private static readonly TimeSpan s_longestKeepAlive = TimeSpan.FromSeconds(32767);
+
     // A turn receives, answers and acknowledges from the same pool; below this it starves with one batch in flight.
     internal const int SmallestFrameCount = 256;
 
@@ -59,6 +61,18 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
             errors.Add($"BusySpin is {options.BusySpin}; 0 to 1 second is possible, and some 50 µs are usual.");
         if (options.ShutdownLinger < TimeSpan.Zero || options.ShutdownLinger > TimeSpan.FromHours(1))
             errors.Add($"ShutdownLinger is {options.ShutdownLinger}; 0 to 1 hour is possible.");
+        if (options.ShutdownLingerMax < TimeSpan.Zero || options.ShutdownLingerMax > TimeSpan.FromHours(1))
+            errors.Add($"ShutdownLingerMax is {options.ShutdownLingerMax}; 0 to 1 hour is possible.");
+        // The kernel's own limits of TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+        if (options.KeepAliveTime is { } idle && (idle < TimeSpan.FromSeconds(1) || idle > s_longestKeepAlive))
+            errors.Add($"KeepAliveTime is {idle}; null, or 1 second to {s_longestKeepAlive} is possible.");
+        if (options.KeepAliveInterval < TimeSpan.FromSeconds(1) || options.KeepAliveInterval > s_longestKeepAlive)
+            errors.Add(
+                $"KeepAliveInterval is {options.KeepAliveInterval}; 1 second to {s_longestKeepAlive} is possible.");
+        if (options.KeepAliveCount is < 1 or > 127)
+            errors.Add($"KeepAliveCount is {options.KeepAliveCount}; 1 to 127 is possible.");
+        if (options.UserTimeout < TimeSpan.FromSeconds(1) || options.UserTimeout > TimeSpan.FromDays(1))
+            errors.Add($"UserTimeout is {options.UserTimeout}; 1 second to 1 day is possible.");
         if (options.ReceiveBufferMax is < 4096 or > 1 << 30)
             errors.Add(
                 $"ReceiveBufferMax is {options.ReceiveBufferMax}; 4096 to {1 << 30} bytes are possible (the TCP window "

@@ -61,8 +61,8 @@ internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>,
         /// <summary>Flushed blocks that the stack has not taken.</summary>
         public BlockQueue Pending;
 
-        /// <summary>Bytes that the stack has taken and never sent.</summary>
-        public long StackUnsent;
+        /// <summary>What the stack may hold before it counts against the pipe: its send buffer.</summary>
+        public long StackBuffer;
 
         /// <summary>Bytes that the stack has taken and that are not acknowledged.</summary>
         public long StackUnacknowledged;
@@ -80,8 +80,12 @@ internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>,
         public ushort Mss;
     }
 
-    public XdpPipeWriter(PipeOwner owner, int mss)
+    /// <param name="owner">The connection's.</param>
+    /// <param name="mss">Payload bytes of a full segment.</param>
+    /// <param name="sendBuffer">Of the stack's connection.</param>
+    public XdpPipeWriter(PipeOwner owner, int mss, long sendBuffer)
     {
+        _queue.StackBuffer = sendBuffer;
         _owner = owner;
         _queue.Mss = (ushort)mss;
     }
@@ -201,7 +205,6 @@ internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>,
         {
             BlockQueue pending = _queue.Pending;
             _queue.Pending = default;
-            _queue.StackUnsent += pending.Bytes;
             _queue.StackUnacknowledged += pending.Bytes;
             return pending;
         }
@@ -211,15 +214,18 @@ internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>,
     /// The stack's figures after it has sent, or has learned what was acknowledged. Inside a turn; true when the caller
     /// has claimed the pending flush.
     /// </summary>
-    public bool OnSent(long unsent, long unacknowledged, int mss)
+    /// <param name="unacknowledged">Bytes that the stack has taken, and that are not acknowledged.</param>
+    /// <param name="buffer">Its send buffer.</param>
+    /// <param name="mss">Payload bytes of a full segment.</param>
+    public bool OnSent(long unacknowledged, long buffer, int mss)
     {
         lock (_owner.Lock)
         {
             CountAcknowledged(_queue.StackUnacknowledged - unacknowledged, mss);
-            _queue.StackUnsent = unsent;
             _queue.StackUnacknowledged = unacknowledged;
+            _queue.StackBuffer = buffer;
             _queue.Mss = (ushort)mss;
-            if (!_paused || _queue.Pending.Bytes + unsent >= _owner.Settings.ResumeOutputBelow)
+            if (!_paused || Waiting >= _owner.Settings.ResumeOutputBelow)
                 return false;
             _paused = false;
             return TryClaimFlush();
@@ -385,10 +391,14 @@ internal sealed class XdpPipeWriter : PipeWriter, IValueTaskSource<FlushResult>,
             return false;
         }
         _queue.Pending.Append(ref _unflushed);
-        if (_queue.Pending.Bytes + _queue.StackUnsent >= _owner.Settings.PauseOutputAt)
+        if (Waiting >= _owner.Settings.PauseOutputAt)
             _paused = true;
         return true;
     }
+
+    /// <summary>Flushed bytes that the stack's send buffer has no room for, as with sockets the pipe's are.</summary>
+    private long Waiting =>
+        Math.Max(0, _queue.Pending.Bytes + _queue.StackUnacknowledged - _queue.StackBuffer);
 
     /// <summary>Bytes that the last flushed block may grow by and still be one segment.</summary>
     private int PendingTailRoom => _queue.Pending.Tail switch

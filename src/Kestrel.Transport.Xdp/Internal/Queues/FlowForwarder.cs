@@ -18,9 +18,9 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     internal bool HasArrivals => !_arrived.IsEmpty;
 
     /// <summary>
-    /// Forwards a segment. Its owner gets a copy, since frames stay with their queue. A handshake that moved is in no
-    /// directory yet, so a segment without an owner goes round once. Only when no queue knows it, it is answered with
-    /// RST. In the turn.
+    /// Forwards a segment. Its owner gets a copy, since frames stay with their queue. Handshakes and TIME-WAIT are in
+    /// no directory, so a segment without an owner goes round once, past the queues that have none of either. Only when
+    /// no queue knows it, it is answered with RST. In the turn.
     /// </summary>
     /// <param name="segment">The frame or block that it is in. Is returned.</param>
     /// <param name="start">Where it begins in there.</param>
@@ -30,8 +30,8 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     /// <param name="now">The present.</param>
     internal void Forward(Block segment, int start, int length, in FlowKey flow, int visited, Instant now)
     {
-        XdpQueue? target = OwnerOf(flow) ?? (visited < owner.QueueCount ? owner.Next(queue) : null);
-        if (target is null || target == queue)
+        XdpQueue? target = OwnerOf(flow) ?? NextToAsk(ref visited);
+        if (target is null)
         {
             counters.Refused++;
             stack.Refuse(segment, start, length, now);
@@ -40,7 +40,7 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
         {
             copy.Append(segment.Span.Slice(start, length));
             counters.Forwarded++;
-            target.Forwarder._arrived.Enqueue((copy, visited + 1));
+            target.Forwarder._arrived.Enqueue((copy, visited));
             target.Wake();
         }
         else
@@ -74,6 +74,23 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     {
         while (_arrived.TryDequeue(out (Block Segment, int) arrival))
             arrival.Segment.Return();
+    }
+
+    // Counts the queues that need not be asked, and the one that is.
+    private XdpQueue? NextToAsk(ref int visited)
+    {
+        for (XdpQueue candidate = queue; visited < owner.QueueCount; visited++)
+        {
+            if (owner.Next(candidate) is not { } next || next == queue)
+                return null;
+            candidate = next;
+            if (candidate.ExpectsOtherSegments)
+            {
+                visited++;
+                return candidate;
+            }
+        }
+        return null;
     }
 
     private bool HasRoom => !queue.IsClosed && _arrived.Count < Limit;

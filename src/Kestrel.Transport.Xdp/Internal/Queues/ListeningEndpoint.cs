@@ -10,6 +10,9 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// </summary>
 internal abstract class ListeningEndpoint : ConnectionOwner
 {
+    /// <summary>Has the application room for one more connection? Any thread.</summary>
+    internal abstract bool HasRoom();
+
     /// <summary>Counts a connection that is about to be made; false when the endpoint takes none any more.</summary>
     internal abstract bool TryBeginConnection();
 

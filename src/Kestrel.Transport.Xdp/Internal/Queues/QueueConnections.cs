@@ -88,6 +88,26 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
         _undelivered.Clear();
     }
 
+    /// <summary>Ends an endpoint's connections with FIN, behind what was written.</summary>
+    internal void CloseAll(ConnectionOwner endpoint)
+    {
+        for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
+        {
+            if (connection.Owner == endpoint)
+                connection.Shutdown(null);
+        }
+    }
+
+    /// <summary>Ends with RST what <see cref="CloseAll"/> could not send the FIN of.</summary>
+    internal void AbortUnsent(ConnectionOwner endpoint)
+    {
+        for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
+        {
+            if (connection.Owner == endpoint && connection.HasUnsent)
+                connection.Discard();
+        }
+    }
+
     /// <summary>Ends all connections: the queue is closed.</summary>
     /// <param name="stackIsSound">No turn has thrown: the stack can be asked to give back what it holds.</param>
     internal void EndAll(bool stackIsSound)

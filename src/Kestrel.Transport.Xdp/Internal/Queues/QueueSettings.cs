@@ -65,5 +65,9 @@ internal sealed record QueueSettings
         NoDelay = Interface.NoDelay,
         ReceiveBufferMax = Interface.ReceiveBufferMax,
         SendBufferMax = Interface.SendBufferMax,
+        KeepAlive = Interface.KeepAliveTime,
+        KeepAliveInterval = Interface.KeepAliveInterval,
+        KeepAliveCount = Interface.KeepAliveCount,
+        UserTimeout = Interface.UserTimeout,
     };
 }

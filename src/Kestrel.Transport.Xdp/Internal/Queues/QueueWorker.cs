@@ -161,6 +161,29 @@ internal sealed class QueueWorker : IDisposable
         _gate.Signal();
     }
 
+    /// <summary>
+    /// Runs <paramref name="action"/> as a turn of its own, unless another turn takes longer than that, or within the
+    /// turn that the calling thread is in. For a process that dies: no turn follows, and none is resumed.
+    /// </summary>
+    internal void TryRun(Action action, TimeSpan patience)
+    {
+        if (_token.IsMine)
+        {
+            action();
+            return;
+        }
+        if (!_token.TryEnter(patience))
+            return;
+        try
+        {
+            action();
+        }
+        finally
+        {
+            _token.Exit();
+        }
+    }
+
     /// <summary>A connection has been put on the list, which was a full fence. Any thread.</summary>
     internal void Posted()
     {

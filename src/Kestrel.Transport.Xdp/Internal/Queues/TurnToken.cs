@@ -19,6 +19,9 @@ internal sealed class TurnToken
         _lock.Enter();
     }
 
+    /// <summary>As <see cref="TryEnter()"/>, with patience for others.</summary>
+    internal bool TryEnter(TimeSpan patience) => !_lock.IsHeldByCurrentThread && _lock.TryEnter(patience);
+
     /// <summary>False when anybody has the token, the calling thread included.</summary>
     internal bool TryEnter() => !_lock.IsHeldByCurrentThread && _lock.TryEnter();
 

@@ -78,6 +78,9 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     /// <summary>The queue serves no more: it was stopped, or it failed. Any thread.</summary>
     internal bool IsClosed => _closed;
 
+    /// <summary>May its stack know a segment that belongs to no connection? Any thread.</summary>
+    internal bool ExpectsOtherSegments => !_closed && _stack.ExpectsOtherSegments;
+
     /// <summary>How long the turn that is under way has lasted; zero when there is none. Any thread.</summary>
     internal TimeSpan TurnDuration
     {
@@ -101,6 +104,29 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     });
 
     /// <summary>
+    /// The process ends: an endpoint's connections end with FIN, behind what was written. Not from within a turn.
+    /// </summary>
+    internal void CloseConnections(ListeningEndpoint endpoint) => Run(_ => _connections.CloseAll(endpoint));
+
+    /// <summary>
+    /// The process dies: an endpoint's connections end now, with FIN where the peer's window takes everything, else
+    /// with RST. Any thread; gives up when another turn takes longer than <paramref name="patience"/>.
+    /// </summary>
+    internal void EndConnectionsAtOnce(ListeningEndpoint endpoint, TimeSpan patience) => _worker.TryRun(
+        () =>
+        {
+            if (_closed)
+                return;
+            _now = Clock.Now;
+            _connections.CloseAll(endpoint);
+            _connections.ApplyDirty();
+            SendNow();
+            _connections.AbortUnsent(endpoint);
+            SendNow();
+        },
+        patience);
+
+    /// <summary>
     /// Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a
     /// turn.
     /// </summary>
@@ -109,7 +135,12 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _worker.Stop();
         _worker.Run(() =>
         {
-            Close(stackIsSound: true);
+            if (!_closed)
+            {
+                Close(stackIsSound: true);
+                // The connections that were left are told.
+                SendNow();
+            }
             _rings.Dispose();
         });
         _worker.Dispose();
@@ -262,6 +293,13 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
             return _now;
         Instant due = _stack.NextDeadline;
         return mustKickAgain || _stack.WantsToEmit ? Instant.Min(due, _now + _rings.KickAgainAfter) : due;
+    }
+
+    private void SendNow()
+    {
+        _rings.ReapCompletions();
+        _rings.Emit(_stack, _now);
+        _rings.Kick();
     }
 
     // In a turn: the queue ends, its connections with it, and the engine opens a new one.

@@ -5,7 +5,8 @@ namespace Xdp.TcpLite;
 /// </summary>
 /// <param name="owner">Given to each accepted connection as <see cref="TcpConnection.Owner"/>.</param>
 /// <param name="backlog">The most half-open records, and the most connections that wait to be accepted.</param>
-internal sealed class Listener(object? owner, int backlog)
+/// <param name="hasRoom">Has the host room for one more? Null: always.</param>
+internal sealed class Listener(object? owner, int backlog, Func<bool>? hasRoom = null)
 {
     internal object? Owner => owner;
 
@@ -19,7 +20,7 @@ internal sealed class Listener(object? owner, int backlog)
 
     internal bool HasRoomForHalfOpen => HalfOpenCount < backlog;
 
-    internal bool HasRoomForWaiting => WaitingCount < backlog;
+    internal bool HasRoomForWaiting => WaitingCount < backlog && hasRoom?.Invoke() != false;
 
     internal void Close() => IsClosed = true;
 

@@ -70,6 +70,9 @@ internal struct Sender
 
     private const int MaxBackoff = 16;
 
+    /// <summary>The least send buffer: where Linux's begins to grow.</summary>
+    private const int SmallestBuffer = 85 << 10;
+
     private readonly ICongestionControl _congestion;
     private Instant _lastSentAt;
     private bool _finSent;
@@ -146,6 +149,10 @@ internal struct Sender
     internal readonly RecoveryPhase Phase => Flight?.Recovery.Phase ?? RecoveryPhase.Open;
 
     internal readonly Instant NextDeadline => Flight?.NextDeadline ?? Instant.Never;
+
+    /// <summary>Bytes, sent or not, that keep the path busy for this round trip and the next.</summary>
+    internal readonly long Buffer(TcpStackOptions options) =>
+        Math.Min(Math.Max(SmallestBuffer, 2 * _congestion.Cwnd), options.SendBufferMax);
 
     internal readonly TimeSpan Rto(TcpStackOptions options) => Rtt.Rto(options, _rtoBackoff);
 
@@ -264,6 +271,7 @@ internal struct Sender
         {
             recovery.OnDuplicateAck();
         }
+        counters.BytesAcknowledged += outcome.Delivery.Bytes;
         return outcome;
     }
 

@@ -17,6 +17,18 @@ public class AcceptQueueTests
     }
 
     [Fact]
+    public void Listener_HostWithoutRoom_HasNone()
+    {
+        bool room = false;
+        var listener = new Listener(null, backlog: 1, () => room);
+        Assert.False(listener.HasRoomForWaiting);
+        room = true;
+        Assert.True(listener.HasRoomForWaiting);
+        _queue.Add(Connection(), listener);
+        Assert.False(listener.HasRoomForWaiting);
+    }
+
+    [Fact]
     public void TryTake_GivesConnectionsInOrderAndCountsByListener()
     {
         var one = new Listener(null, backlog: 2);
