@@ -110,6 +110,14 @@ internal sealed class TcpModel
         int length = payload.Length + (syn ? 1 : 0) + (fin ? 1 : 0);
         bool hasData = length > 0 && !syn;
 
+        // Linux: who aborts after a FIN may not have counted it.
+        if ((flags & TcpFlags.Rst) != 0 && seq == RcvNxt - 1
+            && State is (TcpState.CloseWait or TcpState.Closing or TcpState.LastAck))
+        {
+            State = TcpState.Closed;
+            return Answer.MustNot;
+        }
+
         // First: the sequence number. A bare segment at the right edge passes, as in Linux, because it may follow data
         // that fills the window.
         int rcvWnd = Math.Max(0, Edge - RcvNxt);
