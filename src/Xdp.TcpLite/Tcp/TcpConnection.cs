@@ -229,6 +229,8 @@ public sealed partial class TcpConnection : FlowEntry
         _snd.StartRtt(_opening!.SentOnceAt, _timestamps.Elapsed(packet, now), _opening.Retries, now);
         _opening = null;
         _snd.AckSyn();
+        // While the SYN was in flight, a write of no bytes could not give its flight back.
+        _snd.ReturnFlightIfDone(_stack.Environment);
         State = TcpState.Established;
         StartKeepAlive(now);
         Raise(TcpEvents.Established);
