@@ -88,10 +88,12 @@ internal sealed class TcpModel
     }
 
     /// <summary>Time has passed: a peer that has sent enough after close, and acknowledges nothing, is reset.</summary>
-    internal void Pass(Instant now)
+    internal bool Pass(Instant now)
     {
-        if (_lateDeadline <= now && !Over)
-            State = TcpState.Closed;
+        if (_lateDeadline > now || Over)
+            return false;
+        State = TcpState.Closed;
+        return true;
     }
 
     internal void Abort() => State = TcpState.Closed;
@@ -105,7 +107,9 @@ internal sealed class TcpModel
         Require(ack == RcvNxt, $"acknowledges {ack}, where RCV.NXT is {RcvNxt}");
         Require(ack + window >= Edge, $"shrinks the window from {Edge} to {ack + window}");
         Edge = SeqNumber.Max(Edge, ack + window);
-        Require(!_discards || Edge <= _lastInvited, $"invites up to {Edge} after close, beyond {_lastInvited}");
+        // The peer's FIN takes a number, too.
+        SeqNumber last = CanReceive ? _lastInvited : _lastInvited + 1;
+        Require(!_discards || Edge <= last, $"invites up to {Edge} after close, beyond {last}");
         for (int i = 0; i < payload.Length; i++)
             Require(payload[i] == Written[seq + i - FirstByte], $"byte {seq + i} is not what was written");
         SeqNumber end = seq + payload.Length;
