@@ -53,6 +53,7 @@ public sealed class TcpStack
         _halfOpen = new HalfOpenTable(Environment, _resets);
         _cookies = new CookieHandshake(Environment, secret[..32]);
         _timeWaits = new TimeWaitTable(Environment);
+        Orphans = new OrphanTable(options);
     }
 
     public TcpStackOptions Options => Environment.Options;
@@ -71,6 +72,12 @@ public sealed class TcpStack
     /// a SYN cookie come back? For a host that has several stacks, and asks from another thread: near enough.
     /// </summary>
     public bool ExpectsOtherSegments => _halfOpen.Count > 0 || _timeWaits.Count > 0 || _cookies.IsExpected(Now);
+
+    /// <summary>Connections that the application has closed and that still go on, TIME-WAIT not counted.</summary>
+    public int OrphanCount => Orphans.Count;
+
+    /// <summary>Memory of what the peers of such connections have not acknowledged.</summary>
+    public long OrphanMemory => Orphans.Memory;
 
     /// <summary>Is there a connection (half-open and TIME-WAIT included) with this 4-tuple?</summary>
     public bool Owns(in FlowKey flow) => Environment.Flows.Find(flow) is not null;
@@ -367,6 +374,7 @@ public sealed class TcpStack
     // ---- for connections
 
     internal StackEnvironment Environment { get; }
+    internal OrphanTable Orphans { get; }
     internal FramePool Frames => Environment.Frames;
     internal PathCache Paths => Environment.Paths;
     internal TimerWheel Wheel => Environment.Wheel;
@@ -401,6 +409,19 @@ public sealed class TcpStack
         Wheel.Cancel(connection);
         ConnectionCount--;
         Counters.ConnectionsClosed++;
+    }
+
+    /// <summary>
+    /// The application has closed a connection. If there are too many like it, some are reset, perhaps this one.
+    /// </summary>
+    internal void AddOrphan(Orphan orphan, long memory, bool isDone)
+    {
+        Orphans.Add(orphan, memory, isDone);
+        while (Orphans.Excess is { } victim)
+        {
+            Counters.OrphansReset++;
+            ((TcpConnection)victim.Connection).Abort();
+        }
     }
 
     /// <inheritdoc cref="TimeWaitTable.Add"/>

@@ -68,6 +68,43 @@ public sealed record TcpStackOptions
     /// <summary>How long a connection that the application has closed waits in FIN-WAIT-2 for the peer's FIN.</summary>
     public TimeSpan FinWait2 { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>
+    /// Of a connection that the application has closed, the bytes that the peer may still send. They are acknowledged
+    /// and dropped, so that the end of the response arrives at a peer that is still sending. After them the window is
+    /// not renewed.
+    /// </summary>
+    public int AfterCloseBytes { get; init; } = 16 << 20;
+
+    /// <summary>
+    /// Once the peer has sent <see cref="AfterCloseBytes"/>, it has so long to acknowledge something new. Then the
+    /// connection is reset. The default is that of nginx's lingering_timeout.
+    /// </summary>
+    public TimeSpan AfterCloseSilence { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>
+    /// A peer that still sends so long after its first byte since the application closed is reset. A peer that sends
+    /// nothing is not, however long it takes to read the response. The default is that of nginx's lingering_time.
+    /// </summary>
+    public TimeSpan AfterCloseTime { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>
+    /// The most connections of the stack that the application has closed and that still go on. Beyond that some are
+    /// reset: first those that only wait for the peer's FIN, then those that hold the most (Linux: tcp_max_orphans).
+    /// </summary>
+    public int MaxOrphans { get; init; } = 65536;
+
+    /// <summary>
+    /// The most bytes of memory that such connections may hold, of data that their peers have not acknowledged. Beyond
+    /// that, the largest are reset, and of those the oldest.
+    /// </summary>
+    public long OrphanMemory { get; init; } = 64 << 20;
+
+    /// <summary>
+    /// How often in a row such a connection sends again, or probes a shut window, while the peer acknowledges nothing
+    /// new. Then it is reset. The default is Linux's for tcp_orphan_retries: more than 100 seconds.
+    /// </summary>
+    public int OrphanRetries { get; init; } = 8;
+
     /// <summary>The most connections in TIME-WAIT. Beyond that, the oldest are forgotten.</summary>
     public int MaxTimeWait { get; init; } = 65536;
 

@@ -46,11 +46,19 @@ internal static class ArrivalCheck
             reason = DropReason.PawsFailed;
             return AnswerTo(packet);
         }
+        if (packet.IsRst && IsExactReset(packet, state, receiver.RcvNxt))
+        {
+            reason = DropReason.None;
+            return ArrivalVerdict.Reset;
+        }
         ArrivalVerdict verdict = CheckSequence(packet, ref receiver, out reason);
         if (verdict != ArrivalVerdict.Accept)
             return verdict;
         if (packet.IsRst)
-            return CheckReset(packet, receiver.RcvNxt, out reason);
+        {
+            reason = DropReason.BadRst;
+            return ArrivalVerdict.Challenge;
+        }
         // Fourth: SYN is always challenged (RFC 5961, section 4.2).
         if (packet.IsSyn)
         {
@@ -79,13 +87,14 @@ internal static class ArrivalCheck
         return AnswerTo(packet);
     }
 
-    // Third: RST, exact or challenged (RFC 5961, section 3.2).
-    private static ArrivalVerdict CheckReset(in Packet packet, SeqNumber rcvNxt, out DropReason reason)
-    {
-        bool isExact = packet.Seq == rcvNxt;
-        reason = isExact ? DropReason.None : DropReason.BadRst;
-        return isExact ? ArrivalVerdict.Reset : ArrivalVerdict.Challenge;
-    }
+    /// <summary>
+    /// Third: a RST at RCV.NXT ends the connection; any other in the window is challenged (RFC 5961, section 3.2). A
+    /// host that aborts after its FIN may not count the FIN in its RST, as macOS does not. So one below RCV.NXT is
+    /// exact as well, once the FIN is here: Linux's tcp_reset_check.
+    /// </summary>
+    private static bool IsExactReset(in Packet packet, TcpState state, SeqNumber rcvNxt) =>
+        packet.Seq == rcvNxt
+        || (packet.Seq == rcvNxt - 1 && state is (TcpState.CloseWait or TcpState.Closing or TcpState.LastAck));
 
     // Fifth: ACK, within (SND.UNA - MAX.SND.WND) and SND.NXT (RFC 5961, section 5.2).
     private static ArrivalVerdict CheckAck(

@@ -11,7 +11,7 @@ namespace Xdp.TcpLite;
 /// tells each part what it has to know of the others. Calls change state and mark the connection; only
 /// <see cref="TcpStack.Emit"/> makes it write segments, and asks for the next until there is none.
 /// </remarks>
-public sealed class TcpConnection : FlowEntry
+public sealed partial class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
 
@@ -29,7 +29,6 @@ public sealed class TcpConnection : FlowEntry
 
     /// <summary>Null while no keepalive is asked for.</summary>
     private KeepAliveTimer? _keepAlive;
-    private Instant _finWait2Deadline = Instant.Never;
     private TcpEvents _events;
     private SegmentOutput _output;
     private uint _segmentsIn;
@@ -180,34 +179,6 @@ public sealed class TcpConnection : FlowEntry
         RequestEmit();
     }
 
-    /// <summary>
-    /// Nothing more will be read either. From here on received bytes are acknowledged and dropped, and do not turn the
-    /// FIN into a RST. Written bytes are still delivered. Implies <see cref="Shutdown"/>.
-    /// </summary>
-    public void Close()
-    {
-        Shutdown();
-        if (_rcv.Discards)
-            return;
-        _rcv.Discard(_stack.Environment);
-        if (State == TcpState.FinWait2)
-            ArmFinWait2(_stack.Now);
-    }
-
-    /// <summary>Ends the connection with a RST. Bytes not sent, or not taken, are dropped. Idempotent.</summary>
-    public void Abort()
-    {
-        if (State == TcpState.Closed)
-        {
-            // After an end in good order, received bytes wait for the application. It does not want them.
-            _rcv.ReturnReceived();
-            return;
-        }
-        if (State != TcpState.SynSent)
-            SendReset();
-        Finish(TcpEvents.None);
-    }
-
     /// <summary>What happened since the last call.</summary>
     public TcpEvents TakeEvents()
     {
@@ -265,6 +236,8 @@ public sealed class TcpConnection : FlowEntry
         _snd.StartRtt(_opening!.SentOnceAt, _timestamps.Elapsed(packet, now), _opening.Retries, now);
         _opening = null;
         _snd.AckSyn();
+        // While the SYN was in flight, a write of no bytes could not give its flight back.
+        _snd.ReturnFlightIfDone(_stack.Environment);
         State = TcpState.Established;
         StartKeepAlive(now);
         Raise(TcpEvents.Established);
@@ -297,9 +270,11 @@ public sealed class TcpConnection : FlowEntry
         if (_ecn.Receive(packet))
             AckNow();
         Acknowledge(packet, now);
-        if (State is TcpState.Closed)
+        if (State is TcpState.Closed || IsTooLate(packet, now))
             return false;
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
+        if (_orphan is not null && packet.PayloadLength > 0)
+            OnLateData(now);
         if (packet.IsFin)
             _rcv.NoteFin(packet, CanReceive);
         if (_rcv.Acks.IsDue)
@@ -345,6 +320,8 @@ public sealed class TcpConnection : FlowEntry
         if (State == TcpState.SynReceived && packet.Ack > SndUna)
             OnSynAcknowledged(packet, now);
         AckOutcome outcome = _snd.Acknowledge(packet, _timestamps, _stack.Counters, now);
+        if (outcome.Advanced)
+            OnOrphanProgress(now);
         if (outcome.AllAcknowledged)
             Raise(TcpEvents.AllAcknowledged);
         if (outcome.Delivery.Fin)
@@ -365,8 +342,7 @@ public sealed class TcpConnection : FlowEntry
         {
             case TcpState.FinWait1:
                 State = TcpState.FinWait2;
-                if (_rcv.Discards)
-                    ArmFinWait2(now);
+                OnOrphanFinAcknowledged(now);
                 break;
             case TcpState.Closing:
                 if (packet.IsFin)
@@ -559,7 +535,9 @@ public sealed class TcpConnection : FlowEntry
     {
         get
         {
-            Instant next = Instant.Min(Instant.Min(_snd.NextDeadline, _rcv.Acks.Deadline), _finWait2Deadline);
+            Instant next = Instant.Min(_snd.NextDeadline, _rcv.Acks.Deadline);
+            if (_orphan is { } orphan)
+                next = Instant.Min(next, orphan.NextDeadline);
             if (_keepAlive is { } keepAlive)
                 next = Instant.Min(next, keepAlive.Deadline);
             return _opening is { } opening ? Instant.Min(next, opening.Deadline) : next;
@@ -592,8 +570,8 @@ public sealed class TcpConnection : FlowEntry
             OnSenderDeadline(now);
         if (_keepAlive is { } keepAlive && keepAlive.Deadline <= now)
             OnKeepAliveTimeout(keepAlive, now);
-        if (_finWait2Deadline <= now)
-            Finish(TcpEvents.None);
+        if (_orphan is { } orphan && orphan.NextDeadline <= now)
+            OnOrphanDeadline(orphan, now);
         if (State != TcpState.Closed)
             ArmWheel();
     }
@@ -601,7 +579,7 @@ public sealed class TcpConnection : FlowEntry
     private void OnSenderDeadline(Instant now)
     {
         SenderTimeouts fired = _snd.OnDeadline(_options, _timestamps, _stack.Counters, now);
-        if (fired.HasFlag(SenderTimeouts.GaveUp))
+        if (fired.HasFlag(SenderTimeouts.GaveUp) || OrphanGivesUp(fired))
         {
             TimeOut();
             return;
@@ -635,59 +613,6 @@ public sealed class TcpConnection : FlowEntry
                 TimeOut();
                 break;
         }
-    }
-
-    private void ArmFinWait2(Instant now)
-    {
-        _finWait2Deadline = now + _options.FinWait2;
-        ArmWheel();
-    }
-
-    // ---- the end
-
-    private void TimeOut()
-    {
-        if (State == TcpState.Closed)
-            return;
-        SendReset();
-        Finish(TcpEvents.TimedOut);
-    }
-
-    private void EnterTimeWait(Instant now)
-    {
-        var timeWait = new TimeWait(Key)
-        {
-            Path = _remote.Shared,
-            SndNxt = SndNxt,
-            RcvNxt = RcvNxt,
-            Window = _rcv.WindowField,
-            Timestamps = _timestamps.Enabled,
-            TsOffset = _timestamps.Offset,
-            TsRecent = _timestamps.Recent,
-        };
-        bool owesAck = _rcv.Acks.IsDue;
-        Finish(TcpEvents.None, inOrder: true);
-        _stack.AddTimeWait(timeWait, owesAck, now);
-    }
-
-    /// <summary>The connection is over: everything it holds goes home, and the stack forgets it.</summary>
-    /// <param name="why">What ended it, if it was not the application.</param>
-    /// <param name="inOrder">
-    /// Both sides have closed. What was received is complete, and stays for the application to take. After any other
-    /// end nobody would.
-    /// </param>
-    private void Finish(TcpEvents why, bool inOrder = false)
-    {
-        if (State == TcpState.Closed)
-            return;
-        State = TcpState.Closed;
-        _opening = null;
-        _snd.ReturnFlight(_stack.Environment);
-        _rcv.ClearReassembly(_stack.Environment);
-        if (!inOrder)
-            _rcv.ReturnReceived();
-        _stack.Forget(this);
-        Raise(why | TcpEvents.Closed);
     }
 
     // ---- states and lists

@@ -36,6 +36,15 @@ public sealed class TcpStackCounters
     public long ConnectionsAccepted;
     public long ConnectionsClosed;
     public long TimeWaitReused;
+
+    /// <summary>Closed connections that were reset because there were too many, or they held too much.</summary>
+    public long OrphansReset;
+
+    /// <summary>Closed connections that were reset because their peers acknowledged nothing any more.</summary>
+    public long OrphansTimedOut;
+
+    /// <summary>Closed connections that were reset because their peers went on sending.</summary>
+    public long DataAfterCloseResets;
     public long OutOfOrderSegments;
 
     /// <summary>Payloads copied to heap blocks instead of staying in their frames.</summary>

@@ -14,13 +14,14 @@ public enum SegmentKind
 }
 
 /// <summary>
-/// Where a segment's sequence number lies: at RCV.NXT, in the middle of the window, at its last byte, or beyond it.
-/// CLOSED and LISTEN have no window: there these are four arbitrary numbers. SYN-SENT has no receive window yet: there
-/// it is the ACK number that is placed, at SND.UNA (ISS), inside what was sent, at SND.NXT, or beyond it. As only a SYN
-/// was sent, "inside" and "right edge" then mean the same.
+/// Where a segment's sequence number lies: one below RCV.NXT, at RCV.NXT, in the middle of the window, at its last
+/// byte, or beyond it. CLOSED and LISTEN have no window: there these are five arbitrary numbers. SYN-SENT has no
+/// receive window yet: there it is the ACK number that is placed, below SND.UNA (ISS), at it, inside what was sent, at
+/// SND.NXT, or beyond it. As only a SYN was sent, "inside" and "right edge" then mean the same.
 /// </summary>
 public enum Position
 {
+    Below,
     LeftEdge,
     Inside,
     RightEdge,
@@ -130,15 +131,21 @@ internal static class SegmentRules
         return new(Answer.Nothing, TcpState.SynSent, $"{rule}, fifth: neither SYN nor RST, drop the segment");
     }
 
-    /// <summary>Section 3.10.7.4 for TIME-WAIT, with RFC 1337 and the choice of section 3.6.1.</summary>
+    /// <summary>Section 3.10.7.4 for TIME-WAIT, with the choice of section 3.6.1.</summary>
     private static Reaction TimeWait(SegmentKind kind, Position position)
     {
         const string rule = "RFC 9293, section 3.10.7.4";
         if (HasRst(kind))
-            return new(Answer.Nothing, TcpState.TimeWait, "RFC 1337, section 3, fix F1: RST is ignored in TIME-WAIT");
-        if (kind == SegmentKind.Syn)
         {
             return position == Position.LeftEdge
+                ? new(Answer.Nothing, TcpState.Closed,
+                    $"{rule}, second: RST, enter CLOSED (RFC 1337 is not followed, as by Linux)")
+                : new(Answer.Nothing, TcpState.TimeWait, "RFC 5961, section 3.2: outside the window, silently drop");
+        }
+        bool isNewer = position is not (Position.Below or Position.LeftEdge);
+        if (kind == SegmentKind.Syn)
+        {
+            return !isNewer
                 ? new(Answer.Ack, TcpState.TimeWait,
                     "RFC 9293, section 3.6.1: only a SYN beyond the last sequence number opens anew; "
                     + "RFC 5961, section 4.2: challenged")
@@ -147,7 +154,7 @@ internal static class SegmentRules
         }
         if (kind == SegmentKind.SynFin)
         {
-            return position == Position.LeftEdge
+            return !isNewer
                 ? new(Answer.Ack, TcpState.TimeWait, "RFC 5961, section 4.2: challenged")
                 : new(Answer.Nothing, TcpState.TimeWait,
                     $"{rule}, departed from as in LISTEN: a SYN with FIN opens nothing");
@@ -166,17 +173,27 @@ internal static class SegmentRules
     private static Reaction Synchronised(TcpState state, SegmentKind kind, Position position)
     {
         const string rule = "RFC 9293, section 3.10.7.4";
-        bool inWindow = position != Position.Outside;
+        bool inWindow = position is not (Position.Below or Position.Outside);
 
         // First, the sequence number; SYN and RST as RFC 5961 has them.
         if (HasRst(kind))
         {
+            if (position == Position.Below && state is (TcpState.CloseWait or TcpState.Closing or TcpState.LastAck))
+            {
+                return new(Answer.Nothing, TcpState.Closed,
+                    $"{rule}, second, extended as by Linux: who aborts after a FIN may not have counted it, reset");
+            }
             if (!inWindow)
                 return new(Answer.Nothing, state, "RFC 5961, section 3.2: outside the window, silently drop");
             return position == Position.LeftEdge
                 ? new(Answer.Nothing, state == TcpState.SynReceived ? TcpState.Listen : TcpState.Closed,
                     "RFC 5961, section 3.2: exactly the next expected sequence number, reset")
                 : new(Answer.Ack, state, "RFC 5961, section 3.2: in the window, but not at RCV.NXT: challenge ACK");
+        }
+        if (state == TcpState.SynReceived && position == Position.Below
+            && kind is (SegmentKind.Syn or SegmentKind.SynFin))
+        {
+            return new(Answer.SynAck, state, "RFC 9293, section 3.8.3: the same SYN again is answered as before");
         }
         if (HasSyn(kind))
         {

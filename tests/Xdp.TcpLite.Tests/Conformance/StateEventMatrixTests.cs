@@ -32,7 +32,7 @@ public class StateEventMatrixTests
     }
 
     [Fact]
-    public void Cases_All_AreThere() => Assert.Equal(8 * 11 * 4 * 2, Cases().Count());
+    public void Cases_All_AreThere() => Assert.Equal(8 * 11 * 5 * 2, Cases().Count());
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -84,11 +84,18 @@ public class StateEventMatrixTests
                 break;
             case TcpState.SynSent:
                 seq = 0;
-                ack = position switch { Position.LeftEdge => 0, Position.Outside => 2, _ => 1 };
+                ack = position switch
+                {
+                    Position.Below => -1,
+                    Position.LeftEdge => 0,
+                    Position.Outside => 2,
+                    _ => 1,
+                };
                 break;
             default:
                 seq = position switch
                 {
+                    Position.Below => rcvNxt - 1,
                     Position.LeftEdge => rcvNxt,
                     Position.Inside => rcvNxt + window / 2,
                     Position.RightEdge => rcvNxt + window - 1,

@@ -40,7 +40,9 @@ internal sealed class FrameFuzzer
     {
         _random = new Random(seed);
         _mutator = new Mutator(_random);
-        _host = new FuzzHost(s_server, s_path.LocalMac, RandomOptions(_random), (byte)seed, _now)
+        // By the seed: one more random number here would make other worlds of the corpus.
+        TcpStackOptions options = RandomOptions(_random) with { AfterCloseBytes = seed % 3 == 0 ? 3000 : 16 << 20 };
+        _host = new FuzzHost(s_server, s_path.LocalMac, options, (byte)seed, _now)
         {
             CompletionLag = _random.Next(8),
         };

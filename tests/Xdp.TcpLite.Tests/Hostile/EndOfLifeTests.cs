@@ -61,6 +61,12 @@ public class EndOfLifeTests
         /// <summary>The application closes, and the peer goes on sending until its connection is gone.</summary>
         CloseThenData,
 
+        /// <summary>The application closes, and the peer sends until its connection is reset for that.</summary>
+        CloseThenTooMuchData,
+
+        /// <summary>The application closes, and there are too many such connections.</summary>
+        CloseUnderPressure,
+
         /// <summary>The peer resets.</summary>
         PeerReset,
 
@@ -144,6 +150,8 @@ public class EndOfLifeTests
                 ForceHeap = forceHeap,
                 KeepAlive = TimeSpan.FromMinutes(1),
                 UserTimeout = TimeSpan.FromMinutes(5),
+                AfterCloseBytes = 5000,
+                MaxOrphans = end == End.CloseUnderPressure ? 0 : 10,
             });
             _peer = new Peer(_rig);
         }
@@ -162,6 +170,7 @@ public class EndOfLifeTests
             _rig.Host.Complete(0);
             _rig.Advance(s_longerThanAnyTimer);
             _rig.Host.Complete(0);
+            Assert.Equal((0, 0L), (_rig.Stack.OrphanCount, _rig.Stack.OrphanMemory));
             Assert.True(
                 _rig.Host.Outstanding == 0,
                 $"{_name}: {_rig.Host.Outstanding} frames and blocks are not home; "
@@ -311,6 +320,19 @@ public class EndOfLifeTests
                         _peer.Send(_peer.Fields(TcpFlags.Ack) with { Ack = _connection.SndUna }, new byte[1400]);
                         _peer.Nxt += 1400;
                     }
+                    break;
+                case End.CloseThenTooMuchData:
+                    _connection.Close();
+                    for (int i = 0; i < 10 && _connection.State != TcpState.Closed; i++)
+                    {
+                        _peer.Send(_peer.Fields(TcpFlags.Ack) with { Ack = _connection.SndUna }, new byte[1400]);
+                        _peer.Nxt += 1400;
+                    }
+                    _rig.Advance(TimeSpan.FromSeconds(30));
+                    break;
+                case End.CloseUnderPressure:
+                    _connection.Close();
+                    Assert.Equal((TcpState.Closed, 1L), (_connection.State, _rig.Counters.OrphansReset));
                     break;
                 case End.PeerReset:
                     SeqNumber ack = _state == TcpState.SynSent ? _connection.SndNxt : _connection.SndUna;

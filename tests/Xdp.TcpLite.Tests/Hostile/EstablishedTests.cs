@@ -5,6 +5,21 @@ public class EstablishedTests
 {
     private readonly Rig _rig = new();
 
+    /// <summary>An application may flush nothing before the connection is there. Nothing is held for that.</summary>
+    [Fact]
+    public void Write_OfNothingInSynSent_HoldsNoFlight()
+    {
+        var rig = new Rig();
+        var peer = new Peer(rig);
+        TcpConnection connection = peer.Open();
+        peer.Write(0);
+        Seen syn = Assert.Single(peer.Take());
+        peer.Ack = syn.Seq + 1;
+        peer.Send(peer.Syn() with { Flags = TcpFlags.Syn | TcpFlags.Ack, Ack = peer.Ack });
+        Assert.Equal(TcpState.Established, connection.State);
+        Invariants.Check(connection);
+    }
+
     [Fact]
     public void Write_IntoZeroWindowThatWasAnnouncedBefore_IsProbed()
     {

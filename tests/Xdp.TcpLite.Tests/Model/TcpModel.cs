@@ -11,8 +11,8 @@ internal enum Answer
 
 /// <summary>
 /// RFC 9293, section 3.10.7.4, as it is written and as RFC 5961 amends it, for one connection from ESTABLISHED on.
-/// Bytes are in arrays, there are no timers, and speed does not matter. What the RFC leaves to the sender (how much to
-/// send, how large a window to announce) the model learns from the wire.
+/// Bytes are in arrays, no timer runs but that of data after close, and speed does not matter. What the RFC leaves to
+/// the sender (how much to send, how large a window to announce) the model learns from the wire.
 /// </summary>
 internal sealed class TcpModel
 {
@@ -26,6 +26,18 @@ internal sealed class TcpModel
     private SeqNumber _ourFin;
     private bool _ourFinSent;
     private bool _discards;
+
+    /// <summary>
+    /// Data after close: where it begins and ends, when it must have ended, and when the peer is reset although none
+    /// comes.
+    /// </summary>
+    private SeqNumber _lateFrom;
+    private SeqNumber _lastInvited;
+    private Instant _lateEnd = Instant.Never;
+    private Instant _lateDeadline = Instant.Never;
+
+    /// <summary>The longest payload in order: less is not invited after close.</summary>
+    private int _segment = 536;
     private Instant _challengedAt = new(0);
 
     internal TcpModel(SeqNumber irs, SeqNumber sndNxt, SeqNumber edge, SeqNumber wl1, SeqNumber wl2, long window)
@@ -51,6 +63,7 @@ internal sealed class TcpModel
     internal List<byte> Written { get; } = [];
     internal bool Shut { get; private set; }
     internal bool HasMoreToSend => SndNxt - FirstByte < Written.Count || (Shut && !_ourFinSent);
+    internal required TcpStackOptions Options { get; init; }
     internal bool Over => State is TcpState.Closed or TcpState.TimeWait;
 
     /// <summary>The first byte of ours.</summary>
@@ -65,8 +78,22 @@ internal sealed class TcpModel
     internal void Close()
     {
         Shutdown();
+        if (!_discards)
+        {
+            _lateFrom = RcvNxt;
+            _lastInvited = SeqNumber.Max(Edge, RcvNxt + Options.AfterCloseBytes);
+        }
         _discards = true;
         _ahead.Clear();
+    }
+
+    /// <summary>Time has passed: a peer that has sent enough after close, and acknowledges nothing, is reset.</summary>
+    internal bool Pass(Instant now)
+    {
+        if (_lateDeadline > now || Over)
+            return false;
+        State = TcpState.Closed;
+        return true;
     }
 
     internal void Abort() => State = TcpState.Closed;
@@ -80,6 +107,9 @@ internal sealed class TcpModel
         Require(ack == RcvNxt, $"acknowledges {ack}, where RCV.NXT is {RcvNxt}");
         Require(ack + window >= Edge, $"shrinks the window from {Edge} to {ack + window}");
         Edge = SeqNumber.Max(Edge, ack + window);
+        // The peer's FIN takes a number, too.
+        SeqNumber last = CanReceive ? _lastInvited : _lastInvited + 1;
+        Require(!_discards || Edge <= last, $"invites up to {Edge} after close, beyond {last}");
         for (int i = 0; i < payload.Length; i++)
             Require(payload[i] == Written[seq + i - FirstByte], $"byte {seq + i} is not what was written");
         SeqNumber end = seq + payload.Length;
@@ -109,6 +139,14 @@ internal sealed class TcpModel
         bool syn = (flags & TcpFlags.Syn) != 0, fin = (flags & TcpFlags.Fin) != 0;
         int length = payload.Length + (syn ? 1 : 0) + (fin ? 1 : 0);
         bool hasData = length > 0 && !syn;
+
+        // Linux: who aborts after a FIN may not have counted it.
+        if ((flags & TcpFlags.Rst) != 0 && seq == RcvNxt - 1
+            && State is (TcpState.CloseWait or TcpState.Closing or TcpState.LastAck))
+        {
+            State = TcpState.Closed;
+            return Answer.MustNot;
+        }
 
         // First: the sequence number. A bare segment at the right edge passes, as in Linux, because it may follow data
         // that fills the window.
@@ -151,6 +189,8 @@ internal sealed class TcpModel
             SndWnd = window;
             MaxSndWnd = Math.Max(MaxSndWnd, window);
         }
+        if (ack > SndUna && _lateDeadline != Instant.Never)
+            _lateDeadline = Instant.Min(_lateEnd, now + Options.AfterCloseSilence);
         SndUna = SeqNumber.Max(SndUna, ack);
         if (_ourFinSent && SndUna > _ourFin)
         {
@@ -171,6 +211,15 @@ internal sealed class TcpModel
             if (!CanReceive)
                 return Answer.Perhaps;
             answer = Answer.Must;
+            if (_discards && _lateEnd == Instant.Never)
+                _lateEnd = now + Options.AfterCloseTime;
+            if (_lateEnd <= now)
+            {
+                State = TcpState.Closed;
+                return Answer.Must;
+            }
+            if (seq <= RcvNxt)
+                _segment = Math.Max(_segment, SeqNumber.Min(seq + payload.Length, Edge) - RcvNxt);
             for (int i = 0; i < payload.Length; i++)
             {
                 SeqNumber at = seq + i;
@@ -178,6 +227,12 @@ internal sealed class TcpModel
                     _ahead[(at - _irs - 1).GetUInt()] = payload[i];
                 TakeInOrder();
             }
+        }
+
+        if (_discards && payload.Length > 0 && _lateDeadline == Instant.Never
+            && Options.AfterCloseBytes - (RcvNxt - _lateFrom) < _segment)
+        {
+            _lateDeadline = Instant.Min(_lateEnd, now + Options.AfterCloseSilence);
         }
 
         // Eighth: FIN.

@@ -59,6 +59,30 @@ public class ArrivalCheckTests
         (verdict, reason),
         Run(TcpState.SynReceived, 100_000, Window, Ack, 0, 0, ack, old: false, out _));
 
+    /// <summary>
+    /// After the peer's FIN a RST from before it is exact as well (Linux's tcp_reset_check); elsewhere it is not.
+    /// </summary>
+    [Theory]
+    [InlineData(TcpState.CloseWait, -1, "Reset")]
+    [InlineData(TcpState.Closing, -1, "Reset")]
+    [InlineData(TcpState.LastAck, -1, "Reset")]
+    [InlineData(TcpState.CloseWait, -2, "Ignore")]
+    [InlineData(TcpState.Established, -1, "Ignore")]
+    [InlineData(TcpState.FinWait1, -1, "Ignore")]
+    [InlineData(TcpState.FinWait2, -1, "Ignore")]
+    [InlineData(TcpState.SynReceived, -1, "Ignore")]
+    public void Run_ResetBelowRcvNxt_CountsAfterTheFin(TcpState state, int seq, string verdict)
+    {
+        foreach (TcpFlags flags in new[] { TcpFlags.Rst, TcpFlags.Rst | Ack })
+        {
+            foreach (int window in new[] { Window, 0 })
+            {
+                foreach (uint start in new[] { 100_000u, 0u })
+                    Assert.Equal(verdict, Run(state, start, window, flags, seq, 0, 0, old: true, out _).Verdict);
+            }
+        }
+    }
+
     /// <summary>The special allowance for a shut window: ACKs count, and are answered.</summary>
     [Theory]
     [InlineData(0, 1, "Accept", true)]

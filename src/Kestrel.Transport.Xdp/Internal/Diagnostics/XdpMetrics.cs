@@ -149,6 +149,15 @@ internal sealed class XdpMetrics : IDisposable
         _meter.CreateObservableCounter(
             "kestrel.xdp.companion.accepted", () => Interlocked.Read(ref _companionAccepts), "{connection}",
             "Connections accepted by companion sockets.");
+        string ended = "Connections that the application had closed, and that were ended before their peer was done.";
+        Counter("kestrel.xdp.connections.cut", "{connection}", ended, static (q, add) =>
+        {
+            add(q.Tcp.DataAfterCloseResets, "kestrel.xdp.reason", "data_after_close");
+            add(q.Tcp.OrphansReset, "kestrel.xdp.reason", "limit");
+            add(q.Tcp.OrphansTimedOut, "kestrel.xdp.reason", "silence");
+        });
+        string closed = "Connections that the application has closed, and that still deliver or wait for the peer.";
+        Gauge("kestrel.xdp.connections.orphaned", "{connection}", closed, static (q, add) => add(q.Orphans));
         string byState = "Connections in the queue's TCP stack, by state.";
         Gauge("kestrel.xdp.connections", "{connection}", byState, static (q, add) =>
         {

@@ -30,6 +30,9 @@ internal sealed class QueueStatistics(
     internal (int Open, int HalfOpen, int TimeWait) Connections =>
         isClosed() ? default : (stack.ConnectionCount, stack.HalfOpenCount, stack.TimeWaitCount);
 
+    /// <summary>Connections that the application has closed and that still go on.</summary>
+    internal int Orphans => isClosed() ? 0 : stack.OrphanCount;
+
     /// <summary>Frames by <see cref="FrameState"/>.</summary>
     internal int[] Frames => rings.Frames.CountByState();
 

@@ -39,6 +39,9 @@ internal struct ReceiveBuffer
     /// <summary>Nobody reads any more.</summary>
     internal void OnDiscarded() => Unreleased = 0;
 
+    /// <summary>The buffer is no larger than this from here on.</summary>
+    internal void Limit(long most) => Size = (int)Math.Min(Size, most);
+
     /// <summary>
     /// Once in each round trip, grows the buffer to four times what was released in it, at most to its double.
     /// </summary>

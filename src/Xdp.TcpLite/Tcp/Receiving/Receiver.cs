@@ -118,6 +118,14 @@ internal struct Receiver
         ClearReassembly(environment);
     }
 
+    /// <summary>Nobody reads any more, and the peer is invited to send no more than so many bytes.</summary>
+    /// <returns>False when that is too little for a segment, or for the window field to tell.</returns>
+    internal bool Invite(long most)
+    {
+        _buffer.Limit(most);
+        return most >= Math.Max(Mss, 1 << WindowShift);
+    }
+
     /// <summary>What was received and not taken goes home.</summary>
     internal void ReturnReceived() => _received.ReturnAll();
 

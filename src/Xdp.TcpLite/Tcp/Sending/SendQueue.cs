@@ -34,6 +34,9 @@ internal sealed class SendQueue
 
     internal long UnsentBytes { get; private set; }
 
+    /// <summary>Bytes of memory of the blocks.</summary>
+    internal long Memory { get; private set; }
+
     /// <summary>Bytes written and not acknowledged.</summary>
     internal long Bytes => _blocks.Bytes - _headAcked;
 
@@ -52,6 +55,7 @@ internal sealed class SendQueue
                 continue;
             }
             _blocks.Enqueue(block);
+            Memory += block.Capacity;
             if (_nextBlock is null)
             {
                 _nextBlock = block;
@@ -159,6 +163,7 @@ internal sealed class SendQueue
         {
             _headAcked -= head.Length;
             _blocks.Dequeue();
+            Memory -= head.Capacity;
             head.Return();
         }
         if (Count == 0)
@@ -238,6 +243,7 @@ internal sealed class SendQueue
     internal void ReturnAll()
     {
         _blocks.ReturnAll();
+        Memory = 0;
         _nextBlock = null;
         _nextOffset = 0;
         _headAcked = 0;

@@ -35,6 +35,9 @@ internal enum SenderTimeouts
 
     /// <summary>The user timeout is over: the connection ends.</summary>
     GaveUp = 8,
+
+    /// <summary>The window is shut, or too small, for too long: it is probed, or used as it is.</summary>
+    Persist = 16,
 }
 
 /// <summary>The one decision what to send next.</summary>
@@ -142,6 +145,9 @@ internal struct Sender
 
     /// <summary>Written and not acknowledged, sent or not.</summary>
     internal readonly long UnacknowledgedBytes => Flight?.Queue.Bytes ?? 0;
+
+    /// <summary>Bytes of the blocks that hold what is not acknowledged.</summary>
+    internal readonly long Memory => Flight?.Queue.Memory ?? 0;
 
     /// <summary>Time-outs in a row.</summary>
     internal readonly int Backoff => Flight?.Retransmission.Backoff ?? 0;
@@ -558,7 +564,7 @@ internal struct Sender
         ProbeIsDue = windowIsShut;
         _persistBackoff = (byte)Math.Min(_persistBackoff + 1, MaxBackoff);
         ArmPersist(flight, options, now);
-        return SenderTimeouts.Other;
+        return SenderTimeouts.Persist;
     }
 
     /// <summary>Full segments are smaller than what is in flight: that did not get through.</summary>

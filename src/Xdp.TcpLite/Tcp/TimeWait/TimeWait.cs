@@ -28,7 +28,7 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
 
     /// <summary>
     /// Is this a SYN that can only be newer than the connection (RFC 6191, section 2)? Then it may open another one in
-    /// its place.
+    /// its place. A last timestamp of 0 counts as none, as in Linux: some hosts send it in their SYN.
     /// </summary>
     internal bool MayBeReusedBy(in Packet packet)
     {
@@ -36,6 +36,7 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
             return false;
         if (!Timestamps || !packet.HasTimestamps)
             return packet.Seq > RcvNxt;
-        return (int)(packet.TsVal - TsRecent) > 0 || (packet.TsVal == TsRecent && packet.Seq > RcvNxt);
+        int newer = (int)(packet.TsVal - TsRecent);
+        return newer > 0 || ((newer == 0 || TsRecent == 0) && packet.Seq > RcvNxt);
     }
 }

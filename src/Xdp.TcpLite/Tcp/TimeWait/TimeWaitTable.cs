@@ -2,8 +2,8 @@ namespace Xdp.TcpLite;
 
 /// <summary>
 /// Connections in TIME-WAIT (RFC 9293, section 3.6.1). Owns their order of entry and their number, which is bounded:
-/// the oldest are forgotten first. A RST does not end one (RFC 1337). The records themselves are in the flow table and
-/// the timer wheel, until they are forgotten.
+/// the oldest are forgotten first. The records themselves are in the flow table and the timer wheel, until they are
+/// forgotten.
 /// </summary>
 internal sealed class TimeWaitTable(StackEnvironment environment)
 {
@@ -28,8 +28,19 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
     }
 
     /// <summary>Arrival of a segment that opens no new connection (RFC 9293, section 3.10.7.4).</summary>
+    /// <remarks>
+    /// A RST at RCV.NXT ends TIME-WAIT, as in Linux while tcp_rfc1337 is off. It is what the peer answers when its SYN
+    /// was too old and met our ACK. If it were ignored, as RFC 1337 has it, that peer could not connect for as long as
+    /// TIME-WAIT lasts. Hosts behind a NAT share ports, so an old SYN need not be a duplicate.
+    /// </remarks>
     internal void Receive(TimeWait timeWait, in Packet packet, Instant now)
     {
+        if (packet.IsRst && packet.Seq == timeWait.RcvNxt)
+        {
+            environment.Counters.RstsReceived++;
+            Forget(timeWait);
+            return;
+        }
         environment.Drop(DropReason.TimeWaitSegment);
         if (packet.IsRst)
             return;

@@ -48,4 +48,15 @@ public class ReceiveBufferTests
         buffer.OnDiscarded();
         Assert.Equal(1000, buffer.Room);
     }
+
+    [Theory]
+    [InlineData(2000, 1000)]
+    [InlineData(400, 400)]
+    [InlineData(0, 0)]
+    public void Limit_OnlyMakesItSmaller(long most, int size)
+    {
+        var buffer = new ReceiveBuffer(1000, default);
+        buffer.Limit(most);
+        Assert.Equal((size, size), (buffer.Size, buffer.Room));
+    }
 }

@@ -248,4 +248,41 @@ public class ReceiverTests
         payload.Return();
         held.Return();
     }
+
+    /// <summary>After close: no more is invited than is left, and what was announced before stays.</summary>
+    [Fact]
+    public void Invite_LessThanIsAnnounced_TheEdgeStaysAndIsNotRenewed()
+    {
+        Start(0xffff_ff00);
+        _receiver.Discard(_rig.Environment);
+        Assert.True(_receiver.Invite(5000));
+        Assert.Equal(Buffer, _receiver.Announce());
+        Accept(0, 1000);
+        Assert.True(_receiver.Invite(4000));
+        Assert.Equal(Buffer, _receiver.Announce());
+        Accept(0, 1000);
+        Assert.True(_receiver.Invite(3000));
+        Assert.Equal(3000, _receiver.Announce());
+        Accept(0, 1500);
+        Accept(0, 1000);
+        Assert.False(_receiver.Invite(500));
+        Assert.Equal(500, _receiver.Announce());
+        Accept(0, 500);
+        Assert.False(_receiver.Invite(0));
+        Assert.Equal(0, _receiver.Announce());
+        AssertNothingHeld();
+    }
+
+    /// <summary>What the window field cannot tell is not invited.</summary>
+    [Theory]
+    [InlineData(0, Mss, true)]
+    [InlineData(0, Mss - 1, false)]
+    [InlineData(14, 16_384, true)]
+    [InlineData(14, 16_383, false)]
+    public void Invite_TooLittle_IsSaid(byte shift, long most, bool enough)
+    {
+        Start(1, shift: shift);
+        _receiver.Discard(_rig.Environment);
+        Assert.Equal(enough, _receiver.Invite(most));
+    }
 }

@@ -127,7 +127,7 @@ public class SenderTests
             SenderTimeouts fired = rig.TakeDeadline();
             if (fired == SenderTimeouts.GaveUp)
                 break;
-            Assert.Equal(SenderTimeouts.Other, fired);
+            Assert.Equal(SenderTimeouts.Persist, fired);
             Assert.True(rig.Sender.ProbeIsDue);
             rig.Sender.ProbeIsDue = false;
             Assert.True(last == default || rig.Now - before == 2 * last);
@@ -144,7 +144,7 @@ public class SenderTests
         rig.Ack(0, window: 10);
         rig.Write(100);
         Assert.Empty(rig.SendAll());
-        Assert.Equal(SenderTimeouts.Other, rig.TakeDeadline());
+        Assert.Equal(SenderTimeouts.Persist, rig.TakeDeadline());
         Assert.False(rig.Sender.ProbeIsDue);
         Assert.Equal([10], rig.SendAll());
     }
@@ -268,5 +268,28 @@ public class SenderTests
         Assert.Equal([1000, 500], rig.SendAll());
         rig.Ack(1500);
         rig.AssertDone();
+    }
+
+    /// <summary>Memory counts by blocks, however little is in them.</summary>
+    [Fact]
+    public void Memory_IsThatOfTheBlocks_UntilTheyAreAcknowledgedWhole()
+    {
+        var rig = new SenderRig();
+        Assert.Equal(0, rig.Sender.Memory);
+        rig.Write(600);
+        rig.Write(BlockPool.BlockSize);
+        Assert.Equal(2 * BlockPool.BlockSize, rig.Sender.Memory);
+        rig.SendAll();
+        rig.Ack(599);
+        Assert.Equal(2 * BlockPool.BlockSize, rig.Sender.Memory);
+        rig.Ack(600);
+        Assert.Equal(BlockPool.BlockSize, rig.Sender.Memory);
+        rig.Write(600);
+        rig.Sender.ReturnFlight(rig.Environment);
+        Assert.Equal(0, rig.Sender.Memory);
+        rig.Write(10);
+        Assert.Equal(BlockPool.BlockSize, rig.Sender.Memory);
+        rig.Sender.ReturnFlight(rig.Environment);
+        Assert.Equal(0, rig.Environment.Blocks.InUse);
     }
 }

@@ -109,15 +109,31 @@ public class TimeWaitTableTests
 
     // ---- arrival
 
-    [Fact]
-    public void Receive_Reset_ChangesNothing()
+    [Theory]
+    [InlineData(TcpFlags.Rst)]
+    [InlineData(TcpFlags.Rst | TcpFlags.Ack)]
+    public void Receive_ResetAtRcvNxt_EndsIt(TcpFlags flags)
     {
         TimeWait record = Add();
-        Receive(record, Segment(TcpFlags.Rst));
-        Receive(record, Segment(TcpFlags.Rst | TcpFlags.Ack, ahead: -100));
+        Receive(record, Segment(flags));
+        _rig.AssertNoReply();
+        Assert.Equal((0, 0), (_table.Count, _rig.Environment.Flows.Count));
+        Assert.False(record.IsScheduled);
+        Assert.Equal((1, 0), (_rig.Counters.RstsReceived, _rig.Counters[DropReason.TimeWaitSegment]));
+    }
+
+    [Theory]
+    [InlineData(-100)]
+    [InlineData(-1)]
+    [InlineData(1)]
+    public void Receive_ResetElsewhere_ChangesNothing(int ahead)
+    {
+        TimeWait record = Add();
+        Receive(record, Segment(TcpFlags.Rst, ahead));
+        Receive(record, Segment(TcpFlags.Rst | TcpFlags.Ack, ahead));
         _rig.AssertNoReply();
         Assert.Equal(1, _table.Count);
-        Assert.Equal(2, _rig.Counters[DropReason.TimeWaitSegment]);
+        Assert.Equal((0, 2), (_rig.Counters.RstsReceived, _rig.Counters[DropReason.TimeWaitSegment]));
     }
 
     [Theory]
@@ -209,6 +225,19 @@ public class TimeWaitTableTests
     {
         Packet packet = Segment(TcpFlags.Syn, ahead) with { HasTimestamps = true, TsVal = 9999 };
         Assert.Equal(reused, Record(SegmentBuilder.FlowV4, timestamps: false).MayBeReusedBy(packet));
+    }
+
+    /// <summary>As Linux has it, 0 is no timestamp to be older than: some hosts send it in their SYN.</summary>
+    [Theory]
+    [InlineData(1, 0xffff_ffffu, true)]
+    [InlineData(0, 0xffff_ffffu, false)]
+    [InlineData(-1, 1u, true)]
+    public void MayBeReusedBy_TheLastTimestampWasZero_GoesByTheSequenceNumberToo(int ahead, uint tsVal, bool reused)
+    {
+        Packet packet = Segment(TcpFlags.Syn, ahead) with { HasTimestamps = true, TsVal = tsVal };
+        TimeWait record = Record(SegmentBuilder.FlowV4);
+        record.TsRecent = 0;
+        Assert.Equal(reused, record.MayBeReusedBy(packet));
     }
 
     [Fact]
