@@ -52,6 +52,30 @@ public sealed record TcpStackOptions
     /// </summary>
     public int FramesPerConnection { get; init; } = 64;
 
+    /// <summary>
+    /// Bytes in order that each connection may hold whatever the memory in use (Linux: the first value of tcp_rmem).
+    /// They are taken in even beyond the budget of the <see cref="BlockPool"/>.
+    /// </summary>
+    public int ReceiveMinimum { get; init; } = 4096;
+
+    /// <summary>
+    /// The fraction of the <see cref="BlockPool"/>'s budget in use below which memory is no longer short. The three
+    /// marks are those of tcp_mem in Linux.
+    /// </summary>
+    public double MemoryLow { get; init; } = 0.5;
+
+    /// <summary>
+    /// The fraction of the budget in use from which memory counts as short: no window is renewed beyond
+    /// <see cref="ReceiveMinimum"/>.
+    /// </summary>
+    public double MemoryPressure { get; init; } = 0.7;
+
+    /// <summary>
+    /// The fraction of the budget in use from which payload is refused beyond <see cref="ReceiveMinimum"/>. The rest is
+    /// for the minimum, and for what is written.
+    /// </summary>
+    public double MemoryHigh { get; init; } = 0.9;
+
     public TimeSpan MinRto { get; init; } = TimeSpan.FromMilliseconds(200);
     public TimeSpan MaxRto { get; init; } = TimeSpan.FromSeconds(120);
     public TimeSpan InitialRto { get; init; } = TimeSpan.FromSeconds(1);

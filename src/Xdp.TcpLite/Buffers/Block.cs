@@ -15,15 +15,18 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
 {
     private readonly FramePool? _frames;
     private readonly BlockPool? _blocks;
-    private readonly byte[]? _array;
-    private readonly int _arrayOffset;
-    private readonly Memory<byte> _memory;
+    private byte[]? _array;
+    private int _arrayOffset;
+    private Memory<byte> _memory;
 
     internal Block(FramePool frames, int index, byte[]? array, int arrayOffset, Memory<byte> memory)
         : this(index, array, arrayOffset, memory) => _frames = frames;
 
     internal Block(BlockPool blocks, int index, byte[] array, int arrayOffset, int capacity)
         : this(index, array, arrayOffset, array.AsMemory(arrayOffset, capacity)) => _blocks = blocks;
+
+    /// <summary>A slice: see <see cref="Cut"/>.</summary>
+    internal Block() => Index = -1;
 
     private Block(int index, byte[]? array, int arrayOffset, Memory<byte> memory)
     {
@@ -40,7 +43,7 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
     public int Index { get; }
 
     /// <summary>Bytes of memory, headroom included.</summary>
-    public int Capacity { get; }
+    public int Capacity { get; private set; }
 
     /// <summary>Where the block's bytes start, counted from the start of its memory.</summary>
     public int Start { get; set; }
@@ -88,6 +91,12 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
     /// <summary>Link of the pool's free stack: index + 1 of the next free block, 0 at the end.</summary>
     internal int NextFree;
 
+    /// <summary>The block that this is a slice of; null for a block that is one itself.</summary>
+    internal Block? Page { get; private set; }
+
+    /// <summary>Slices that this block has been cut into.</summary>
+    internal int Slices { get; private set; }
+
     /// <summary>
     /// Shows the block's bytes to readers of the sequence, as its <see cref="ReadOnlySequenceSegment{T}.Memory"/>.
     /// Must be called again when the block has grown.
@@ -117,6 +126,25 @@ public sealed class Block : ReadOnlySequenceSegment<byte>
             _frames.Return(this);
         else
             _blocks!.Return(this);
+    }
+
+    /// <summary>
+    /// Makes this a slice that begins where the bytes of <paramref name="page"/> end. It is empty. Who has the page has
+    /// its slices, and ends each with <see cref="Uncut"/>; a slice is never returned to a pool.
+    /// </summary>
+    internal void Cut(Block page)
+    {
+        Reset();
+        (_array, _arrayOffset, _memory, Capacity) = (page._array, page._arrayOffset, page._memory, page.Capacity);
+        Start = page.End;
+        Page = page;
+        page.Slices++;
+    }
+
+    internal void Uncut()
+    {
+        Page!.Slices--;
+        (Page, _array, _memory) = (null, null, default);
     }
 
     internal void Reset()

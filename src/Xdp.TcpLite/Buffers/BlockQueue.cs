@@ -68,6 +68,13 @@ public struct BlockQueue
         return count;
     }
 
+    /// <summary>So many bytes have been written behind those of the last block.</summary>
+    internal void ExtendTail(int count)
+    {
+        Tail!.Length += count;
+        Bytes += count;
+    }
+
     /// <summary>
     /// Drops <paramref name="count"/> bytes from the front of the first block. The block stays, even when it is empty.
     /// </summary>

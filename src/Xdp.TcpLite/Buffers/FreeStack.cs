@@ -39,7 +39,7 @@ internal struct FreeStack
 
     /// <param name="blocks">
     /// The pool's blocks by index. By reference, since a pool that grows replaces the array before it pushes the new
-    /// blocks.
+    /// blocks. A place once used is never null: the top that was read may have left the stack, and even the pool.
     /// </param>
     /// <param name="reserve">Blocks that must be left on the stack.</param>
     internal Block? TryPop(ref Block[] blocks, int reserve)

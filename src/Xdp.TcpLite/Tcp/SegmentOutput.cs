@@ -197,7 +197,7 @@ internal struct SegmentOutput
             Seq = seq,
             Ack = from.Receiver.RcvNxt,
             Flags = flags,
-            Window = from.Receiver.Announce(),
+            Window = from.Receiver.Announce(from.Environment.Memory),
             IpId = _ipId++,
         };
         if (timestamps.Enabled)

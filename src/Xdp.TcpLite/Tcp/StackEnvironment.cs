@@ -18,6 +18,7 @@ internal sealed class StackEnvironment
         Options = options;
         Frames = frames;
         Blocks = blocks;
+        Memory = new ReceiveMemory(options, frames, blocks, Counters);
         Now = now;
         Wheel = new TimerWheel(now);
         Flows = new FlowTable(secret[..16]);
@@ -29,7 +30,7 @@ internal sealed class StackEnvironment
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }
     internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
-    internal LendingPool<ReassemblyQueue> Reassemblies { get; } = new(ReassemblyQueue.MostSpare);
+    internal ReceiveMemory Memory { get; }
     internal PathCache Paths { get; } = new();
     internal FlowTable Flows { get; }
     internal TimerWheel Wheel { get; }

@@ -123,7 +123,7 @@ public sealed partial class TcpConnection
             Path = _remote.Shared,
             SndNxt = SndNxt,
             RcvNxt = RcvNxt,
-            Window = _rcv.WindowField,
+            Window = _rcv.WindowField(_stack.Environment.Memory),
             Timestamps = _timestamps.Enabled,
             TsOffset = _timestamps.Offset,
             TsRecent = _timestamps.Recent,

@@ -126,16 +126,16 @@ public sealed partial class TcpConnection : FlowEntry
     public long ReadableBytes => _rcv.ReadableBytes;
 
     /// <summary>
-    /// Takes in-order blocks until <paramref name="maxBytes"/> are reached or exceeded. The caller owns them and
-    /// returns each. The receive window stays as it is until <see cref="ReleaseWindow"/>.
+    /// Takes in-order blocks up to <paramref name="maxBytes"/> or a little more. The caller owns them and returns each.
     /// </summary>
     public BlockQueue TakeReceived(long maxBytes) => _rcv.Take(maxBytes);
 
-    /// <summary>So many of the bytes that were taken have been examined: there is room for as many more.</summary>
-    public void ReleaseWindow(long bytes)
+    /// <summary>The host has room for as many more as these taken <paramref name="bytes"/>, examined or not.</summary>
+    /// <param name="bytes">They count no longer against the receive buffer.</param>
+    /// <param name="kept">All that is released and not examined. It matters when memory is short.</param>
+    public void ReleaseWindow(long bytes, long? kept = null)
     {
-        TimeSpan roundTrip = _snd.Rtt.HasSample ? _snd.Rtt.Srtt : _options.InitialRto;
-        if (_rcv.Release(bytes, CanReceive, roundTrip, _options.ReceiveBufferMax, _stack.Now))
+        if (_rcv.Release(bytes, kept, CanReceive, _snd.Rtt.SrttOr(_options.InitialRto), _stack.Environment))
             AckNow();
     }
 

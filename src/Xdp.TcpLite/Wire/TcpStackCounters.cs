@@ -50,6 +50,15 @@ public sealed class TcpStackCounters
     /// <summary>Payloads copied to heap blocks instead of staying in their frames.</summary>
     public long HeapCopies;
 
+    /// <summary>How often receive memory has become short.</summary>
+    public long MemoryPressures;
+
+    /// <summary>How often payload ahead of a gap was dropped to make room for other payload.</summary>
+    public long OutOfOrderPrunes;
+
+    /// <summary>Payload bytes that were dropped so.</summary>
+    public long OutOfOrderPrunedBytes;
+
     /// <summary>How often a segment had to wait because no frame was free.</summary>
     public long EmitStarved;
 

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 namespace Xdp.TcpLite.Tests;
 
 public class PoolTests
@@ -307,6 +308,117 @@ public class PoolTests
         for (int i = 0; i < 65; i++)
             pool.Take();
         Assert.Null(pool.TryTake());
+    }
+
+    private static readonly Instant s_start = new(TimeSpan.TicksPerHour);
+
+    private static List<Block> TakeMany(BlockPool pool, int count) =>
+        [.. Enumerable.Range(0, count).Select(_ => pool.Take())];
+
+    /// <summary>After a peak the pool keeps little more than it uses, and the memory is nobody's.</summary>
+    [Fact]
+    public void Trim_AfterAQuietMinute_LetsGoOfWhatIsNotUsed()
+    {
+        var pool = new BlockPool();
+        WeakReference memory = Peak(pool);
+        Assert.Equal(20_000 * (long)BlockPool.BlockSize, pool.HeldBytes);
+        // The pool has grown since anybody looked, so this is no quiet minute yet.
+        Assert.Equal(0, pool.Trim(s_start));
+        Assert.Equal(0, pool.Trim(s_start + TimeSpan.FromSeconds(59)));
+        long released = pool.Trim(s_start + TimeSpan.FromSeconds(60));
+        Assert.Equal(20_000 * (long)BlockPool.BlockSize - released, pool.HeldBytes);
+        Assert.InRange(pool.HeldBytes, 1, BlockPool.FewBlocks * BlockPool.BlockSize);
+        GC.Collect();
+        Assert.False(memory.IsAlive);
+        Assert.Equal(0, pool.InUse);
+        // It serves on, and grows again in the places that came free.
+        List<Block> blocks = TakeMany(pool, 10_000);
+        Assert.Equal(10_000, blocks.Distinct().Count());
+        Assert.All(blocks, block => Assert.InRange(block.Index, 0, 19_999));
+        blocks.ForEach(block => block.Return());
+        Assert.Equal(0, pool.InUse);
+    }
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static WeakReference Peak(BlockPool pool)
+    {
+        List<Block> blocks = TakeMany(pool, 20_000);
+        blocks.ForEach(block => block.Return());
+        MemoryMarshal.TryGetArray((ReadOnlyMemory<byte>)blocks[0].AllMemory, out ArraySegment<byte> array);
+        return new WeakReference(array.Array);
+    }
+
+    /// <summary>A pool that is used, or has been a minute ago, keeps what it has.</summary>
+    [Fact]
+    public void Trim_WhileBlocksAreUsed_LetsGoOfNothing()
+    {
+        var pool = new BlockPool();
+        List<Block> blocks = TakeMany(pool, 10_000);
+        for (int i = 0; i < 10; i++)
+            Assert.Equal(0, pool.Trim(s_start + TimeSpan.FromMinutes(i)));
+        blocks.ForEach(block => block.Return());
+        Assert.NotEqual(0, pool.Trim(s_start + TimeSpan.FromMinutes(11)));
+    }
+
+    /// <summary>A slab with a block in use stays whole; a free block of it is the next to be handed out.</summary>
+    [Fact]
+    public void Trim_SlabWithABlockInUse_StaysAndIsUsedFirst()
+    {
+        var pool = new BlockPool { Poison = true };
+        List<Block> blocks = TakeMany(pool, 2000);
+        Block held = blocks[1000];
+        held.Append([1, 2, 3]);
+        blocks.Where(block => block != held).ToList().ForEach(block => block.Return());
+        pool.Trim(s_start);
+        Assert.NotEqual(0, pool.Trim(s_start + TimeSpan.FromMinutes(2)));
+        Assert.Equal([1, 2, 3], held.Bytes.ToArray());
+        Assert.Equal(1, pool.InUse);
+        for (int i = 1; i < BlockPool.BlocksPerSlab; i++)
+            Assert.Equal(held.Index / BlockPool.BlocksPerSlab, pool.Take().Index / BlockPool.BlocksPerSlab);
+        Assert.NotEqual(held.Index / BlockPool.BlocksPerSlab, pool.Take().Index / BlockPool.BlocksPerSlab);
+        held.Return();
+        Assert.Equal(BlockPool.BlocksPerSlab, pool.InUse);
+    }
+
+    /// <summary>Meanwhile others take and return blocks, and are never refused.</summary>
+    [Fact]
+    public void Trim_BesideManyThreads_LosesAndSharesNoBlock()
+    {
+        var pool = new BlockPool(budget: 2000 * BlockPool.BlockSize) { Poison = true };
+        long released = 0;
+        int running = 3;
+        InParallel(4, thread =>
+        {
+            if (thread == 3)
+            {
+                for (int minute = 1; Volatile.Read(ref running) > 0; minute++)
+                    released += pool.Trim(s_start + TimeSpan.FromMinutes(minute));
+                return;
+            }
+            var random = new Random(thread);
+            var mine = new Stack<Block>();
+            for (int i = 0; i < 100; i++)
+            {
+                for (int j = random.Next(500); j > 0; j--)
+                {
+                    Block? block = pool.TryTake();
+                    Assert.NotNull(block);
+                    block.Append([(byte)thread, (byte)mine.Count]);
+                    mine.Push(block);
+                }
+                while (mine.TryPop(out Block? block))
+                {
+                    Assert.Equal([(byte)thread, (byte)mine.Count], block.Bytes.ToArray());
+                    block.Return();
+                }
+            }
+            Interlocked.Decrement(ref running);
+        });
+        for (int minute = 0; minute < 3; minute++)
+            released += pool.Trim(s_start + TimeSpan.FromDays(100_000) + TimeSpan.FromMinutes(minute));
+        Assert.Equal(0, pool.InUse);
+        Assert.True(released > 0);
+        Assert.InRange(pool.HeldBytes, 0, BlockPool.FewBlocks * BlockPool.BlockSize);
     }
 
     [Fact]

@@ -120,6 +120,12 @@ internal sealed class XdpMetrics : IDisposable
             add(q.Tcp.RtoFires, "kestrel.xdp.kind", "timeout");
             add(q.Tcp.SpuriousRetransmits, "kestrel.xdp.kind", "spurious");
         });
+        string memory = "Receive memory that ran short, and payload ahead of a gap that was dropped to make room.";
+        Counter("kestrel.xdp.tcp.memory", "{event}", memory, static (q, add) =>
+        {
+            add(q.Tcp.MemoryPressures, "kestrel.xdp.kind", "pressure");
+            add(q.Tcp.OutOfOrderPrunes, "kestrel.xdp.kind", "prune");
+        });
         string drops = "Packets that the stack did not take, by reason.";
         Counter("kestrel.xdp.tcp.drops", "{packet}", drops, static (q, add) =>
         {

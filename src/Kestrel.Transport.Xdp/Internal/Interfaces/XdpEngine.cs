@@ -6,6 +6,7 @@ using Microsoft.Extensions.Logging;
 using Xdp.Sockets;
 using Xdp.Sockets.Bpf;
 using Xdp.Sockets.Net;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
@@ -27,6 +28,11 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// </summary>
 internal sealed class XdpEngine
 {
+    /// <summary>
+    /// Released bytes of heap memory for which the garbage collector is called, which is once a minute at most.
+    /// </summary>
+    private const long WorthCollecting = 32 << 20;
+
     private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(250);
 
     private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(10);
@@ -41,6 +47,7 @@ internal sealed class XdpEngine
     private readonly PathResolver _paths = new();
     private readonly SynLimiter _syns;
     private readonly StallWatch _stalls;
+    private readonly BlockPool _blocks;
     private NetworkWatcher? _watcher;
     private volatile bool _networkChanged;
     private volatile bool _stopping;
@@ -56,6 +63,7 @@ internal sealed class XdpEngine
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
         _stalls = new StallWatch(InterfaceName, logger);
+        _blocks = shared.Blocks;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
     }
@@ -197,6 +205,16 @@ internal sealed class XdpEngine
                 _syns.Check(queue.Settings.QueueId, queue.Statistics.Tcp.SynCookiesSent, program, Now);
         }
         _paths.Resolve(_attachment.Device);
+        TrimHeap();
+    }
+
+    /// <summary>Heap memory that a peak has left behind goes back to the system.</summary>
+    private void TrimHeap()
+    {
+        long released = _blocks.Trim(new Instant(Now * TimeSpan.TicksPerMillisecond));
+        // A process that has nothing to do allocates nothing, and so would collect nothing for hours.
+        if (released >= WorthCollecting)
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Forced, blocking: false);
     }
 
     private void WatchNetwork()

@@ -1,8 +1,9 @@
 namespace Xdp.TcpLite;
 
 /// <summary>
-/// How large the receive window may be. The size follows what the application reads within a round trip, so that the
-/// window never limits an application that keeps up.
+/// How large the receive window may be. The size follows what the host releases within a round trip, as Linux's follows
+/// what is copied to the application (tcp_rcv_space_adjust). A host that has room for what comes, whether or not its
+/// application has looked at it, releases all that the peer delivers. So the window never limits such a host.
 /// </summary>
 internal struct ReceiveBuffer
 {
@@ -22,7 +23,7 @@ internal struct ReceiveBuffer
 
     internal int Size { get; private set; }
 
-    /// <summary>In-order bytes that the application has not examined yet.</summary>
+    /// <summary>In-order bytes that the host has not released yet.</summary>
     internal int Unreleased { get; private set; }
 
     /// <summary>Bytes that it has room for.</summary>

@@ -13,6 +13,12 @@ internal struct Receiver
     /// <summary>What a full segment is before one has been seen.</summary>
     private const ushort InitialMss = 536;
 
+    /// <summary>
+    /// Memory that copies of what is ahead of a gap may take for each byte of the receive buffer (Linux:
+    /// tcp_adv_win_scale 1). They are packed, but pages can come to hold little when what was around it has gone.
+    /// </summary>
+    private const long MemoryPerByte = 2;
+
     private ReassemblyQueue? _reassembly;
     private BlockQueue _received;
     private ReceiveBuffer _buffer;
@@ -24,6 +30,12 @@ internal struct Receiver
     private SeqNumber _finAt;
     private bool _finIsAhead;
     private bool _finReceived;
+
+    /// <summary>
+    /// Bytes that the host has released, and keeps for its application all the same. What matters is whether they are
+    /// few, and so 16 bits do.
+    /// </summary>
+    private ushort _keptByHost;
 
     internal AckPolicy Acks = new();
 
@@ -57,6 +69,9 @@ internal struct Receiver
     /// <summary>Bytes up to the edge that was announced.</summary>
     internal readonly int AnnouncedWindow => Math.Max(0, _edge - RcvNxt);
 
+    /// <summary>Bytes in order that are somewhere in memory, as far as is known.</summary>
+    private readonly long Held => (long)_buffer.Unreleased + _keptByHost;
+
     private readonly bool HasGap => _reassembly is not null;
 
     /// <summary>The peer's SYN has come.</summary>
@@ -89,23 +104,26 @@ internal struct Receiver
     }
 
     /// <summary>
-    /// The application has examined so many bytes. True when the peer should be told of the new window before the old
-    /// one is full.
+    /// The host has room for so many bytes more. True when the peer should be told of the new window before the old one
+    /// is full.
     /// </summary>
     /// <param name="bytes">How many.</param>
+    /// <param name="kept">Bytes that the host keeps for its application; null when that has not changed.</param>
     /// <param name="isOpen">The peer may still send.</param>
     /// <param name="roundTrip">Of the path.</param>
-    /// <param name="maxBuffer">Up to which the buffer grows.</param>
-    /// <param name="now">The present.</param>
-    internal bool Release(long bytes, bool isOpen, TimeSpan roundTrip, int maxBuffer, Instant now)
+    /// <param name="environment">How much the buffer may grow, if there is memory.</param>
+    internal bool Release(long bytes, long? kept, bool isOpen, TimeSpan roundTrip, StackEnvironment environment)
     {
         if (Discards)
             return false;
         _buffer.OnReleased(bytes);
+        if (kept is { } k)
+            _keptByHost = (ushort)Math.Min(k, ushort.MaxValue);
         if (!isOpen)
             return false;
-        _buffer.Grow(roundTrip, maxBuffer, now);
-        long window = Window();
+        if (!environment.Memory.IsUnderPressure)
+            _buffer.Grow(roundTrip, environment.Options.ReceiveBufferMax, environment.Now);
+        long window = Window(environment.Memory);
         return window > AnnouncedWindow && window >= 2L * AnnouncedWindow;
     }
 
@@ -211,15 +229,18 @@ internal struct Receiver
         Acks.OnAhead(hasSack);
         if (Discards)
             return false;
-        if (_reassembly is { } queue && queue.Memory > 2L * options.ReceiveBufferMax)
-        {
-            environment.Drop(DropReason.ReassemblyFull);
-            return false;
-        }
-        _reassembly ??= environment.Reassemblies.Borrow();
-        DropReason reason = _reassembly.Insert(
-            seq, frame, offset, length, environment.Frames, environment.Blocks,
-            KeepsFrame(frame, length, options, environment.Frames), out bool kept, out var duplicate);
+        ReceiveMemory memory = environment.Memory;
+        bool keeps = KeepsFrame(frame, length, options, environment.Frames);
+        int cost = keeps ? frame.Capacity : length;
+        ReassemblyQueue queue = _reassembly ??= memory.Borrow();
+        bool kept = false;
+        (SeqNumber Left, SeqNumber Right)? duplicate = null;
+        long most = MemoryPerByte * _buffer.Size + (long)options.FramesPerConnection * memory.Frames.FrameSize;
+        DropReason reason = !queue.PruneAbove(seq, most - cost, memory)
+            ? DropReason.ReassemblyFull
+            : !memory.TryMakeRoomAhead(cost)
+            ? DropReason.NoMemory
+            : queue.Insert(seq, frame, offset, length, memory, keeps, out kept, out duplicate);
         ReturnReassemblyIfEmpty(environment);
         if (duplicate is { } d)
             Acks.OnDuplicate(d.Left, d.Right);
@@ -237,7 +258,7 @@ internal struct Receiver
         SeqNumber rcvNxt = RcvNxt;
         if (_reassembly!.First is var (left, right) && left < before)
             Acks.OnDuplicate(left, SeqNumber.Min(right, before));
-        _reassembly.TakeInOrder(ref rcvNxt, ref _received, environment.Frames);
+        _reassembly.TakeInOrder(ref rcvNxt, ref _received, environment.Memory);
         ReturnReassemblyIfEmpty(environment);
         RcvNxt = rcvNxt;
         if (rcvNxt != before)
@@ -268,12 +289,10 @@ internal struct Receiver
         int room = _received.Tail is { IsFrame: false } tail ? Math.Min(tail.Room, length) : 0;
         if (room < length)
         {
-            // A payload can exceed a block only when it came in one that is larger still.
-            int rest = length - room;
-            fresh = rest <= BlockPool.BlockSize ? environment.Blocks.TryTake() : environment.Blocks.Take(rest);
+            fresh = environment.Memory.TryTake(length - room, Held);
             if (fresh is null)
             {
-                kept = frame.IsFrame;
+                kept = frame.IsFrame && environment.Memory.MayKeepFrameInstead;
                 if (kept)
                     Keep(frame, offset, length, environment.Frames);
                 return kept;
@@ -339,26 +358,29 @@ internal struct Receiver
     // ---- what is announced
 
     /// <summary>The window field of the next segment. The edge moves with it.</summary>
-    internal ushort Announce()
+    internal ushort Announce(ReceiveMemory memory)
     {
-        ushort window = WindowField;
+        ushort window = WindowField(memory);
         _edge = SeqNumber.Max(_edge, RcvNxt + (window << WindowShift));
         return window;
     }
 
-    internal readonly ushort WindowField => (ushort)Math.Min(Window() >> WindowShift, ushort.MaxValue);
+    internal readonly ushort WindowField(ReceiveMemory memory) =>
+        (ushort)Math.Min(Window(memory) >> WindowShift, ushort.MaxValue);
 
     /// <summary>
     /// RCV.WND. The right edge never moves back, and moves forward by a full segment or by half the buffer (RFC 1122,
-    /// section 4.2.3.3).
+    /// section 4.2.3.3). How far it may move forward is a question of memory, too.
     /// </summary>
-    private readonly long Window()
+    private readonly long Window(ReceiveMemory memory)
     {
         long announced = AnnouncedWindow;
         long room = Math.Clamp(_buffer.Room, 0, (long)ushort.MaxValue << WindowShift);
-        if (room <= announced || room - announced < Math.Min(Mss, _buffer.Size / 2))
-            return announced;
-        return room;
+        int step = Math.Min(Mss, _buffer.Size / 2);
+        // What is received and discarded takes no memory.
+        if (room - announced >= Math.Max(step, 1) && !Discards)
+            room = memory.Promise(room, Held, Mss);
+        return room - announced >= Math.Max(step, 1) ? room : announced;
     }
 
     /// <summary>A gap or a duplicate is to be reported, which data cannot do.</summary>
@@ -391,7 +413,7 @@ internal struct Receiver
 
     internal void ClearReassembly(StackEnvironment environment)
     {
-        _reassembly?.Clear(environment.Frames);
+        _reassembly?.Clear(environment.Memory);
         ReturnReassemblyIfEmpty(environment);
     }
 
@@ -400,7 +422,6 @@ internal struct Receiver
         if (_reassembly is not { IsEmpty: true } empty)
             return;
         _reassembly = null;
-        empty.DropLargeRuns();
-        environment.Reassemblies.Return(empty);
+        environment.Memory.Return(empty);
     }
 }

@@ -12,7 +12,10 @@ internal struct RetransmissionTimer()
 
     internal Instant Deadline { get; private set; } = Instant.Never;
 
-    /// <summary>Since when nothing new has been acknowledged, although something is in flight.</summary>
+    /// <summary>
+    /// Since when nothing new has been acknowledged, although something is in flight. <see cref="Instant.Never"/> after
+    /// the peer has answered with a shut window, until it is asked again.
+    /// </summary>
     internal Instant FirstUnackedAt { get; private set; }
 
     /// <summary>Time-outs in a row.</summary>
@@ -24,11 +27,18 @@ internal struct RetransmissionTimer()
     /// <summary>Something was acknowledged.</summary>
     internal void OnProgress(Instant now) => (Backoff, FirstUnackedAt) = (0, now);
 
+    /// <summary>
+    /// The peer answers with a shut window, and so has to be waited for as long as it does (RFC 9293, section 3.8.6.1).
+    /// </summary>
+    internal void OnShutWindow() => FirstUnackedAt = Instant.Never;
+
     /// <summary>The RTO counts from now.</summary>
     internal void Restart(Instant now) => _since = now;
 
     internal void Arm(TimeSpan rto, TimeSpan userTimeout, Instant now) =>
-        Deadline = Patience.Within(userTimeout, _since + rto, FirstUnackedAt, now);
+        Deadline = FirstUnackedAt == Instant.Never
+            ? _since + rto
+            : Patience.Within(userTimeout, _since + rto, FirstUnackedAt, now);
 
     internal void Disarm() => Deadline = Instant.Never;
 
@@ -37,5 +47,7 @@ internal struct RetransmissionTimer()
         Disarm();
         Backoff = Math.Min(Backoff + 1, MaxBackoff);
         _since = now;
+        if (FirstUnackedAt == Instant.Never)
+            FirstUnackedAt = now;
     }
 }

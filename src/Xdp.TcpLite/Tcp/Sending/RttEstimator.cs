@@ -38,6 +38,9 @@ internal struct RttEstimator
 
     public readonly bool HasSample => _srtt > 0;
 
+    /// <summary>SRTT, or <paramref name="unknown"/> before the first sample.</summary>
+    internal readonly TimeSpan SrttOr(TimeSpan unknown) => HasSample ? Srtt : unknown;
+
     public void Sample(TimeSpan rtt, Instant now)
     {
         uint sample = (uint)Math.Clamp(rtt.Ticks, Granularity.Ticks, MaxSample.Ticks);

@@ -14,6 +14,9 @@ internal struct AckOutcome
     /// <summary>It moved SND.WND.</summary>
     internal bool WindowChanged;
 
+    /// <summary>It opened SND.WND, which was shut.</summary>
+    internal bool WindowOpened;
+
     /// <summary>All that was written is acknowledged, the FIN too if there was one.</summary>
     internal bool AllAcknowledged;
 }
@@ -235,11 +238,13 @@ internal struct Sender
     /// <summary>Updates SND.UNA, SND.WND, and what is known of the segments.</summary>
     internal AckOutcome Acknowledge(in Packet packet, in Timestamps timestamps, TcpStackCounters counters, Instant now)
     {
+        bool wasShut = SndWnd == 0;
         AckOutcome outcome = new()
         {
             WindowChanged = UpdateWindow(packet),
             PriorFlight = Outstanding,
             Advanced = packet.Ack > SndUna,
+            WindowOpened = wasShut && SndWnd > 0,
         };
         if (Flight is not { } flight)
         {
@@ -267,6 +272,8 @@ internal struct Sender
             }
             state = StateAt(now, timestamps, counters);
         }
+        if (SndWnd == 0)
+            flight.Retransmission.OnShutWindow();
         if (HasSack)
         {
             if (packet.Sack.Count > 0)
@@ -298,7 +305,21 @@ internal struct Sender
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
             LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
         recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
-        ArmTimers(options, now, restart: outcome.Advanced);
+        bool resumes = outcome.WindowOpened && Outstanding > 0 && Backoff > 0;
+        if (resumes)
+            ResumeAfterShutWindow(Flight!, state, now);
+        ArmTimers(options, now, restart: outcome.Advanced || resumes);
+    }
+
+    /// <summary>
+    /// What was in flight as the window shut has found no room at the peer, and neither have the probes. All of it is
+    /// sent again, and the waiting that grew with each probe is over.
+    /// </summary>
+    private void ResumeAfterShutWindow(Flight flight, in SendState state, Instant now)
+    {
+        flight.Recovery.OnRetransmitTimeout(state, isFirst: false);
+        flight.Retransmission.OnProgress(now);
+        _rtoBackoff = 0;
     }
 
     private bool UpdateWindow(in Packet packet)
@@ -327,10 +348,24 @@ internal struct Sender
             return new SendDecision { Retransmission = -1, Fin = FinQueued && !_finSent };
         SendState state = StateAt(now, timestamps, counters);
         int retransmission = flight.Recovery.NextRetransmission(state);
-        if (retransmission >= 0)
+        if (retransmission >= 0 && FitsWindow(flight.Queue, retransmission))
             return new SendDecision { Retransmission = retransmission };
         int length = NextLength(flight, state, options, out bool fin);
         return new SendDecision { Retransmission = -1, Length = length, Fin = fin };
+    }
+
+    /// <summary>
+    /// Is a segment that was sent still in the window? The peer may have shrunk it since. What lies across the edge is
+    /// cut there. The first segment is always sent: it is what probes a shut window (RFC 9293, section 3.8.6; Linux:
+    /// tcp_retransmit_skb).
+    /// </summary>
+    private readonly bool FitsWindow(SendQueue queue, int index)
+    {
+        int room = SndUna + SndWnd - queue[index].Seq;
+        int length = queue[index].Length;
+        if (room > 0 && room < length)
+            queue.Split(index, room);
+        return index == 0 || room > 0 || length <= room;
     }
 
     /// <summary>
@@ -464,7 +499,8 @@ internal struct Sender
         }
         flight.Persist.Stop();
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
-        bool probes = HasSack && Rtt.HasSample && flight.Retransmission.Backoff == 0 && flight.Recovery.MayProbe;
+        bool probes = HasSack && Rtt.HasSample && flight.Retransmission.Backoff == 0 && flight.Recovery.MayProbe
+            && Outstanding <= SndWnd;
         if (!probes)
         {
             probe.Deadline = Instant.Never;
@@ -546,11 +582,15 @@ internal struct Sender
         if (HasExceeded(flight, options.UserTimeout, now))
             return SenderTimeouts.GaveUp;
         counters.RtoFires++;
+        // A shut window says nothing about the path: neither that it is congested, nor that it takes no large packets.
+        bool isShut = SndWnd == 0;
         bool isFirst = flight.Retransmission.Backoff == 0;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst);
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst && !isShut);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
         ArmTimers(options, now, restart: true);
+        if (isShut)
+            return SenderTimeouts.Other;
         return isFirst ? SenderTimeouts.Retransmission : SenderTimeouts.Retransmission | SenderTimeouts.Repeated;
     }
 

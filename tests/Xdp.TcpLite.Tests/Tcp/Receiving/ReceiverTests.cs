@@ -5,7 +5,7 @@ public class ReceiverTests
     private const int Buffer = 4000;
     private const int Mss = 536;
 
-    private readonly PartRig _rig = new();
+    private readonly PartRig _rig = new(new TcpStackOptions { ReceiveBufferMax = Buffer });
     private Receiver _receiver;
 
     /// <summary>A receiver whose next byte has this number.</summary>
@@ -115,11 +115,11 @@ public class ReceiverTests
         Start(1000);
         while (_receiver.AnnouncedWindow > 0)
             Accept(0, Math.Min(200, _receiver.AnnouncedWindow));
-        Assert.Equal(0, _receiver.Announce());
+        Assert.Equal(0, _receiver.Announce(_rig.Environment.Memory));
         Assert.Equal(Buffer, ReadAll(new SeqNumber(1000)));
         Assert.Equal(
-            moves, _receiver.Release(examined, isOpen: true, TimeSpan.FromSeconds(1), Buffer, _rig.Now));
-        Assert.Equal(moves ? examined : 0, _receiver.Announce());
+            moves, _receiver.Release(examined, kept: null, isOpen: true, TimeSpan.FromSeconds(1), _rig.Environment));
+        Assert.Equal(moves ? examined : 0, _receiver.Announce(_rig.Environment.Memory));
         Assert.Equal(moves ? examined : 0, _receiver.AnnouncedWindow);
     }
 
@@ -131,7 +131,7 @@ public class ReceiverTests
         for (int i = 0; i < 5; i++)
         {
             Accept(0, 77);
-            _receiver.Announce();
+            _receiver.Announce(_rig.Environment.Memory);
             SeqNumber next = _receiver.RcvNxt + _receiver.AnnouncedWindow;
             Assert.True(next >= edge);
             edge = next;
@@ -228,25 +228,35 @@ public class ReceiverTests
         Accept(0, 300);
         Accept(200, 300);
         Assert.Equal((1400u, 0), (_receiver.RcvNxt.Value, _receiver.ReadableBytes));
-        Assert.False(_receiver.Release(400, isOpen: true, default, Buffer, _rig.Now));
+        Assert.False(_receiver.Release(400, kept: null, isOpen: true, default, _rig.Environment));
         AssertNothingHeld();
     }
 
-    [Fact]
-    public void Accept_NoMemory_IsNotAcknowledged()
+    /// <summary>Up to the minimum, payload in order is taken even then; beyond it is not acknowledged.</summary>
+    [Theory]
+    [InlineData(1000, 1)]
+    [InlineData(0, 0)]
+    public void Accept_NoMemory_TakesTheMinimum(int beyond, int drops)
     {
+        var options = new TcpStackOptions { ReceiveMinimum = 4096 };
         Start(1000);
         var heap = new BlockPool(BlockPool.BlockSize);
         Block held = heap.TryTake()!;
         var frames = _rig.Environment.Frames;
-        var environment = new StackEnvironment(new TcpStackOptions(), frames, heap, PartRig.Secret, _rig.Now);
+        var environment = new StackEnvironment(options, frames, heap, PartRig.Secret, _rig.Now);
         Block payload = _rig.Environment.Blocks.Take();
-        bool kept = _receiver.Accept(
-            _receiver.RcvNxt, payload, 0, 100, hasSack: true, environment.Options, environment);
-        Assert.False(kept);
-        Assert.Equal((1000u, 1), (_receiver.RcvNxt.Value, environment.Counters[DropReason.NoMemory]));
+        Accept(4000);
+        Accept(96);
+        if (beyond > 0)
+            Accept(beyond);
+        Assert.Equal((1000u + 4096, drops), (_receiver.RcvNxt.Value, environment.Counters[DropReason.NoMemory]));
         payload.Return();
         held.Return();
+        _receiver.ReturnReceived();
+        Assert.Equal(0, heap.InUse);
+
+        void Accept(int length) => Assert.False(_receiver.Accept(
+            _receiver.RcvNxt, payload, 0, length, hasSack: true, environment.Options, environment));
     }
 
     /// <summary>After close: no more is invited than is left, and what was announced before stays.</summary>
@@ -256,20 +266,20 @@ public class ReceiverTests
         Start(0xffff_ff00);
         _receiver.Discard(_rig.Environment);
         Assert.True(_receiver.Invite(5000));
-        Assert.Equal(Buffer, _receiver.Announce());
+        Assert.Equal(Buffer, _receiver.Announce(_rig.Environment.Memory));
         Accept(0, 1000);
         Assert.True(_receiver.Invite(4000));
-        Assert.Equal(Buffer, _receiver.Announce());
+        Assert.Equal(Buffer, _receiver.Announce(_rig.Environment.Memory));
         Accept(0, 1000);
         Assert.True(_receiver.Invite(3000));
-        Assert.Equal(3000, _receiver.Announce());
+        Assert.Equal(3000, _receiver.Announce(_rig.Environment.Memory));
         Accept(0, 1500);
         Accept(0, 1000);
         Assert.False(_receiver.Invite(500));
-        Assert.Equal(500, _receiver.Announce());
+        Assert.Equal(500, _receiver.Announce(_rig.Environment.Memory));
         Accept(0, 500);
         Assert.False(_receiver.Invite(0));
-        Assert.Equal(0, _receiver.Announce());
+        Assert.Equal(0, _receiver.Announce(_rig.Environment.Memory));
         AssertNothingHeld();
     }
 

@@ -44,6 +44,27 @@ public class RetransmissionTimerTests
         Assert.Equal((0, now), (timer.Backoff, timer.FirstUnackedAt));
     }
 
+    /// <summary>
+    /// RFC 9293, section 3.8.6.1: while a shut window is all that the peer has to say, patience begins with each probe
+    /// that it has not answered yet.
+    /// </summary>
+    [Fact]
+    public void OnShutWindow_PatienceBeginsWithTheNextProbe()
+    {
+        var timer = new RetransmissionTimer();
+        timer.OnFirstSent(s_start);
+        timer.OnTimeout(s_start);
+        timer.OnShutWindow();
+        timer.Arm(20 * s_userTimeout, s_userTimeout, s_start);
+        Instant probe = s_start + 20 * s_userTimeout;
+        Assert.Equal((Instant.Never, probe), (timer.FirstUnackedAt, timer.Deadline));
+        timer.OnTimeout(probe);
+        timer.Arm(20 * s_userTimeout, s_userTimeout, probe);
+        Assert.Equal((probe, probe + s_userTimeout), (timer.FirstUnackedAt, timer.Deadline));
+        timer.OnTimeout(timer.Deadline);
+        Assert.Equal(probe, timer.FirstUnackedAt);
+    }
+
     /// <summary>RFC 5482: no deadline lies behind the end of the user timeout, and none in the past.</summary>
     [Theory]
     [InlineData(10, 3, 0, 3)]

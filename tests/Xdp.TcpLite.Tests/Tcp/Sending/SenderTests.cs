@@ -137,6 +137,54 @@ public class SenderTests
         Assert.Equal((6, TimeSpan.FromSeconds(20)), (probes, rig.Now - begin));
     }
 
+    /// <summary>
+    /// RFC 9293, section 3.8.6.1 (MUST-37): the same with data in flight. It is neither congestion, nor a path that
+    /// takes no large packets, nor a reason to give up while the peer answers.
+    /// </summary>
+    [Fact]
+    public void OnDeadline_ZeroWindowOverDataInFlight_ProbesAsLongAsThePeerAnswers()
+    {
+        var rig = new SenderRig { Options = new TcpStackOptions { UserTimeout = TimeSpan.FromSeconds(20) } };
+        rig.Write(3 * Mss);
+        Assert.Equal(3, rig.SendAll().Count);
+        rig.Ack(Mss, window: 0);
+        long ssthresh = rig.Sender.Congestion.Ssthresh;
+        for (int i = 0; i < 20; i++)
+        {
+            Assert.Equal(SenderTimeouts.Other, rig.TakeDeadline());
+            Assert.Equal([-Mss], rig.SendAll());
+            rig.Ack(Mss, window: 0);
+        }
+        Assert.Equal(ssthresh, rig.Sender.Congestion.Ssthresh);
+        // It opens, and what found no room is sent again, without the wait that has grown.
+        rig.Ack(Mss);
+        Assert.Equal([-Mss], rig.SendAll());
+        Assert.True(rig.Sender.NextDeadline - rig.Now < TimeSpan.FromSeconds(1));
+        rig.Ack(2 * Mss);
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Ack(3 * Mss);
+        rig.AssertDone();
+    }
+
+    [Fact]
+    public void OnDeadline_ZeroWindowOverDataInFlight_SilenceEndsIt()
+    {
+        var rig = new SenderRig { Options = new TcpStackOptions { UserTimeout = TimeSpan.FromSeconds(20) } };
+        rig.Write(2 * Mss);
+        rig.SendAll();
+        rig.Ack(Mss, window: 0);
+        Assert.Equal(SenderTimeouts.Other, rig.TakeDeadline());
+        Instant probe = rig.Now;
+        SenderTimeouts fired = SenderTimeouts.Other;
+        for (int i = 0; fired == SenderTimeouts.Other; i++)
+        {
+            Assert.InRange(i, 0, 20);
+            rig.SendAll();
+            fired = rig.TakeDeadline();
+        }
+        Assert.Equal((SenderTimeouts.GaveUp, TimeSpan.FromSeconds(20)), (fired, rig.Now - probe));
+    }
+
     [Fact]
     public void OnDeadline_CrumbOfAWindow_IsTakenAtLast()
     {
