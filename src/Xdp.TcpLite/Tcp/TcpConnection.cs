@@ -347,6 +347,8 @@ public sealed class TcpConnection : FlowEntry
                 return;
         }
         _snd.Conclude(packet, outcome, ref _ecn, _options, _timestamps, _stack.Counters, now);
+        if (_pathMtu.IsReduced)
+            SearchMtu(now);
         if (_snd.WantsToSend)
             RequestEmit();
         _snd.ReturnFlightIfDone(_stack.Environment);
@@ -481,6 +483,20 @@ public sealed class TcpConnection : FlowEntry
 
     private void UpdateMss() => _snd.ChangeMss(FullSegment);
 
+    /// <summary>A path that takes less than the link is tried with more.</summary>
+    private void SearchMtu(Instant now)
+    {
+        if (_snd.Flight is not { } flight)
+            return;
+        ref MtuProbe probe = ref flight.Recovery.MtuProbe;
+        if (probe.TryTakeResult(out MtuProbeResult result))
+        {
+            _pathMtu.OnProbe(result, Headers, _options.Mtu, now);
+            UpdateMss();
+        }
+        probe.Wanted = _pathMtu.ProbeMss(Headers, _options.Mtu, _stack.Frames.PayloadCapacity, now);
+    }
+
     // ---- answers
 
     private void AckNow()
@@ -602,7 +618,7 @@ public sealed class TcpConnection : FlowEntry
         if (fired.HasFlag(SenderTimeouts.Repeated))
             Raise(TcpEvents.PathSuspect);
         if (fired.HasFlag(SenderTimeouts.Retransmission)
-            && _pathMtu.OnTimeout(_snd.Backoff, _snd.Flight!.Queue[0].Length, _snd.Mss, Headers, now))
+            && _pathMtu.OnTimeout(_snd.Backoff, _snd.Flight!.Queue[0].Length, _snd.Mss, Headers))
         {
             UpdateMss();
         }

@@ -94,6 +94,8 @@ internal sealed class LossRecovery(SendQueue queue)
     // Armed by the sender, which knows when something else is in its way.
     internal TailLossProbe Probe = new();
 
+    internal MtuProbe MtuProbe;
+
     /// <summary>When the first suspected segment is lost, if nothing is heard of it.</summary>
     internal Instant ReorderDeadline { get; private set; } = Instant.Never;
 
@@ -108,6 +110,10 @@ internal sealed class LossRecovery(SendQueue queue)
 
     /// <summary>A tail loss probe may be armed.</summary>
     internal bool MayProbe => Phase == RecoveryPhase.Open && _board.SackedBytes == 0 && Probe.EndSeq is null;
+
+    /// <summary>A larger segment may be tried: nothing else would explain its loss.</summary>
+    internal bool MayProbeMtu =>
+        Phase == RecoveryPhase.Open && _board is { SackedBytes: 0, LostBytes: 0 } && !MtuProbe.IsRunning;
 
     /// <summary>Something is going to be in flight, from <paramref name="sndNxt"/> on.</summary>
     internal void Start(SeqNumber sndNxt) => _board.Start(sndNxt);
@@ -124,6 +130,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _dupAcks = 0;
         _mustRetransmit = false;
         Probe = new();
+        MtuProbe = default;
         ReorderDeadline = Instant.Never;
         Phase = RecoveryPhase.Open;
     }
@@ -245,7 +252,13 @@ internal sealed class LossRecovery(SendQueue queue)
             Phase = RecoveryPhase.Open;
         }
         if (Phase == RecoveryPhase.Open && _board.LostBytes > 0)
-            EnterRecovery(state);
+        {
+            if (IsOnlyMtuProbeLost)
+                RepairWithoutReduction(state);
+            else
+                EnterRecovery(state);
+            MtuProbe.Fail();
+        }
         _rate.OnAckEnd(rtt.MinRtt);
         if (delivery.Bytes > 0)
         {
@@ -306,6 +319,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _board.MarkAllLost(queue);
         _rack.Reconsider(queue, state.SndUna);
         Probe.OnTimeout();
+        MtuProbe.Fail();
         _mustRetransmit = true;
     }
 
@@ -316,8 +330,12 @@ internal sealed class LossRecovery(SendQueue queue)
     internal void OnTooLarge(in SendState state)
     {
         _board.MarkTooLarge(queue, state.Mss);
-        if (_board.LostBytes == 0 || Phase != RecoveryPhase.Open)
-            return;
+        if (_board.LostBytes > 0 && Phase == RecoveryPhase.Open)
+            RepairWithoutReduction(state);
+    }
+
+    private void RepairWithoutReduction(in SendState state)
+    {
         Phase = RecoveryPhase.Timeout;
         _recoveryPoint = state.SndNxt;
         _spurious.End();
@@ -375,6 +393,7 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         bool? echoesLatest = state.Timestamps.EchoesSince(packet, segment.SentAt);
         _rack.OnDelivered(segment, state.Now, rtt.MinRtt, echoesLatest, ref history.Reordering);
+        MtuProbe.OnDelivered(segment);
     }
 
     /// <summary>
@@ -463,6 +482,18 @@ internal sealed class LossRecovery(SendQueue queue)
         _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
             _board.MarkLost(ref head);
+    }
+
+    private bool IsOnlyMtuProbeLost
+    {
+        get
+        {
+            if (!MtuProbe.IsRunning)
+                return false;
+            int index = queue.IndexOf(MtuProbe.Seq);
+            return index < queue.Count && queue[index].Has(SentFlags.Lost)
+                && queue[index].SequenceLength == _board.LostBytes;
+        }
     }
 
     private void EnterRecovery(in SendState state)

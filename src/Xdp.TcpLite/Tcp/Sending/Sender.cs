@@ -70,6 +70,12 @@ internal struct Sender
 
     private const int MaxBackoff = 16;
 
+    /// <summary>
+    /// Full segments that must follow a larger one, so that its loss is noticed and repaired soon (RFC 4821, section
+    /// 7.4; Linux: one more than its reordering threshold, and this less one for the probe itself).
+    /// </summary>
+    private const int SegmentsBehindMtuProbe = 3;
+
     private readonly ICongestionControl _congestion;
     private Instant _lastSentAt;
     private bool _finSent;
@@ -339,6 +345,16 @@ internal struct Sender
         long room = Math.Min(window, options.SendBufferMax - Outstanding);
         bool probes = flight.Recovery.Probe.SendsNewData;
         long cwndRoom = _congestion.Cwnd - flight.Recovery.InFlight(state);
+        int larger = flight.Recovery.MtuProbe.Wanted;
+        if (larger > Mss && flight.Recovery.MayProbeMtu && !probes
+            && larger + SegmentsBehindMtuProbe * Mss <= Math.Min(Math.Min(room, _congestion.Cwnd), unsent))
+        {
+            if (larger <= cwndRoom)
+                return larger;
+            // The room for it is collected from ACKs, which would otherwise let go of a smaller segment each.
+            flight.CwndUse.OnStopped(limited: true, SndUna, SndNxt);
+            return 0;
+        }
         long allowed = probes ? room : Math.Min(room, cwndRoom);
         int length = NextCut(flight);
         if (length > allowed)
@@ -395,6 +411,8 @@ internal struct Sender
     {
         Flight flight = Flight!;
         bool idle = Outstanding == 0;
+        if (decision.Length > Mss)
+            flight.Recovery.MtuProbe.Begin(ref flight.Queue[index]);
         flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
         flight.Persist.OnSent();
         if (idle)
