@@ -207,11 +207,14 @@ internal sealed class LossRecovery(SendQueue queue)
 
     /// <summary>What follows from the ACK: was a probe answered, was a loss none, what is lost now?</summary>
     internal void Conclude(
-        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, bool advanced)
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, in AckOutcome outcome)
     {
         bool open = Phase == RecoveryPhase.Open;
+        bool advanced = outcome.Advanced;
         bool echoesOriginal = state.Timestamps.EchoesBefore(packet, Probe.TsVal);
-        if (Probe.TryFinish(packet, advanced, state.Timestamps.Enabled, echoesOriginal) && open)
+        if (!advanced)
+            Probe.OnAckWithoutNews(packet, outcome.WindowChanged);
+        else if (Probe.TryFinish(packet, state.Timestamps.Enabled, echoesOriginal) && open)
         {
             state.Congestion.OnCongestion(Probe.FlightSize, state.Now);
             state.Congestion.OnRecoveryExit(state.Now);

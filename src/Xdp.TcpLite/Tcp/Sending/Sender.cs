@@ -280,17 +280,19 @@ internal struct Sender
     {
         if (outcome.PriorFlight == 0)
         {
+            // An ACK without news after the last of the data may be the answer to a probe that was needless.
+            Flight?.Recovery.Probe.OnAckWithoutNews(packet, outcome.WindowChanged);
             if (outcome.WindowChanged && UnsentBytes > 0)
                 ArmTimers(options, now, restart: true);
             return;
         }
         SendState state = StateAt(now, timestamps, counters);
         LossRecovery? recovery = Flight?.Recovery;
-        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome.Advanced);
+        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
             LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
         recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
-        ArmTimers(options, now, restart: outcome.Advanced);
+        ArmTimers(options, now, restart: outcome.Advanced, progress: outcome.Advanced);
     }
 
     private bool UpdateWindow(in Packet packet)
@@ -422,7 +424,7 @@ internal struct Sender
         SndNxt += decision.Length + (decision.Fin ? 1 : 0);
         BytesSent += decision.Length;
         _finSent |= decision.Fin;
-        ArmTimers(options, now, restart: idle);
+        ArmTimers(options, now, restart: idle, progress: true);
     }
 
     /// <summary>A segment has been sent again.</summary>
@@ -449,7 +451,11 @@ internal struct Sender
     /// <param name="restart">
     /// The oldest segment in flight has changed: its time starts now (RFC 6298, section 5).
     /// </param>
-    internal void ArmTimers(TcpStackOptions options, Instant now, bool restart)
+    /// <param name="progress">
+    /// New data was sent or acknowledged: the time of the tail loss probe starts now (RFC 8985, section 7.2). Other
+    /// segments of a peer that talks must not put it off.
+    /// </param>
+    internal void ArmTimers(TcpStackOptions options, Instant now, bool restart, bool progress = false)
     {
         if (Flight is not { } flight)
             return;
@@ -474,8 +480,12 @@ internal struct Sender
             probe.Deadline = Instant.Never;
             return;
         }
-        TimeSpan wait = TailLossProbe.Timeout(Rtt.Srtt, singleSegment: flight.Queue.Count == 1);
-        probe.Deadline = Instant.Min(now + wait, flight.Retransmission.Deadline);
+        if (progress || probe.Deadline == Instant.Never)
+        {
+            bool mayWait = flight.Queue.Count == 1 || (flight.Queue.Count == 2 && Outstanding <= Mss);
+            probe.Deadline = now + TailLossProbe.Timeout(Rtt.Srtt, mayWait);
+        }
+        probe.Deadline = Instant.Min(probe.Deadline, flight.Retransmission.Deadline);
     }
 
     /// <summary>

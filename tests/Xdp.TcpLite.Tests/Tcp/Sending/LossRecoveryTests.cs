@@ -206,4 +206,25 @@ public class LossRecoveryTests
         Assert.Equal(2 * Mss, rig.Sender.Flight!.Recovery.Board.LostBytes);
         Assert.Equal(-Mss, rig.SendAll()[0]);
     }
+
+    /// <summary>
+    /// RFC 8985, section 7.4.2: without timestamps the ACK of a probe that was needless comes twice, and the second one
+    /// finds nothing in flight. It ends the episode all the same, and the flight is given back.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(Starts))]
+    public void Probe_Needless_DuplicateAckWithoutDsackEndsIt(uint iss)
+    {
+        var rig = new SenderRig(iss);
+        rig.Write(3 * Mss);
+        rig.SendAll();
+        rig.TakeDeadline();
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Ack(3 * Mss);
+        Assert.NotNull(rig.Sender.Flight);
+        rig.Ack(3 * Mss, window: 50_000);
+        Assert.NotNull(rig.Sender.Flight);
+        rig.Ack(3 * Mss, window: 50_000);
+        rig.AssertDone();
+    }
 }
