@@ -40,7 +40,10 @@ internal struct MtuProbe
             End(passed: true);
     }
 
-    /// <summary>It was lost.</summary>
+    /// <summary>It was lost among others, or nobody knows.</summary>
+    internal void Forget() => this = default;
+
+    /// <summary>It alone was lost.</summary>
     internal void Fail() => End(passed: false);
 
     private void End(bool passed)

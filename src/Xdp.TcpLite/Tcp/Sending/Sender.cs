@@ -237,8 +237,12 @@ internal struct Sender
         if (Flight is not { } flight)
         {
             // A D-SACK may come when all is acknowledged. It tells of reordering on the path even then.
-            if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right))
-                Losses.OnDuplicateReported(left, right, SndNxt, counters);
+            if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right)
+                && Losses.OnDuplicateReported(left, right, SndNxt, Mss, counters, out bool isSpurious) && isSpurious)
+            {
+                Losses.Spurious.End();
+                _congestion.Undo();
+            }
             return outcome;
         }
         LossRecovery recovery = flight.Recovery;
@@ -290,7 +294,7 @@ internal struct Sender
         LossRecovery? recovery = Flight?.Recovery;
         recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
-            LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
+            LossRecovery.OnCongestionEchoed(state, ref Losses);
         recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
         ArmTimers(options, now, restart: outcome.Advanced, progress: outcome.Advanced);
     }
@@ -324,7 +328,9 @@ internal struct Sender
         if (retransmission >= 0)
             return new SendDecision { Retransmission = retransmission };
         int length = NextLength(flight, state, options, out bool fin);
-        return new SendDecision { Retransmission = -1, Length = length, Fin = fin };
+        if (length == 0 && !fin && flight.Recovery.OnNoNewData(SndNxt))
+            retransmission = flight.Recovery.NextRetransmission(state);
+        return new SendDecision { Retransmission = retransmission, Length = length, Fin = fin };
     }
 
     /// <summary>
@@ -347,17 +353,17 @@ internal struct Sender
         long room = Math.Min(window, options.SendBufferMax - Outstanding);
         bool probes = flight.Recovery.Probe.SendsNewData;
         long cwndRoom = _congestion.Cwnd - flight.Recovery.InFlight(state);
+        long allowed = probes ? room : Math.Min(room, cwndRoom);
         int larger = flight.Recovery.MtuProbe.Wanted;
-        if (larger > Mss && flight.Recovery.MayProbeMtu && !probes
-            && larger + SegmentsBehindMtuProbe * Mss <= Math.Min(Math.Min(room, _congestion.Cwnd), unsent))
+        long most = Math.Min(Math.Min(SndWnd, options.SendBufferMax), Math.Min(_congestion.Cwnd, unsent));
+        if (larger > Mss && flight.Recovery.MayProbeMtu && !probes && larger + SegmentsBehindMtuProbe * Mss <= most)
         {
-            if (larger <= cwndRoom)
+            if (larger <= allowed)
                 return larger;
             // The room for it is collected from ACKs, which would otherwise let go of a smaller segment each.
-            flight.CwndUse.OnStopped(limited: true, SndUna, SndNxt);
+            flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
             return 0;
         }
-        long allowed = probes ? room : Math.Min(room, cwndRoom);
         int length = NextCut(flight);
         if (length > allowed)
         {
@@ -541,9 +547,9 @@ internal struct Sender
         counters.TlpProbes++;
         int length = NextCut(flight);
         if (flight.Queue.UnsentBytes > 0 && Outstanding + length <= SndWnd)
-            probe.BeginWithNewData(SndNxt + length, Outstanding);
+            probe.BeginWithNewData(SndNxt + length);
         else
-            probe.BeginWithTail(SndNxt, Outstanding, timestamps.At(now));
+            probe.BeginWithTail(SndNxt, timestamps.At(now));
         flight.Retransmission.Restart(now);
         // When the user timeout is over, that is for the retransmission timer to find, at once.
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
@@ -561,7 +567,7 @@ internal struct Sender
             return SenderTimeouts.GaveUp;
         counters.RtoFires++;
         bool isFirst = flight.Retransmission.Backoff == 0;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst);
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst, ref Losses);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
         ArmTimers(options, now, restart: true);
@@ -586,7 +592,7 @@ internal struct Sender
     {
         if (Flight is not { } flight)
             return;
-        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters));
+        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters), ref Losses);
         if (flight.Queue.Count > 0)
             ArmTimers(options, now, restart: true);
     }

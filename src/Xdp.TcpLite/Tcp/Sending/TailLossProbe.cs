@@ -33,9 +33,6 @@ internal struct TailLossProbe()
     /// </summary>
     internal bool SendsNewData { get; private set; }
 
-    /// <summary>Bytes outstanding when the probe was due.</summary>
-    internal long FlightSize { get; private set; }
-
     /// <summary>TSval of the probe: an ACK that echoes less was caused by the original.</summary>
     internal uint TsVal { get; private set; }
 
@@ -53,15 +50,15 @@ internal struct TailLossProbe()
     }
 
     /// <summary>A probe of new data is to be sent, up to <paramref name="end"/>.</summary>
-    internal void BeginWithNewData(SeqNumber end, long flightSize)
+    internal void BeginWithNewData(SeqNumber end)
     {
-        (EndSeq, FlightSize, IsRetransmission, SendsNewData) = (end, flightSize, false, true);
+        (EndSeq, IsRetransmission, SendsNewData) = (end, false, true);
     }
 
     /// <summary>The last segment, which ends at SND.NXT, is to be sent again.</summary>
-    internal void BeginWithTail(SeqNumber sndNxt, long flightSize, uint tsVal)
+    internal void BeginWithTail(SeqNumber sndNxt, uint tsVal)
     {
-        (EndSeq, FlightSize, IsRetransmission, SendsTail, TsVal) = (sndNxt, flightSize, true, true, tsVal);
+        (EndSeq, IsRetransmission, SendsTail, TsVal) = (sndNxt, true, true, tsVal);
     }
 
     /// <summary>New data was sent, the probe's or not.</summary>

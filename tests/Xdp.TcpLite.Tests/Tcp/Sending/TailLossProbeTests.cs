@@ -62,7 +62,7 @@ public class TailLossProbeTests
     private static TailLossProbe TailSentAgain(uint end)
     {
         var probe = new TailLossProbe();
-        probe.BeginWithTail(new SeqNumber(end), flightSize: 3000, tsVal: 7);
+        probe.BeginWithTail(new SeqNumber(end), tsVal: 7);
         return probe;
     }
 
@@ -79,7 +79,7 @@ public class TailLossProbeTests
     {
         var probe = new TailLossProbe();
         var end = new SeqNumber(10);
-        probe.BeginWithNewData(end, flightSize: 3000);
+        probe.BeginWithNewData(end);
         Assert.True(probe.SendsNewData);
         probe.OnNewDataSent();
         Assert.Equal((false, end), (probe.SendsNewData, probe.EndSeq));
@@ -95,7 +95,7 @@ public class TailLossProbeTests
     {
         var probe = new TailLossProbe();
         var end = new SeqNumber(0);
-        probe.BeginWithTail(end, flightSize: 3000, tsVal: 7);
+        probe.BeginWithTail(end, tsVal: 7);
         probe.OnDuplicateReported(end + right);
         Assert.Equal(ends, probe.EndSeq is null);
     }
@@ -104,7 +104,7 @@ public class TailLossProbeTests
     public void OnTimeout_NothingOfItIsLeft()
     {
         var probe = new TailLossProbe();
-        probe.BeginWithTail(new SeqNumber(9), flightSize: 3000, tsVal: 7);
+        probe.BeginWithTail(new SeqNumber(9), tsVal: 7);
         probe.OnTimeout();
         Assert.Equal((false, false, null), (probe.SendsTail, probe.SendsNewData, probe.EndSeq));
     }

@@ -45,7 +45,7 @@ internal sealed class Cubic : LossBasedControl
         _avoidance.Fraction = Math.Min(cwnd - Cwnd, 1);
     }
 
-    private protected override long Reduce(long flightSize, bool isTimeout)
+    private protected override long Reduce(bool isTimeout)
     {
         _avoidance ??= new Avoidance();
         ref Epoch epoch = ref _avoidance.Epoch;
@@ -58,7 +58,7 @@ internal sealed class Cubic : LossBasedControl
         epoch.PriorCwnd = Cwnd;
         epoch.IsRunning = false;
         _avoidance.Fraction = 0;
-        return (long)(flightSize * Beta);
+        return (long)(Cwnd * Beta);
     }
 
     private protected override void SaveState()
