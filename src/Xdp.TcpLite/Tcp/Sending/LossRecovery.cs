@@ -73,7 +73,7 @@ internal struct Delivery
     /// <summary>Bytes newly known to have arrived.</summary>
     internal long Bytes;
 
-    /// <summary>Round trip of a segment that was sent once; null when there was none.</summary>
+    /// <summary>Round trip of a segment that was sent once; null when that cannot be told.</summary>
     internal TimeSpan? Rtt;
 
     /// <summary>Our FIN is among it.</summary>
@@ -166,19 +166,20 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         Delivery delivery = default;
         SeqNumber una = state.SndUna;
+        bool isRepaired = false;
         while (queue.Count > 0 && una < packet.Ack)
         {
             ref SentSegment segment = ref queue[0];
             int length = segment.SequenceLength;
             int acked = Math.Min(length, packet.Ack - una);
             bool whole = acked == length;
+            isRepaired |= segment.Has(SentFlags.EverRetransmitted);
             if (!segment.Has(SentFlags.Sacked))
             {
                 delivery.Bytes += acked;
                 if (whole)
                 {
-                    if (!segment.Has(SentFlags.EverRetransmitted))
-                        delivery.Rtt = state.Now - segment.SentAt;
+                    delivery.Rtt = state.Now - segment.SentAt;
                     OnDelivered(segment, state, ref history, rtt, packet, bySack: false);
                 }
                 _rate.OnDelivered(segment, acked, state.Now);
@@ -188,6 +189,9 @@ internal sealed class LossRecovery(SendQueue queue)
             queue.Acknowledge(acked);
             una += acked;
         }
+        // What lay behind a hole has waited for its repair: that is no round trip.
+        if (isRepaired)
+            delivery.Rtt = null;
         _board.OnAcknowledged(una);
         _rack.OnAcknowledged(una);
         Probe.CancelTail();

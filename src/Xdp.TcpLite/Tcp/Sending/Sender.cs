@@ -259,7 +259,8 @@ internal struct Sender
                 outcome.Delivery.Rtt = timestamps.Elapsed(packet, now);
             if (outcome.Delivery.Rtt is { } sample)
             {
-                Rtt.Sample(sample, now);
+                // An ACK for every second segment is one sample.
+                Rtt.Sample(sample, now, perRoundTrip: (int)Math.Max(1, outcome.PriorFlight / (2 * Mss)));
                 _rtoBackoff = 0;
             }
             state = StateAt(now, timestamps, counters);

@@ -57,6 +57,25 @@ public class LossRecoveryTests
         rig.AssertDone();
     }
 
+    /// <summary>
+    /// RFC 6298, section 3: what an ACK covers together with a repaired hole has waited for the repair, and gives no
+    /// sample.
+    /// </summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Ack_AcrossARepairedHole_GivesNoSample(bool sack)
+    {
+        SenderRig rig = InFlight(sack: sack);
+        TimeSpan srtt = rig.Sender.Rtt.Srtt;
+        while (!rig.TakeDeadline().HasFlag(SenderTimeouts.Retransmission))
+            rig.SendAll();
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Advance(s_rtt);
+        Assert.Null(rig.Ack(9 * Mss).Delivery.Rtt);
+        Assert.Equal(srtt, rig.Sender.Rtt.Srtt);
+    }
+
     /// <summary>RFC 5681, section 2: with data, or another window, an ACK is no duplicate.</summary>
     [Theory]
     [InlineData(10, 60_000)]
