@@ -157,4 +157,28 @@ public class FlowTests
         Assert.InRange(during, mtu - headers - 8, mtu - headers);
         Assert.Equal(1500 - headers, last);
     }
+
+    /// <summary>
+    /// RFC 9406: slow start slows down when the buffer fills, and not when it has overflowed. Otherwise 1408 and 534
+    /// segments would be lost.
+    /// </summary>
+    [Theory]
+    [InlineData(100, 1024, 280)]
+    [InlineData(40, 512, 170)]
+    public void SlowStart_IntoALargeBuffer_OverflowsItLess(int roundTrip, int buffer, int most)
+    {
+        var link = new LinkOptions
+        {
+            Rate = 50_000_000,
+            Buffer = buffer << 10,
+            Delay = TimeSpan.FromMilliseconds(roundTrip / 2.0),
+        };
+        var network = new Network(1, link, link with { Rate = 0 });
+        var flows = new Flows(network, 1, 10_000_000, sendBuffer: 8 << 20);
+        Instant start = network.Now;
+        AssertDone(flows.Run(), network, flows);
+        double rate = 10_000_000 * 8 / (flows.AllDone!.Value - start).TotalSeconds / 1e6;
+        Assert.True(network.Up.Overflowed <= most, $"{network.Up.Overflowed} segments lost, {rate:F1} Mbit/s");
+        Assert.True(rate > 30, $"{rate:F1} of 50 Mbit/s");
+    }
 }

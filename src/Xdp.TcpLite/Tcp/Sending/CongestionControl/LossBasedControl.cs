@@ -32,7 +32,7 @@ internal abstract class LossBasedControl : ICongestionControl
     public long Ssthresh
     {
         get => _ssthresh;
-        private set => _ssthresh = (int)Math.Min(value, Unlimited);
+        private protected set => _ssthresh = (int)Math.Min(value, Unlimited);
     }
 
     private protected int Mss => _mss;
@@ -69,8 +69,8 @@ internal abstract class LossBasedControl : ICongestionControl
         {
             // Bytes, not ACKs, are counted: neither dividing nor stretching ACKs changes the growth (RFC 3465).
             long growth = Math.Min(ackedBytes, Ssthresh - Cwnd);
-            Cwnd += growth;
             ackedBytes -= growth;
+            Cwnd += SlowStart(sample, growth);
         }
         if (ackedBytes > 0)
             Avoid(ackedBytes, sample.Srtt, sample.Now);
@@ -137,6 +137,9 @@ internal abstract class LossBasedControl : ICongestionControl
         SaveState();
         Ssthresh = Math.Max(Reduce(isTimeout), 2L * Mss);
     }
+
+    /// <summary>How much of <paramref name="growth"/> the window gets in slow start.</summary>
+    private protected virtual long SlowStart(in AckSample sample, long growth) => growth;
 
     /// <summary>Congestion avoidance: grows the window.</summary>
     private protected abstract void Avoid(long ackedBytes, TimeSpan srtt, Instant now);
