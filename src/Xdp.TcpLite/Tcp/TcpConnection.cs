@@ -33,7 +33,6 @@ public sealed class TcpConnection : FlowEntry
     private TcpEvents _events;
     private SegmentOutput _output;
     private uint _segmentsIn;
-
     private StackLists _lists;
 
     internal TcpConnection(
@@ -347,8 +346,8 @@ public sealed class TcpConnection : FlowEntry
                 return;
         }
         _snd.Conclude(packet, outcome, ref _ecn, _options, _timestamps, _stack.Counters, now);
-        if (_pathMtu.IsReduced)
-            SearchMtu(now);
+        if (_pathMtu.IsReduced && _snd.SearchMtu(ref _pathMtu, Headers, _options, _stack.Frames.PayloadCapacity, now))
+            UpdateMss();
         if (_snd.WantsToSend)
             RequestEmit();
         _snd.ReturnFlightIfDone(_stack.Environment);
@@ -478,24 +477,8 @@ public sealed class TcpConnection : FlowEntry
 
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>
     private int FullSegment => _pathMtu.EffectiveMss(Headers, _options.Mtu, _stack.Frames.PayloadCapacity);
-
     private HeaderLengths Headers => new(Key.Local.IsIPv4, _timestamps.Enabled);
-
     private void UpdateMss() => _snd.ChangeMss(FullSegment);
-
-    /// <summary>A path that takes less than the link is tried with more.</summary>
-    private void SearchMtu(Instant now)
-    {
-        if (_snd.Flight is not { } flight)
-            return;
-        ref MtuProbe probe = ref flight.Recovery.MtuProbe;
-        if (probe.TryTakeResult(out MtuProbeResult result))
-        {
-            _pathMtu.OnProbe(result, Headers, _options.Mtu, now);
-            UpdateMss();
-        }
-        probe.Wanted = _pathMtu.ProbeMss(Headers, _options.Mtu, _stack.Frames.PayloadCapacity, now);
-    }
 
     // ---- answers
 

@@ -598,6 +598,22 @@ internal struct Sender
             ArmTimers(options, now, restart: true);
     }
 
+    /// <summary>
+    /// A path that takes less than the link is tried with more. True when it is known by now to take another size.
+    /// </summary>
+    internal readonly bool SearchMtu(
+        ref PathMtu path, HeaderLengths headers, TcpStackOptions options, int capacity, Instant now)
+    {
+        if (Flight is not { } flight)
+            return false;
+        ref MtuProbe probe = ref flight.Recovery.MtuProbe;
+        bool isKnown = probe.TryTakeResult(out MtuProbeResult result);
+        if (isKnown)
+            path.OnProbe(result, headers, options.Mtu, now);
+        probe.Wanted = path.ProbeMss(headers, options.Mtu, capacity, now);
+        return isKnown;
+    }
+
     // ---- the flight
 
     private Flight Borrow(StackEnvironment environment)
