@@ -641,7 +641,8 @@ internal struct Sender
     /// </summary>
     internal void ReturnFlightIfDone(StackEnvironment environment)
     {
-        if (Flight is { } flight && SndNxt == SndUna && flight.Queue.UnsentBytes == 0
+        // A SYN that is not acknowledged needs no flight.
+        if (Flight is { } flight && flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0
             && flight.Recovery.Probe.EndSeq is null)
         {
             ReturnFlight(environment);

@@ -269,4 +269,16 @@ public class SenderTests
         rig.Ack(1500);
         rig.AssertDone();
     }
+
+    [Fact]
+    public void Write_NothingWhileTheSynIsOut_HoldsNoFlight()
+    {
+        var rig = new SenderRig();
+        var sender = new Sender(default, new NewReno());
+        sender.StartMss(Mss);
+        sender.SendSyn();
+        BlockQueue nothing = default;
+        sender.Write(ref nothing, rig.Environment);
+        Assert.Null(sender.Flight);
+    }
 }
