@@ -35,7 +35,9 @@ internal struct PathMtu
     /// </summary>
     private const int BlackHoleTimeouts = 3;
 
-    /// <summary>Tried first where the path may swallow segments (Linux's tcp_base_mss); then the protocol's least.</summary>
+    /// <summary>
+    /// Tried first where the path may swallow segments (Linux's tcp_base_mss); then the protocol's least.
+    /// </summary>
     private const int BaseMss = 1024;
 
     /// <summary>The search ends when so few bytes are left to win (Linux's tcp_probe_threshold).</summary>

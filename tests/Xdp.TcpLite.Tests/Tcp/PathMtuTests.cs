@@ -107,7 +107,9 @@ public class PathMtuTests
         Assert.Equal((false, 1460), (path.IsReduced, path.EffectiveMss(s_plain, Link, Capacity)));
     }
 
-    /// <summary>RFC 4821, section 7.3: the interval is halved by each probe. After ten minutes all is open again.</summary>
+    /// <summary>
+    /// RFC 4821, section 7.3: the interval is halved by each probe. After ten minutes all is open again.
+    /// </summary>
     [Fact]
     public void OnProbe_Search_ComesToWithinEightBytes()
     {

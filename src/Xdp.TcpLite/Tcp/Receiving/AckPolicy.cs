@@ -84,7 +84,7 @@ internal struct AckPolicy()
     internal void OnDuplicate(SeqNumber left, SeqNumber right) => (_duplicateLeft, _duplicateRight) = (left, right);
 
     /// <summary>
-    /// The same, of a piece that is not the segment's first byte. Of a segment's pieces the first is reported (RFC 2883,
+    /// The same, of a piece that is not at the segment's start. Of a segment's pieces the first is reported (RFC 2883,
     /// section 4.2.2), of several segments the last.
     /// </summary>
     /// <param name="left">Where the piece begins.</param>

@@ -96,7 +96,8 @@ internal sealed class LossRecovery(SendQueue queue)
     private ForwardRto _forwardRto;
 
     /// <summary>
-    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original (Eifel, RFC 3522).
+    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original (Eifel, RFC
+    /// 3522).
     /// </summary>
     private uint _firstRetransmitTsVal;
     private DeliveryRate _rate;

@@ -17,7 +17,9 @@ internal struct Reordering
 
     private byte _reoWndMult;
 
-    /// <summary>RACK.reo_wnd_persist, and whether reordering was seen. Each connection has one, so bits count.</summary>
+    /// <summary>
+    /// RACK.reo_wnd_persist, and whether reordering was seen. Each connection has one, so bits count.
+    /// </summary>
     private byte _persistAndSeen;
 
     /// <summary>RACK.reordering_seen.</summary>

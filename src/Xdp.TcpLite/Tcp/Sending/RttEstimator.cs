@@ -42,8 +42,8 @@ internal struct RttEstimator
     /// <param name="rtt">How long it was.</param>
     /// <param name="now">The present.</param>
     /// <param name="perRoundTrip">
-    /// Samples that are expected in one round trip. Each has so much less weight in RTTVAR (RFC 7323, appendix G), or a
-    /// few ACKs would make it forget what happened a round trip ago.
+    /// Samples that are expected in one round trip. Each has so much less weight in RTTVAR (RFC 7323, appendix G).
+    /// Otherwise a few ACKs would make it forget what happened a round trip ago.
     /// </param>
     public void Sample(TimeSpan rtt, Instant now, int perRoundTrip = 1)
     {
