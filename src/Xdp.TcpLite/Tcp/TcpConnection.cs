@@ -32,7 +32,6 @@ public sealed partial class TcpConnection : FlowEntry
     private TcpEvents _events;
     private SegmentOutput _output;
     private uint _segmentsIn;
-
     private StackLists _lists;
 
     internal TcpConnection(
@@ -331,6 +330,8 @@ public sealed partial class TcpConnection : FlowEntry
                 return;
         }
         _snd.Conclude(packet, outcome, ref _ecn, _options, _timestamps, _stack.Counters, now);
+        if (_pathMtu.IsReduced && _snd.SearchMtu(ref _pathMtu, Headers, _options, _stack.Frames.PayloadCapacity, now))
+            UpdateMss();
         if (_snd.WantsToSend)
             RequestEmit();
         _snd.ReturnFlightIfDone(_stack.Environment);
@@ -459,9 +460,7 @@ public sealed partial class TcpConnection : FlowEntry
 
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>
     private int FullSegment => _pathMtu.EffectiveMss(Headers, _options.Mtu, _stack.Frames.PayloadCapacity);
-
     private HeaderLengths Headers => new(Key.Local.IsIPv4, _timestamps.Enabled);
-
     private void UpdateMss() => _snd.ChangeMss(FullSegment);
 
     // ---- answers
@@ -587,7 +586,7 @@ public sealed partial class TcpConnection : FlowEntry
         if (fired.HasFlag(SenderTimeouts.Repeated))
             Raise(TcpEvents.PathSuspect);
         if (fired.HasFlag(SenderTimeouts.Retransmission)
-            && _pathMtu.OnTimeout(_snd.Backoff, _snd.Flight!.Queue[0].Length, _snd.Mss, Headers, now))
+            && _pathMtu.OnTimeout(_snd.Backoff, _snd.Flight!.Queue[0].Length, _snd.Mss, Headers))
         {
             UpdateMss();
         }

@@ -83,4 +83,102 @@ public class FlowTests
         Assert.True(network.Up.TooBig > 0);
         Assert.Equal(1_500_000, flows.Servers[40000].Received);
     }
+
+    /// <summary>
+    /// RFC 4821, section 7.7: when small segments are lost as well, the size is not the reason. After the outage full
+    /// segments carry the flow, at the path's rate.
+    /// </summary>
+    [Theory]
+    [InlineData(20, false)]
+    [InlineData(80, false)]
+    [InlineData(20, true)]
+    public void Outage_IsNoBlackHole(int seconds, bool ipv6)
+    {
+        const long bytes = 40_000_000;
+        var link = new LinkOptions { Rate = 50_000_000 };
+        var network = new Network(1, link, link with { Rate = 0 }, ipv6: ipv6);
+        var flows = new Flows(network, 1, bytes);
+        Instant begins = network.Now + TimeSpan.FromMilliseconds(500);
+        Instant ends = begins + TimeSpan.FromSeconds(seconds);
+        Instant? resumed = null;
+        long before = 0;
+        int least = int.MaxValue, last = 0;
+        bool done = flows.Run(() =>
+        {
+            bool isOut = network.Now >= begins && network.Now < ends;
+            network.Up.Options = link with { Loss = isOut ? 1 : 0 };
+            TcpConnectionInfo info = flows.Clients.First().Connection.GetInfo(network.Now);
+            if (info.State == TcpState.CloseWait)
+                (least, last) = (Math.Min(least, info.SndMss), info.SndMss);
+            if (!flows.Servers.TryGetValue(40000, out SimApplication? server))
+                return;
+            if (network.Now < ends)
+                before = server.Received;
+            else if (resumed is null && server.Received > before)
+                resumed = network.Now;
+        });
+        AssertDone(done, network, flows);
+        int headers = (ipv6 ? 60 : 40) + 12;
+        Assert.Equal(1500 - headers, last);
+        Assert.True(least >= (ipv6 ? 1280 : 552) - headers, $"{least} bytes a segment");
+        double rate = (bytes - before) * 8 / (flows.AllDone!.Value - resumed!.Value).TotalSeconds / 1e6;
+        Assert.True(rate > 40, $"{rate:F1} of 50 Mbit/s");
+    }
+
+    /// <summary>
+    /// RFC 4821, section 7.3: the largest size is found by a search, and the link's is tried again after ten minutes.
+    /// The flow never idles.
+    /// </summary>
+    [Theory]
+    [InlineData(1300, false)]
+    [InlineData(700, false)]
+    [InlineData(1300, true)]
+    public void BlackHole_IsMeasuredAndTriedAgain(int mtu, bool ipv6)
+    {
+        var link = new LinkOptions { Rate = 300_000 };
+        var network = new Network(1, link, link, ipv6: ipv6);
+        var flows = new Flows(network, 1, 30_000_000, sendBuffer: 100_000);
+        Instant begins = network.Now + TimeSpan.FromSeconds(1);
+        Instant ends = begins + TimeSpan.FromSeconds(300);
+        int during = 0, last = 0;
+        bool done = flows.Run(() =>
+        {
+            bool isSmall = network.Now >= begins && network.Now < ends;
+            network.Up.Options = link with { Mtu = isSmall ? mtu : 1500, TellsTooBig = false };
+            TcpConnectionInfo info = flows.Clients.First().Connection.GetInfo(network.Now);
+            if (info.State != TcpState.CloseWait)
+                return;
+            last = info.SndMss;
+            if (isSmall)
+                during = last;
+        });
+        AssertDone(done, network, flows);
+        int headers = (ipv6 ? 60 : 40) + 12;
+        Assert.InRange(during, mtu - headers - 8, mtu - headers);
+        Assert.Equal(1500 - headers, last);
+    }
+
+    /// <summary>
+    /// RFC 9406: slow start slows down when the buffer fills, and not when it has overflowed. Otherwise 1408 and 534
+    /// segments would be lost.
+    /// </summary>
+    [Theory]
+    [InlineData(100, 1024, 280)]
+    [InlineData(40, 512, 170)]
+    public void SlowStart_IntoALargeBuffer_OverflowsItLess(int roundTrip, int buffer, int most)
+    {
+        var link = new LinkOptions
+        {
+            Rate = 50_000_000,
+            Buffer = buffer << 10,
+            Delay = TimeSpan.FromMilliseconds(roundTrip / 2.0),
+        };
+        var network = new Network(1, link, link with { Rate = 0 });
+        var flows = new Flows(network, 1, 10_000_000, sendBuffer: 8 << 20);
+        Instant start = network.Now;
+        AssertDone(flows.Run(), network, flows);
+        double rate = 10_000_000 * 8 / (flows.AllDone!.Value - start).TotalSeconds / 1e6;
+        Assert.True(network.Up.Overflowed <= most, $"{network.Up.Overflowed} segments lost, {rate:F1} Mbit/s");
+        Assert.True(rate > 30, $"{rate:F1} of 50 Mbit/s");
+    }
 }

@@ -60,22 +60,91 @@ public class PathMtuTests
     }
 
     /// <summary>
-    /// RFC 4821, section 7.7: large segments that time out again and again are swallowed by the path.
+    /// RFC 4821, section 7.7: large segments that time out again and again may be swallowed by the path. No path takes
+    /// less than 552 bytes over IPv4, or 1280 over IPv6.
     /// </summary>
     [Theory]
-    [InlineData(3, 1460, 1460, false, 1460)] // too early
-    [InlineData(4, 1460, 1460, true, 1024)]
-    [InlineData(4, 1000, 1460, false, 1460)] // that one is small anyway
-    [InlineData(4, 1024, 1024, true, 512)]
-    [InlineData(4, 60, 60, true, 48)]
-    [InlineData(4, 48, 48, false, 1460)]
-    [InlineData(4, 0, 1460, false, 1460)] // a bare FIN
+    [InlineData(3, 1460, true, false, 1460)] // too early
+    [InlineData(4, 1460, true, true, 1024)]
+    [InlineData(4, 1460, false, true, 1220)]
+    [InlineData(4, 1000, true, false, 1460)] // that one is small anyway
+    [InlineData(4, 1200, false, false, 1440)]
+    [InlineData(4, 0, true, false, 1460)] // a bare FIN
     public void OnTimeout_RepeatedForALargeSegment_TakesLess(
-        int timeouts, int length, int mss, bool shrinks, int expected)
+        int timeouts, int length, bool isIPv4, bool shrinks, int expected)
     {
         PathMtu path = Create();
-        Assert.Equal(shrinks, path.OnTimeout(timeouts, length, mss, s_plain, s_now));
-        Assert.Equal(expected, path.EffectiveMss(s_plain, Link, Capacity));
+        var headers = new HeaderLengths(isIPv4, hasTimestamps: false);
+        int mss = path.EffectiveMss(headers, Link, Capacity);
+        Assert.Equal(shrinks, path.OnTimeout(timeouts, length, mss, headers));
+        Assert.Equal(expected, path.EffectiveMss(headers, Link, Capacity));
+    }
+
+    [Theory]
+    [InlineData(true, 512)]
+    [InlineData(false, 1220)]
+    public void OnTimeout_AgainAndAgain_StopsAtTheProtocolsLeast(bool isIPv4, int least)
+    {
+        PathMtu path = Create();
+        var headers = new HeaderLengths(isIPv4, hasTimestamps: false);
+        for (int timeouts = 4; timeouts < 20; timeouts++)
+        {
+            int mss = path.EffectiveMss(headers, Link, Capacity);
+            Assert.Equal(mss > least, path.OnTimeout(timeouts, mss, mss, headers));
+        }
+        Assert.Equal(least, path.EffectiveMss(headers, Link, Capacity));
+    }
+
+    /// <summary>What is only suspected is tried at once; and when it was none, nothing has changed.</summary>
+    [Fact]
+    public void OnProbe_OfTheLinksSizePasses_ItWasAnOutage()
+    {
+        PathMtu path = Create();
+        Assert.Equal((false, 0), (path.IsReduced, path.ProbeMss(s_plain, Link, Capacity, s_now)));
+        path.OnTimeout(4, 1460, 1460, s_plain);
+        Assert.Equal((true, 1460), (path.IsReduced, path.ProbeMss(s_plain, Link, Capacity, s_now)));
+        path.OnProbe(new MtuProbeResult(1460, Passed: true), s_plain, Link, s_now);
+        Assert.Equal((false, 1460), (path.IsReduced, path.EffectiveMss(s_plain, Link, Capacity)));
+    }
+
+    /// <summary>
+    /// RFC 4821, section 7.3: the interval is halved by each probe. After ten minutes all is open again.
+    /// </summary>
+    [Fact]
+    public void OnProbe_Search_ComesToWithinEightBytes()
+    {
+        const int takes = 1288;
+        PathMtu path = Create();
+        path.OnTimeout(4, 1460, 1460, s_plain);
+        int probes = 0;
+        while (path.ProbeMss(s_plain, Link, Capacity, s_now) is var probe and > 0)
+        {
+            Assert.InRange(++probes, 1, 7);
+            path.OnProbe(new MtuProbeResult(probe, probe + s_plain.All <= takes), s_plain, Link, s_now);
+            Assert.InRange(path.EffectiveMss(s_plain, Link, Capacity), 1024, takes - s_plain.All);
+        }
+        Assert.InRange(path.EffectiveMss(s_plain, Link, Capacity), takes - s_plain.All - 8, takes - s_plain.All);
+        Assert.Equal(0, path.ProbeMss(s_plain, Link, Capacity, s_now + TimeSpan.FromSeconds(599)));
+        Assert.Equal(1460, path.ProbeMss(s_plain, Link, Capacity, s_now + TimeSpan.FromSeconds(600)));
+    }
+
+    /// <summary>More than the peer takes is not tried.</summary>
+    [Fact]
+    public void ProbeMss_PeerTakesNoMore_IsNone()
+    {
+        PathMtu path = Create(peerMss: 1024);
+        path.OnTooBig(1100, Link, isIPv4: true, s_now);
+        Assert.Equal(0, path.ProbeMss(s_plain, Link, Capacity, s_now + TimeSpan.FromDays(1)));
+    }
+
+    /// <summary>What a router says is exact, and holds for ten minutes.</summary>
+    [Fact]
+    public void ProbeMss_RouterHasSpoken_TriesTheLinkAfterTenMinutes()
+    {
+        PathMtu path = Create();
+        path.OnTooBig(1400, Link, isIPv4: true, s_now);
+        Assert.Equal(0, path.ProbeMss(s_plain, Link, Capacity, s_now + TimeSpan.FromSeconds(599)));
+        Assert.Equal(1460, path.ProbeMss(s_plain, Link, Capacity, s_now + TimeSpan.FromSeconds(600)));
     }
 
     /// <summary>RFC 1191, section 6.3: not before five minutes; ten are advised.</summary>

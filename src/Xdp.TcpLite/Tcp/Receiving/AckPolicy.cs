@@ -83,6 +83,19 @@ internal struct AckPolicy()
     /// <summary>Sequence space has come that was here already.</summary>
     internal void OnDuplicate(SeqNumber left, SeqNumber right) => (_duplicateLeft, _duplicateRight) = (left, right);
 
+    /// <summary>
+    /// The same, of a piece that is not at the segment's start. Of a segment's pieces the first is reported (RFC 2883,
+    /// section 4.2.2), of several segments the last.
+    /// </summary>
+    /// <param name="left">Where the piece begins.</param>
+    /// <param name="right">Where it ends.</param>
+    /// <param name="news">The segment's first byte that was not here. A piece before it is to be reported.</param>
+    internal void OnLaterDuplicate(SeqNumber left, SeqNumber right, SeqNumber news)
+    {
+        if (!HasDuplicate || _duplicateRight != news)
+            OnDuplicate(left, right);
+    }
+
     /// <summary>The first SACK block of an ACK, if it is to be a D-SACK. The peer counts as told.</summary>
     internal void WriteDuplicate(ref SackBlocks sack)
     {

@@ -213,7 +213,7 @@ internal struct Receiver
         OnReceived(length);
         if (HasGap)
         {
-            TakeFromReassembly(environment);
+            TakeFromReassembly(length, environment);
             Acks.Owe();
         }
         Mss = (ushort)Math.Clamp(length, Mss, ushort.MaxValue);
@@ -252,12 +252,14 @@ internal struct Receiver
     /// <summary>
     /// A gap has been filled: what was behind it is in order now. Bytes that came twice are reported.
     /// </summary>
-    private void TakeFromReassembly(StackEnvironment environment)
+    /// <param name="filled">Bytes up to RCV.NXT that have filled it.</param>
+    /// <param name="environment">Of the stack.</param>
+    private void TakeFromReassembly(int filled, StackEnvironment environment)
     {
         SeqNumber before = RcvNxt;
         SeqNumber rcvNxt = RcvNxt;
         if (_reassembly!.First is var (left, right) && left < before)
-            Acks.OnDuplicate(left, SeqNumber.Min(right, before));
+            Acks.OnLaterDuplicate(left, SeqNumber.Min(right, before), news: before - filled);
         _reassembly.TakeInOrder(ref rcvNxt, ref _received, environment.Memory);
         ReturnReassemblyIfEmpty(environment);
         RcvNxt = rcvNxt;

@@ -18,6 +18,7 @@ internal enum RecoveryPhase : byte
 internal struct LossHistory
 {
     internal Reordering Reordering;
+    internal SpuriousLoss Spurious;
 
     /// <summary>Segments sent again.</summary>
     internal uint Retransmits;
@@ -28,13 +29,22 @@ internal struct LossHistory
     /// <summary>
     /// The peer reports sequence space that came twice. False when nothing of ours can be the reason.
     /// </summary>
-    internal bool OnDuplicateReported(SeqNumber left, SeqNumber right, SeqNumber sndNxt, TcpStackCounters counters)
+    /// <param name="left">Where it begins.</param>
+    /// <param name="right">Where it ends.</param>
+    /// <param name="sndNxt">SND.NXT.</param>
+    /// <param name="mss">Payload bytes of a full segment.</param>
+    /// <param name="counters">Of the stack.</param>
+    /// <param name="isSpurious">With this report it is known that the last losses were none.</param>
+    internal bool OnDuplicateReported(
+        SeqNumber left, SeqNumber right, SeqNumber sndNxt, int mss, TcpStackCounters counters, out bool isSpurious)
     {
+        isSpurious = false;
         if (left >= right || right > sndNxt || Retransmits == SpuriousRetransmits)
             return false;
         SpuriousRetransmits++;
         counters.SpuriousRetransmits++;
         Reordering.OnDuplicateReported();
+        isSpurious = Spurious.OnDuplicateReported(segments: (right - left + mss - 1) / mss);
         return true;
     }
 }
@@ -63,7 +73,7 @@ internal struct Delivery
     /// <summary>Bytes newly known to have arrived.</summary>
     internal long Bytes;
 
-    /// <summary>Round trip of a segment that was sent once; null when there was none.</summary>
+    /// <summary>Round trip of a segment that was sent once; null when that cannot be told.</summary>
     internal TimeSpan? Rtt;
 
     /// <summary>Our FIN is among it.</summary>
@@ -83,7 +93,13 @@ internal sealed class LossRecovery(SendQueue queue)
     private Rack _rack;
     private Scoreboard _board;
     private RateReduction _reduction;
-    private SpuriousLoss _spurious;
+    private ForwardRto _forwardRto;
+
+    /// <summary>
+    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original (Eifel, RFC
+    /// 3522).
+    /// </summary>
+    private uint _firstRetransmitTsVal;
     private DeliveryRate _rate;
     private SeqNumber _recoveryPoint;
     private int _dupAcks;
@@ -93,6 +109,8 @@ internal sealed class LossRecovery(SendQueue queue)
 
     // Armed by the sender, which knows when something else is in its way.
     internal TailLossProbe Probe = new();
+
+    internal MtuProbe MtuProbe;
 
     /// <summary>When the first suspected segment is lost, if nothing is heard of it.</summary>
     internal Instant ReorderDeadline { get; private set; } = Instant.Never;
@@ -109,6 +127,10 @@ internal sealed class LossRecovery(SendQueue queue)
     /// <summary>A tail loss probe may be armed.</summary>
     internal bool MayProbe => Phase == RecoveryPhase.Open && _board.SackedBytes == 0 && Probe.EndSeq is null;
 
+    /// <summary>A larger segment may be tried: nothing else would explain its loss.</summary>
+    internal bool MayProbeMtu =>
+        Phase == RecoveryPhase.Open && _board is { SackedBytes: 0, LostBytes: 0 } && !MtuProbe.IsRunning;
+
     /// <summary>Something is going to be in flight, from <paramref name="sndNxt"/> on.</summary>
     internal void Start(SeqNumber sndNxt) => _board.Start(sndNxt);
 
@@ -118,12 +140,14 @@ internal sealed class LossRecovery(SendQueue queue)
         _rack.Clear();
         _board = default;
         _reduction = default;
-        _spurious = default;
+        _forwardRto = default;
+        _firstRetransmitTsVal = 0;
         _rate = default;
         _recoveryPoint = default;
         _dupAcks = 0;
         _mustRetransmit = false;
         Probe = new();
+        MtuProbe = default;
         ReorderDeadline = Instant.Never;
         Phase = RecoveryPhase.Open;
     }
@@ -143,20 +167,21 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         Delivery delivery = default;
         SeqNumber una = state.SndUna;
+        bool isRepaired = false;
         while (queue.Count > 0 && una < packet.Ack)
         {
             ref SentSegment segment = ref queue[0];
             int length = segment.SequenceLength;
             int acked = Math.Min(length, packet.Ack - una);
             bool whole = acked == length;
+            isRepaired |= segment.Has(SentFlags.EverRetransmitted);
             if (!segment.Has(SentFlags.Sacked))
             {
                 delivery.Bytes += acked;
                 if (whole)
                 {
-                    if (!segment.Has(SentFlags.EverRetransmitted))
-                        delivery.Rtt = state.Now - segment.SentAt;
-                    OnDelivered(segment, state, ref history, rtt, packet);
+                    delivery.Rtt = state.Now - segment.SentAt;
+                    OnDelivered(segment, state, ref history, rtt, packet, bySack: false);
                 }
                 _rate.OnDelivered(segment, acked, state.Now);
             }
@@ -165,6 +190,9 @@ internal sealed class LossRecovery(SendQueue queue)
             queue.Acknowledge(acked);
             una += acked;
         }
+        // What lay behind a hole has waited for its repair: that is no round trip.
+        if (isRepaired)
+            delivery.Rtt = null;
         _board.OnAcknowledged(una);
         _rack.OnAcknowledged(una);
         Probe.CancelTail();
@@ -200,20 +228,21 @@ internal sealed class LossRecovery(SendQueue queue)
 
     /// <summary>What follows from the ACK: was a probe answered, was a loss none, what is lost now?</summary>
     internal void Conclude(
-        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, bool advanced)
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, in AckOutcome outcome)
     {
         bool open = Phase == RecoveryPhase.Open;
+        bool advanced = outcome.Advanced;
         bool echoesOriginal = state.Timestamps.EchoesBefore(packet, Probe.TsVal);
-        if (Probe.TryFinish(packet, advanced, state.Timestamps.Enabled, echoesOriginal) && open)
+        if (!advanced)
+            Probe.OnAckWithoutNews(packet, outcome.WindowChanged);
+        else if (Probe.TryFinish(packet, state.Timestamps.Enabled, echoesOriginal) && open)
         {
-            state.Congestion.OnCongestion(Probe.FlightSize, state.Now);
-            state.Congestion.OnRecoveryExit(state.Now);
+            ReduceOnce(state, ref history);
         }
-        if (advanced && !open && _spurious.MayUndo
-            && state.Timestamps.EchoesBefore(packet, _spurious.FirstRetransmitTsVal))
-        {
+        bool echoesBefore = advanced && !open && history.Spurious.MayUndo
+            && state.Timestamps.EchoesBefore(packet, _firstRetransmitTsVal);
+        if (_forwardRto.Conclude(state, advanced, isDuplicate: _dupAcks > 0) || echoesBefore)
             Undo(state, ref history);
-        }
         DetectLoss(state, history, rtt, advanced);
     }
 
@@ -221,11 +250,13 @@ internal sealed class LossRecovery(SendQueue queue)
     /// The peer echoes a congestion mark: it counts as a loss, though nothing needs to be sent again (RFC 3168, section
     /// 6.1.2).
     /// </summary>
-    /// <param name="state">The sender.</param>
-    /// <param name="priorFlight">Bytes outstanding before the ACK.</param>
-    internal static void OnCongestionEchoed(in SendState state, long priorFlight)
+    internal static void OnCongestionEchoed(in SendState state, ref LossHistory history) =>
+        ReduceOnce(state, ref history);
+
+    private static void ReduceOnce(in SendState state, ref LossHistory history)
     {
-        state.Congestion.OnCongestion(state.CwndUse.Limited ? state.Congestion.Cwnd : priorFlight, state.Now);
+        history.Spurious.End();
+        state.Congestion.OnCongestion(state.Now);
         state.Congestion.OnRecoveryExit(state.Now);
     }
 
@@ -245,7 +276,12 @@ internal sealed class LossRecovery(SendQueue queue)
             Phase = RecoveryPhase.Open;
         }
         if (Phase == RecoveryPhase.Open && _board.LostBytes > 0)
-            EnterRecovery(state);
+        {
+            if (TryBlameSize())
+                RepairWithoutReduction(state, ref history);
+            else
+                EnterRecovery(state, ref history);
+        }
         _rate.OnAckEnd(rtt.MinRtt);
         if (delivery.Bytes > 0)
         {
@@ -292,12 +328,17 @@ internal sealed class LossRecovery(SendQueue queue)
     /// The first in a row. At the next ones the window is small already, and the threshold holds (RFC 5681, section
     /// 3.1).
     /// </param>
-    internal void OnRetransmitTimeout(in SendState state, bool isFirst)
+    /// <param name="history">Of the connection.</param>
+    internal void OnRetransmitTimeout(in SendState state, bool isFirst, ref LossHistory history)
     {
+        if (Phase == RecoveryPhase.Open && !state.Timestamps.Enabled)
+            _forwardRto.Begin(state.SndNxt);
+        else if (isFirst)
+            _forwardRto.End();
         if (Phase != RecoveryPhase.Timeout)
-            _spurious.Begin(state.Timestamps.At(state.Now));
+            BeginEpisode(state, ref history);
         if (isFirst)
-            state.Congestion.OnRto(state.Outstanding, state.Now);
+            state.Congestion.OnRto(state.Now);
         else
             state.Congestion.SetCwnd(state.Mss);
         Phase = RecoveryPhase.Timeout;
@@ -306,6 +347,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _board.MarkAllLost(queue);
         _rack.Reconsider(queue, state.SndUna);
         Probe.OnTimeout();
+        MtuProbe.Forget();
         _mustRetransmit = true;
     }
 
@@ -313,14 +355,18 @@ internal sealed class LossRecovery(SendQueue queue)
     /// Segments in flight are larger than what the path takes. They are sent again in smaller ones. The window stays as
     /// it is: this is no sign of congestion.
     /// </summary>
-    internal void OnTooLarge(in SendState state)
+    internal void OnTooLarge(in SendState state, ref LossHistory history)
     {
         _board.MarkTooLarge(queue, state.Mss);
-        if (_board.LostBytes == 0 || Phase != RecoveryPhase.Open)
-            return;
+        if (_board.LostBytes > 0 && Phase == RecoveryPhase.Open)
+            RepairWithoutReduction(state, ref history);
+    }
+
+    private void RepairWithoutReduction(in SendState state, ref LossHistory history)
+    {
         Phase = RecoveryPhase.Timeout;
         _recoveryPoint = state.SndNxt;
-        _spurious.End();
+        history.Spurious.End();
         Probe.End();
         _mustRetransmit = true;
     }
@@ -332,6 +378,8 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         if (Probe.SendsTail)
             return queue.Count - 1;
+        if (_forwardRto.PrefersNewData)
+            return -1;
         int index = _board.FindLost(queue, state.SndNxt);
         if (index < 0)
             return -1;
@@ -341,6 +389,11 @@ internal sealed class LossRecovery(SendQueue queue)
             queue.Split(index, state.Mss);
         return index;
     }
+
+    /// <summary>
+    /// No new data can be sent. True when that changes what <see cref="NextRetransmission"/> says.
+    /// </summary>
+    internal bool OnNoNewData(SeqNumber sndNxt) => _forwardRto.TryGiveUp(sndNxt);
 
     /// <summary>A segment was sent for the first time.</summary>
     internal void OnSent(ref SentSegment segment, bool firstInFlight)
@@ -358,7 +411,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _reduction.OnSent(segment.SequenceLength);
         if (state.HasSack)
             _rack.OnRetransmitted(queue, segment);
-        _spurious.OnRetransmitted();
+        history.Spurious.OnRetransmitted();
         Probe.CancelTail();
         _mustRetransmit = false;
         history.Retransmits++;
@@ -371,10 +424,13 @@ internal sealed class LossRecovery(SendQueue queue)
     // ---- below
 
     private void OnDelivered(
-        in SentSegment segment, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+        in SentSegment segment, in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet,
+        bool bySack)
     {
         bool? echoesLatest = state.Timestamps.EchoesSince(packet, segment.SentAt);
         _rack.OnDelivered(segment, state.Now, rtt.MinRtt, echoesLatest, ref history.Reordering);
+        MtuProbe.OnDelivered(segment);
+        _forwardRto.OnDelivered(segment, bySack);
     }
 
     /// <summary>
@@ -402,7 +458,7 @@ internal sealed class LossRecovery(SendQueue queue)
                 i = run > segment.EndSeq ? queue.IndexOf(run) : i + 1;
                 continue;
             }
-            OnDelivered(segment, state, ref history, rtt, packet);
+            OnDelivered(segment, state, ref history, rtt, packet, bySack: true);
             _rate.OnDelivered(segment, segment.SequenceLength, state.Now);
             _board.MarkSacked(ref segment, end);
             delivered += segment.SequenceLength;
@@ -413,17 +469,21 @@ internal sealed class LossRecovery(SendQueue queue)
 
     private void OnDuplicateReported(SeqNumber left, SeqNumber right, in SendState state, ref LossHistory history)
     {
-        if (!history.OnDuplicateReported(left, right, state.SndNxt, state.Counters))
+        if (!history.OnDuplicateReported(
+            left, right, state.SndNxt, state.Mss, state.Counters, out bool isSpurious))
+        {
             return;
+        }
         Probe.OnDuplicateReported(right);
-        if (_spurious.OnDuplicateReported())
+        if (isSpurious)
             Undo(state, ref history);
     }
 
     /// <summary>The losses were none: back to the window there was.</summary>
     private void Undo(in SendState state, ref LossHistory history)
     {
-        _spurious.End();
+        history.Spurious.End();
+        _forwardRto.End();
         _board.ForgetLosses(queue);
         _rack.Reconsider(queue, state.SndUna);
         state.Congestion.Undo();
@@ -465,16 +525,40 @@ internal sealed class LossRecovery(SendQueue queue)
             _board.MarkLost(ref head);
     }
 
-    private void EnterRecovery(in SendState state)
+    /// <summary>
+    /// Is a segment that was larger than the others the only one that is lost? Then its size is the reason. When others
+    /// are lost with it, it tells nothing, and is tried again later.
+    /// </summary>
+    private bool TryBlameSize()
+    {
+        if (!MtuProbe.IsRunning)
+            return false;
+        ref SentSegment probe = ref queue[queue.IndexOf(MtuProbe.Seq)];
+        if (!probe.Has(SentFlags.Lost))
+            return false;
+        bool isAlone = probe.SequenceLength == _board.LostBytes;
+        if (isAlone)
+            MtuProbe.Fail();
+        else
+            MtuProbe.Forget();
+        return isAlone;
+    }
+
+    private void EnterRecovery(in SendState state, ref LossHistory history)
     {
         Phase = RecoveryPhase.Fast;
         _recoveryPoint = state.SndNxt;
         _reduction.Begin(Math.Max(state.Outstanding, state.Mss));
-        _spurious.Begin(state.Timestamps.At(state.Now));
+        BeginEpisode(state, ref history);
         Probe.End();
         state.Counters.FastRetransmits++;
-        // The flight when the loss happened. The present one is smaller: earlier ACKs have taken from it.
-        state.Congestion.OnCongestion(state.CwndUse.Limited ? state.Congestion.Cwnd : state.Outstanding, state.Now);
+        state.Congestion.OnCongestion(state.Now);
         _mustRetransmit = true;
+    }
+
+    private void BeginEpisode(in SendState state, ref LossHistory history)
+    {
+        history.Spurious.Begin(_board.RetransmittedSegments);
+        _firstRetransmitTsVal = state.Timestamps.At(state.Now);
     }
 }

@@ -55,7 +55,7 @@ internal struct Rack
         }
         else if (end < _fack && !segment.Has(SentFlags.EverRetransmitted))
         {
-            reordering.Seen = true;
+            reordering.OnSeen();
         }
         TimeSpan rtt = now - segment.SentAt;
         // Without timestamps, what comes sooner than any RTT seen is for the original, not for its retransmission.

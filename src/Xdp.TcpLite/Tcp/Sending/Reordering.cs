@@ -13,23 +13,31 @@ internal struct Reordering
 
     private const byte MostReoWndMult = 16;
 
+    private const byte SeenBit = 0x80;
+
     private byte _reoWndMult;
-    private byte _reoWndPersist;
+
+    /// <summary>
+    /// RACK.reo_wnd_persist, and whether reordering was seen. Each connection has one, so bits count.
+    /// </summary>
+    private byte _persistAndSeen;
 
     /// <summary>RACK.reordering_seen.</summary>
-    internal bool Seen;
+    internal readonly bool Seen => (_persistAndSeen & SeenBit) != 0;
+
+    internal void OnSeen() => _persistAndSeen |= SeenBit;
 
     /// <summary>A D-SACK says that a retransmission was needless: segments get another quarter of the RTT.</summary>
     internal void OnDuplicateReported()
     {
         if (_reoWndMult < MostReoWndMult)
             _reoWndMult++;
-        _reoWndPersist = ReoWndPersist;
+        _persistAndSeen = (byte)(_persistAndSeen & SeenBit | ReoWndPersist);
     }
 
     internal void OnRecoveryExit()
     {
-        if (_reoWndPersist > 0 && --_reoWndPersist == 0)
+        if ((_persistAndSeen & ~SeenBit) > 0 && (--_persistAndSeen & ~SeenBit) == 0)
             _reoWndMult = 0;
     }
 

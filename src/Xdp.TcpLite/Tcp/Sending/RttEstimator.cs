@@ -41,7 +41,14 @@ internal struct RttEstimator
     /// <summary>SRTT, or <paramref name="unknown"/> before the first sample.</summary>
     internal readonly TimeSpan SrttOr(TimeSpan unknown) => HasSample ? Srtt : unknown;
 
-    public void Sample(TimeSpan rtt, Instant now)
+    /// <summary>A round trip was measured.</summary>
+    /// <param name="rtt">How long it was.</param>
+    /// <param name="now">The present.</param>
+    /// <param name="perRoundTrip">
+    /// Samples that are expected in one round trip. Each has so much less weight in RTTVAR (RFC 7323, appendix G).
+    /// Otherwise a few ACKs would make it forget what happened a round trip ago.
+    /// </param>
+    public void Sample(TimeSpan rtt, Instant now, int perRoundTrip = 1)
     {
         uint sample = (uint)Math.Clamp(rtt.Ticks, Granularity.Ticks, MaxSample.Ticks);
         uint at = (uint)(now.Ticks / TimeSpan.TicksPerMillisecond);
@@ -54,7 +61,8 @@ internal struct RttEstimator
         else
         {
             long error = (long)sample - _srtt;
-            _rttVar = (uint)((3L * _rttVar + Math.Abs(error)) / 4);
+            long weight = 4L * perRoundTrip;
+            _rttVar = (uint)(((weight - 1) * _rttVar + Math.Abs(error)) / weight);
             _srtt = (uint)((7L * _srtt + sample) / 8);
             _min.Add(sample, at);
         }

@@ -13,6 +13,9 @@ internal struct Scoreboard
     /// <summary>Of retransmissions that still count as in flight.</summary>
     internal long RetransmittedBytes { get; private set; }
 
+    /// <inheritdoc cref="RetransmittedBytes"/>
+    internal int RetransmittedSegments { get; private set; }
+
     /// <summary>No segment before this waits to be sent again: where the search for one begins.</summary>
     internal SeqNumber NoneLostBefore { get; private set; }
 
@@ -46,7 +49,11 @@ internal struct Scoreboard
         if (segment.Has(SentFlags.Lost))
             LostBytes -= bytes;
         if (segment.Has(SentFlags.Retransmitted))
+        {
             RetransmittedBytes -= bytes;
+            if (whole)
+                RetransmittedSegments--;
+        }
     }
 
     /// <summary>The peer has the segment, and everything behind it up to <paramref name="sackedTo"/>.</summary>
@@ -67,6 +74,7 @@ internal struct Scoreboard
         {
             segment.Flags &= ~SentFlags.Retransmitted;
             RetransmittedBytes -= segment.SequenceLength;
+            RetransmittedSegments--;
         }
         if (!segment.Has(SentFlags.Lost))
         {
@@ -78,10 +86,12 @@ internal struct Scoreboard
 
     internal void MarkRetransmitted(ref SentSegment segment)
     {
-        if (segment.Has(SentFlags.Retransmitted))
-            RetransmittedBytes -= segment.SequenceLength;
+        if (!segment.Has(SentFlags.Retransmitted))
+        {
+            RetransmittedBytes += segment.SequenceLength;
+            RetransmittedSegments++;
+        }
         segment.Flags |= SentFlags.Retransmitted | SentFlags.EverRetransmitted;
-        RetransmittedBytes += segment.SequenceLength;
     }
 
     /// <summary>
@@ -93,6 +103,7 @@ internal struct Scoreboard
         bool reneged = queue[0].Has(SentFlags.Sacked);
         LostBytes = 0;
         RetransmittedBytes = 0;
+        RetransmittedSegments = 0;
         if (reneged)
         {
             SackedBytes = 0;

@@ -1,65 +1,5 @@
 namespace Xdp.TcpLite;
 
-/// <summary>What an ACK has done to the <see cref="Sender"/>.</summary>
-internal struct AckOutcome
-{
-    internal Delivery Delivery;
-
-    /// <summary>Bytes outstanding before it.</summary>
-    internal long PriorFlight;
-
-    /// <summary>It moved SND.UNA.</summary>
-    internal bool Advanced;
-
-    /// <summary>It moved SND.WND.</summary>
-    internal bool WindowChanged;
-
-    /// <summary>It opened SND.WND, which was shut.</summary>
-    internal bool WindowOpened;
-
-    /// <summary>All that was written is acknowledged, the FIN too if there was one.</summary>
-    internal bool AllAcknowledged;
-}
-
-/// <summary>Which of the <see cref="Sender"/>'s deadlines have come.</summary>
-[Flags]
-internal enum SenderTimeouts
-{
-    None = 0,
-
-    /// <summary>One that needs nothing but a chance to send.</summary>
-    Other = 1,
-
-    /// <summary>The retransmission time-out.</summary>
-    Retransmission = 2,
-
-    /// <summary>The same, again without an acknowledgement in between.</summary>
-    Repeated = 4,
-
-    /// <summary>The user timeout is over: the connection ends.</summary>
-    GaveUp = 8,
-
-    /// <summary>The window is shut, or too small, for too long: it is probed, or used as it is.</summary>
-    Persist = 16,
-}
-
-/// <summary>The one decision what to send next.</summary>
-internal readonly record struct SendDecision
-{
-    /// <summary>Index of a segment to be sent again; -1 when it is none.</summary>
-    internal int Retransmission { get; init; }
-
-    /// <summary>Payload bytes of a new segment.</summary>
-    internal int Length { get; init; }
-
-    /// <summary>The new segment carries the FIN.</summary>
-    internal bool Fin { get; init; }
-
-    internal bool IsRetransmission => Retransmission >= 0;
-
-    internal bool IsNew => Length > 0 || Fin;
-}
-
 /// <summary>
 /// The sending side of a connection (RFC 9293, section 3.8). Owns the SND variables and what waits to be sent, and
 /// decides what goes out next: the peer's window, Nagle and cork, silly windows (RFC 1122, section 4.2.3.4), the
@@ -78,6 +18,12 @@ internal struct Sender
 
     /// <summary>The least send buffer: where Linux's begins to grow.</summary>
     private const int SmallestBuffer = 85 << 10;
+
+    /// <summary>
+    /// Full segments that must follow a larger one, so that its loss is noticed and repaired soon (RFC 4821, section
+    /// 7.4; Linux: one more than its reordering threshold, and this less one for the probe itself).
+    /// </summary>
+    private const int SegmentsBehindMtuProbe = 3;
 
     private readonly ICongestionControl _congestion;
     private Instant _lastSentAt;
@@ -249,8 +195,12 @@ internal struct Sender
         if (Flight is not { } flight)
         {
             // A D-SACK may come when all is acknowledged. It tells of reordering on the path even then.
-            if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right))
-                Losses.OnDuplicateReported(left, right, SndNxt, counters);
+            if (HasSack && packet.TryGetDuplicateReport(out SeqNumber left, out SeqNumber right)
+                && Losses.OnDuplicateReported(left, right, SndNxt, Mss, counters, out bool isSpurious) && isSpurious)
+            {
+                Losses.Spurious.End();
+                _congestion.Undo();
+            }
             return outcome;
         }
         LossRecovery recovery = flight.Recovery;
@@ -267,7 +217,8 @@ internal struct Sender
                 outcome.Delivery.Rtt = timestamps.Elapsed(packet, now);
             if (outcome.Delivery.Rtt is { } sample)
             {
-                Rtt.Sample(sample, now);
+                // An ACK for every second segment is one sample.
+                Rtt.Sample(sample, now, perRoundTrip: (int)Math.Max(1, outcome.PriorFlight / (2 * Mss)));
                 _rtoBackoff = 0;
             }
             state = StateAt(now, timestamps, counters);
@@ -295,20 +246,22 @@ internal struct Sender
     {
         if (outcome.PriorFlight == 0)
         {
+            // An ACK without news after the last of the data may be the answer to a probe that was needless.
+            Flight?.Recovery.Probe.OnAckWithoutNews(packet, outcome.WindowChanged);
             if (outcome.WindowChanged && UnsentBytes > 0)
                 ArmTimers(options, now, restart: true);
             return;
         }
         SendState state = StateAt(now, timestamps, counters);
         LossRecovery? recovery = Flight?.Recovery;
-        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome.Advanced);
+        recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
-            LossRecovery.OnCongestionEchoed(state, outcome.PriorFlight);
+            LossRecovery.OnCongestionEchoed(state, ref Losses);
         recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
         bool resumes = outcome.WindowOpened && Outstanding > 0 && Backoff > 0;
         if (resumes)
             ResumeAfterShutWindow(Flight!, state, now);
-        ArmTimers(options, now, restart: outcome.Advanced || resumes);
+        ArmTimers(options, now, restart: outcome.Advanced || resumes, progress: outcome.Advanced);
     }
 
     /// <summary>
@@ -317,7 +270,7 @@ internal struct Sender
     /// </summary>
     private void ResumeAfterShutWindow(Flight flight, in SendState state, Instant now)
     {
-        flight.Recovery.OnRetransmitTimeout(state, isFirst: false);
+        flight.Recovery.OnRetransmitTimeout(state, isFirst: false, ref Losses);
         flight.Retransmission.OnProgress(now);
         _rtoBackoff = 0;
     }
@@ -347,12 +300,17 @@ internal struct Sender
         if (Flight is not { } flight)
             return new SendDecision { Retransmission = -1, Fin = FinQueued && !_finSent };
         SendState state = StateAt(now, timestamps, counters);
-        int retransmission = flight.Recovery.NextRetransmission(state);
-        if (retransmission >= 0 && FitsWindow(flight.Queue, retransmission))
+        int retransmission = NextRetransmission(flight, state);
+        if (retransmission >= 0)
             return new SendDecision { Retransmission = retransmission };
         int length = NextLength(flight, state, options, out bool fin);
-        return new SendDecision { Retransmission = -1, Length = length, Fin = fin };
+        if (length == 0 && !fin && flight.Recovery.OnNoNewData(SndNxt))
+            retransmission = NextRetransmission(flight, state);
+        return new SendDecision { Retransmission = retransmission, Length = length, Fin = fin };
     }
+
+    private readonly int NextRetransmission(Flight flight, in SendState state) =>
+        flight.Recovery.NextRetransmission(state) is >= 0 and int index && FitsWindow(flight.Queue, index) ? index : -1;
 
     /// <summary>
     /// Is a segment that was sent still in the window? The peer may have shrunk it since. What lies across the edge is
@@ -389,6 +347,16 @@ internal struct Sender
         bool probes = flight.Recovery.Probe.SendsNewData;
         long cwndRoom = _congestion.Cwnd - flight.Recovery.InFlight(state);
         long allowed = probes ? room : Math.Min(room, cwndRoom);
+        int larger = flight.Recovery.MtuProbe.Wanted;
+        long most = Math.Min(Math.Min(SndWnd, options.SendBufferMax), Math.Min(_congestion.Cwnd, unsent));
+        if (larger > Mss && flight.Recovery.MayProbeMtu && !probes && larger + SegmentsBehindMtuProbe * Mss <= most)
+        {
+            if (larger <= allowed)
+                return larger;
+            // The room for it is collected from ACKs, which would otherwise let go of a smaller segment each.
+            flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
+            return 0;
+        }
         int length = NextCut(flight);
         if (length > allowed)
         {
@@ -444,6 +412,8 @@ internal struct Sender
     {
         Flight flight = Flight!;
         bool idle = Outstanding == 0;
+        if (decision.Length > Mss)
+            flight.Recovery.MtuProbe.Begin(ref flight.Queue[index]);
         flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
         flight.Persist.OnSent();
         if (idle)
@@ -453,7 +423,7 @@ internal struct Sender
         SndNxt += decision.Length + (decision.Fin ? 1 : 0);
         BytesSent += decision.Length;
         _finSent |= decision.Fin;
-        ArmTimers(options, now, restart: idle);
+        ArmTimers(options, now, restart: idle, progress: true);
     }
 
     /// <summary>A segment has been sent again.</summary>
@@ -480,7 +450,11 @@ internal struct Sender
     /// <param name="restart">
     /// The oldest segment in flight has changed: its time starts now (RFC 6298, section 5).
     /// </param>
-    internal void ArmTimers(TcpStackOptions options, Instant now, bool restart)
+    /// <param name="progress">
+    /// New data was sent or acknowledged: the time of the tail loss probe starts now (RFC 8985, section 7.2). Other
+    /// segments of a peer that talks must not put it off.
+    /// </param>
+    internal void ArmTimers(TcpStackOptions options, Instant now, bool restart, bool progress = false)
     {
         if (Flight is not { } flight)
             return;
@@ -506,8 +480,12 @@ internal struct Sender
             probe.Deadline = Instant.Never;
             return;
         }
-        TimeSpan wait = TailLossProbe.Timeout(Rtt.Srtt, singleSegment: flight.Queue.Count == 1);
-        probe.Deadline = Instant.Min(now + wait, flight.Retransmission.Deadline);
+        if (progress || probe.Deadline == Instant.Never)
+        {
+            bool mayWait = flight.Queue.Count == 1 || (flight.Queue.Count == 2 && Outstanding <= Mss);
+            probe.Deadline = now + TailLossProbe.Timeout(Rtt.Srtt, mayWait);
+        }
+        probe.Deadline = Instant.Min(probe.Deadline, flight.Retransmission.Deadline);
     }
 
     /// <summary>
@@ -563,9 +541,9 @@ internal struct Sender
         counters.TlpProbes++;
         int length = NextCut(flight);
         if (flight.Queue.UnsentBytes > 0 && Outstanding + length <= SndWnd)
-            probe.BeginWithNewData(SndNxt + length, Outstanding);
+            probe.BeginWithNewData(SndNxt + length);
         else
-            probe.BeginWithTail(SndNxt, Outstanding, timestamps.At(now));
+            probe.BeginWithTail(SndNxt, timestamps.At(now));
         flight.Retransmission.Restart(now);
         // When the user timeout is over, that is for the retransmission timer to find, at once.
         flight.Retransmission.Arm(Rto(options), options.UserTimeout, now);
@@ -585,7 +563,7 @@ internal struct Sender
         // A shut window says nothing about the path: neither that it is congested, nor that it takes no large packets.
         bool isShut = SndWnd == 0;
         bool isFirst = flight.Retransmission.Backoff == 0;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst && !isShut);
+        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst && !isShut, ref Losses);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
         ArmTimers(options, now, restart: true);
@@ -612,9 +590,25 @@ internal struct Sender
     {
         if (Flight is not { } flight)
             return;
-        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters));
+        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters), ref Losses);
         if (flight.Queue.Count > 0)
             ArmTimers(options, now, restart: true);
+    }
+
+    /// <summary>
+    /// A path that takes less than the link is tried with more. True when it is known by now to take another size.
+    /// </summary>
+    internal readonly bool SearchMtu(
+        ref PathMtu path, HeaderLengths headers, TcpStackOptions options, int capacity, Instant now)
+    {
+        if (Flight is not { } flight)
+            return false;
+        ref MtuProbe probe = ref flight.Recovery.MtuProbe;
+        bool isKnown = probe.TryTakeResult(out MtuProbeResult result);
+        if (isKnown)
+            path.OnProbe(result, headers, options.Mtu, now);
+        probe.Wanted = path.ProbeMss(headers, options.Mtu, capacity, now);
+        return isKnown;
     }
 
     // ---- the flight
@@ -644,7 +638,8 @@ internal struct Sender
     /// </summary>
     internal void ReturnFlightIfDone(StackEnvironment environment)
     {
-        if (Flight is { } flight && SndNxt == SndUna && flight.Queue.UnsentBytes == 0
+        // A SYN that is not acknowledged needs no flight.
+        if (Flight is { } flight && flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0
             && flight.Recovery.Probe.EndSeq is null)
         {
             ReturnFlight(environment);

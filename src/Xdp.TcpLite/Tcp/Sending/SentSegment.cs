@@ -22,6 +22,9 @@ internal enum SentFlags : byte
 
     /// <summary>When it was sent, the application had nothing more to send: the rate it shows may be too low.</summary>
     AppLimited = 32,
+
+    /// <summary>Larger than a full segment, to find out whether the path takes it.</summary>
+    MtuProbe = 64,
 }
 
 /// <summary>One segment between SND.UNA and SND.NXT: the scoreboard's entry, and where its payload lies.</summary>

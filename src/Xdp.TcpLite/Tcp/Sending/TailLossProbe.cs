@@ -7,7 +7,7 @@ namespace Xdp.TcpLite;
 internal struct TailLossProbe()
 {
     /// <summary>
-    /// Added when only one segment is in flight, since its ACK may be delayed (RFC 8985, section 7.2; Linux's maximum).
+    /// Added when the ACK of what is in flight may be delayed (RFC 8985, section 7.2; Linux's TCP_RTO_MIN).
     /// </summary>
     private static readonly TimeSpan s_worstDelayedAck = TimeSpan.FromMilliseconds(200);
 
@@ -33,31 +33,32 @@ internal struct TailLossProbe()
     /// </summary>
     internal bool SendsNewData { get; private set; }
 
-    /// <summary>Bytes outstanding when the probe was due.</summary>
-    internal long FlightSize { get; private set; }
-
     /// <summary>TSval of the probe: an ACK that echoes less was caused by the original.</summary>
     internal uint TsVal { get; private set; }
 
     /// <summary>PTO (section 7.2).</summary>
-    internal static TimeSpan Timeout(TimeSpan srtt, bool singleSegment)
+    /// <param name="srtt">Smoothed round trip.</param>
+    /// <param name="mayWait">
+    /// What is in flight is one segment, or two that make no more than one. Few receivers acknowledge that at once.
+    /// </param>
+    internal static TimeSpan Timeout(TimeSpan srtt, bool mayWait)
     {
         TimeSpan timeout = 2 * srtt;
-        if (singleSegment)
+        if (mayWait)
             timeout += s_worstDelayedAck;
         return timeout < s_minTimeout ? s_minTimeout : timeout;
     }
 
     /// <summary>A probe of new data is to be sent, up to <paramref name="end"/>.</summary>
-    internal void BeginWithNewData(SeqNumber end, long flightSize)
+    internal void BeginWithNewData(SeqNumber end)
     {
-        (EndSeq, FlightSize, IsRetransmission, SendsNewData) = (end, flightSize, false, true);
+        (EndSeq, IsRetransmission, SendsNewData) = (end, false, true);
     }
 
     /// <summary>The last segment, which ends at SND.NXT, is to be sent again.</summary>
-    internal void BeginWithTail(SeqNumber sndNxt, long flightSize, uint tsVal)
+    internal void BeginWithTail(SeqNumber sndNxt, uint tsVal)
     {
-        (EndSeq, FlightSize, IsRetransmission, SendsTail, TsVal) = (sndNxt, flightSize, true, true, tsVal);
+        (EndSeq, IsRetransmission, SendsTail, TsVal) = (sndNxt, true, true, tsVal);
     }
 
     /// <summary>New data was sent, the probe's or not.</summary>
@@ -84,24 +85,32 @@ internal struct TailLossProbe()
     }
 
     /// <summary>
-    /// An ACK at or past the probe's end ends the episode (section 7.4). True when the probe repaired a loss, so that
-    /// the congestion window must answer.
+    /// An ACK that moved SND.UNA to the probe's end, or past it, ends the episode (section 7.4). True when the probe
+    /// repaired a loss, so that the congestion window must answer.
     /// </summary>
     /// <param name="packet">The ACK.</param>
-    /// <param name="advanced">It moved SND.UNA.</param>
     /// <param name="hasTimestamps">A timestamp tells which transmission it is for.</param>
     /// <param name="echoesOriginal">And this one is for an original.</param>
-    internal bool TryFinish(in Packet packet, bool advanced, bool hasTimestamps, bool echoesOriginal)
+    internal bool TryFinish(in Packet packet, bool hasTimestamps, bool echoesOriginal)
     {
         if (EndSeq is not { } end || packet.Ack < end)
             return false;
         // An ACK that ends at the probe may be for the original. Without timestamps only the next ACK can tell.
-        if (IsRetransmission && packet.Ack == end
-            && (advanced ? !hasTimestamps : packet.PayloadLength > 0 || packet.Sack.Count > 0))
-        {
+        if (IsRetransmission && packet.Ack == end && !hasTimestamps)
             return false;
-        }
         EndSeq = null;
-        return IsRetransmission && advanced && packet.Sack.Count == 0 && !echoesOriginal;
+        return IsRetransmission && packet.Sack.Count == 0 && !echoesOriginal;
+    }
+
+    /// <summary>
+    /// An ACK that did not move SND.UNA. If it is a duplicate at the probe's end, both the original and the probe have
+    /// arrived. A peer without D-SACK can say it in no other way.
+    /// </summary>
+    /// <param name="packet">The ACK.</param>
+    /// <param name="windowChanged">It is no duplicate (RFC 5681, section 2).</param>
+    internal void OnAckWithoutNews(in Packet packet, bool windowChanged)
+    {
+        if (packet.Ack == EndSeq && packet.SegmentLength == 0 && packet.Sack.Count == 0 && !windowChanged)
+            EndSeq = null;
     }
 }

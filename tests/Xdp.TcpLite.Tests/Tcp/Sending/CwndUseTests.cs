@@ -10,7 +10,8 @@ public class CwndUseTests
         control.Start(Mss);
         if (!slowStart)
         {
-            control.OnCongestion(2 * cwnd, default);
+            control.SetCwnd(2 * cwnd);
+            control.OnCongestion(default);
             control.OnRecoveryExit(default);
         }
         control.SetCwnd(cwnd);

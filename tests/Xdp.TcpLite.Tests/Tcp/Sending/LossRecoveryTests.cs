@@ -57,6 +57,25 @@ public class LossRecoveryTests
         rig.AssertDone();
     }
 
+    /// <summary>
+    /// RFC 6298, section 3: what an ACK covers together with a repaired hole has waited for the repair, and gives no
+    /// sample.
+    /// </summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Ack_AcrossARepairedHole_GivesNoSample(bool sack)
+    {
+        SenderRig rig = InFlight(sack: sack);
+        TimeSpan srtt = rig.Sender.Rtt.Srtt;
+        while (!rig.TakeDeadline().HasFlag(SenderTimeouts.Retransmission))
+            rig.SendAll();
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Advance(s_rtt);
+        Assert.Null(rig.Ack(9 * Mss).Delivery.Rtt);
+        Assert.Equal(srtt, rig.Sender.Rtt.Srtt);
+    }
+
     /// <summary>RFC 5681, section 2: with data, or another window, an ACK is no duplicate.</summary>
     [Theory]
     [InlineData(10, 60_000)]
@@ -205,5 +224,26 @@ public class LossRecoveryTests
         Assert.Equal(RecoveryPhase.Fast, Phase(rig));
         Assert.Equal(2 * Mss, rig.Sender.Flight!.Recovery.Board.LostBytes);
         Assert.Equal(-Mss, rig.SendAll()[0]);
+    }
+
+    /// <summary>
+    /// RFC 8985, section 7.4.2: without timestamps the ACK of a probe that was needless comes twice, and the second one
+    /// finds nothing in flight. It ends the episode all the same, and the flight is given back.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(Starts))]
+    public void Probe_Needless_DuplicateAckWithoutDsackEndsIt(uint iss)
+    {
+        var rig = new SenderRig(iss);
+        rig.Write(3 * Mss);
+        rig.SendAll();
+        rig.TakeDeadline();
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Ack(3 * Mss);
+        Assert.NotNull(rig.Sender.Flight);
+        rig.Ack(3 * Mss, window: 50_000);
+        Assert.NotNull(rig.Sender.Flight);
+        rig.Ack(3 * Mss, window: 50_000);
+        rig.AssertDone();
     }
 }

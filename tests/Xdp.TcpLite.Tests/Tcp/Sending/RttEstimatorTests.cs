@@ -49,6 +49,22 @@ public class RttEstimatorTests
         }
     }
 
+    /// <summary>
+    /// RFC 7323, appendix G: RTTVAR follows a change at the same pace, however many ACKs come in a round trip.
+    /// </summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(10)]
+    [InlineData(500)]
+    public void RttVar_ManySamplesARoundTrip_ForgetsNoFaster(int perRoundTrip)
+    {
+        var rtt = new RttEstimator();
+        rtt.Sample(Ms(800), default);
+        for (int i = 0; i < 3 * perRoundTrip; i++)
+            rtt.Sample(rtt.Srtt, new Instant(i), perRoundTrip);
+        Assert.InRange(rtt.RttVar.TotalMilliseconds, 400 * 0.42, 400 * 0.48);
+    }
+
     [Fact]
     public void Rto_SteadyPath_KeepsTheMinimumOnTopOfTheRoundTrip()
     {

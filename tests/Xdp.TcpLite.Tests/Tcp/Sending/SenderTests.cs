@@ -340,4 +340,16 @@ public class SenderTests
         rig.Sender.ReturnFlight(rig.Environment);
         Assert.Equal(0, rig.Environment.Blocks.InUse);
     }
+
+    [Fact]
+    public void Write_NothingWhileTheSynIsOut_HoldsNoFlight()
+    {
+        var rig = new SenderRig();
+        var sender = new Sender(default, new NewReno());
+        sender.StartMss(Mss);
+        sender.SendSyn();
+        BlockQueue nothing = default;
+        sender.Write(ref nothing, rig.Environment);
+        Assert.Null(sender.Flight);
+    }
 }

@@ -11,10 +11,11 @@ public class SpuriousLossTests
     [InlineData(3, 2, false)]
     [InlineData(3, 3, true)]
     [InlineData(3, 4, false)] // said once
+    [InlineData(65_535, 1, false)] // more than are counted
     public void OnDuplicateReported_ForEachRetransmission_SaysSo(int retransmits, int reports, bool last)
     {
         var spurious = new SpuriousLoss();
-        spurious.Begin(tsVal: 5);
+        spurious.Begin();
         for (int i = 0; i < retransmits; i++)
             spurious.OnRetransmitted();
         bool said = false;
@@ -28,14 +29,26 @@ public class SpuriousLossTests
     {
         var spurious = new SpuriousLoss();
         Assert.False(spurious.OnDuplicateReported());
-        spurious.Begin(tsVal: 5);
+        spurious.Begin();
         spurious.OnRetransmitted();
         spurious.End();
         Assert.False(spurious.OnDuplicateReported());
-        spurious.Begin(tsVal: 0xffff_ffff);
-        Assert.Equal((true, 0xffff_ffff), (spurious.MayUndo, spurious.FirstRetransmitTsVal));
+        spurious.Begin();
+        Assert.True(spurious.MayUndo);
         Assert.False(spurious.OnDuplicateReported());
         spurious.OnRetransmitted();
         Assert.True(spurious.OnDuplicateReported());
+    }
+
+    /// <summary>A block may report several segments. Those in flight when the episode began count, too.</summary>
+    [Fact]
+    public void OnDuplicateReported_OfSeveralSegments_CountsEach()
+    {
+        var spurious = new SpuriousLoss();
+        spurious.Begin(inFlight: 1);
+        for (int i = 0; i < 4; i++)
+            spurious.OnRetransmitted();
+        Assert.False(spurious.OnDuplicateReported(segments: 3));
+        Assert.True(spurious.OnDuplicateReported(segments: 2));
     }
 }

@@ -15,17 +15,33 @@ internal sealed class Cubic : LossBasedControl
     /// <summary>Reno's additive increase at this β, for the same mean window (RFC 9438, section 4.3).</summary>
     private const double RenoAlpha = 3 * (1 - Beta) / (1 + Beta);
 
-    /// <summary>Made when slow start is over, which on most connections it never is.</summary>
-    private Avoidance? _avoidance;
+    /// <summary>
+    /// What the present phase needs to remember: a <see cref="HyStart"/> in the first slow start, in which nothing is
+    /// known of the path, and an <see cref="Avoidance"/> afterwards. Made when the window grows first, which on most
+    /// connections it never does.
+    /// </summary>
+    private object? _phase;
+
+    private protected override long SlowStart(in AckSample sample, long growth)
+    {
+        if (Ssthresh < Unlimited)
+            return growth;
+        if (_phase is not HyStart hyStart)
+            _phase = hyStart = new HyStart();
+        growth = hyStart.OnAck(sample, growth, out bool isOver);
+        if (isOver)
+            Ssthresh = Cwnd + growth;
+        return growth;
+    }
 
     private protected override void Avoid(long ackedBytes, TimeSpan srtt, Instant now)
     {
-        _avoidance ??= new Avoidance { LastAck = now };
-        ref Epoch epoch = ref _avoidance.Epoch;
+        Avoidance avoidance = Avoiding(now);
+        ref Epoch epoch = ref avoidance.Epoch;
         if (!epoch.IsRunning)
             epoch.Begin(Cwnd, Mss, now);
 
-        double cwnd = Cwnd + _avoidance.Fraction;
+        double cwnd = Cwnd + avoidance.Fraction;
         double elapsed = (now - epoch.Start).TotalSeconds;
 
         // Past its former window Reno grows by a whole segment again.
@@ -42,13 +58,22 @@ internal sealed class Cubic : LossBasedControl
             cwnd += (target - cwnd) * Math.Min(ackedBytes / cwnd, 1);
         }
         Cwnd = (long)cwnd;
-        _avoidance.Fraction = Math.Min(cwnd - Cwnd, 1);
+        avoidance.Fraction = Math.Min(cwnd - Cwnd, 1);
     }
 
-    private protected override long Reduce(long flightSize, bool isTimeout)
+    private Avoidance Avoiding(Instant now = default)
     {
-        _avoidance ??= new Avoidance();
-        ref Epoch epoch = ref _avoidance.Epoch;
+        if (_phase is Avoidance avoidance)
+            return avoidance;
+        avoidance = new Avoidance { LastAck = now };
+        _phase = avoidance;
+        return avoidance;
+    }
+
+    private protected override long Reduce(bool isTimeout)
+    {
+        Avoidance avoidance = Avoiding();
+        ref Epoch epoch = ref avoidance.Epoch;
         if (isTimeout)
             epoch.WMax = 0; // the next epoch starts at its own window, with K = 0 (section 4.8)
         else if (Cwnd < epoch.WMax)
@@ -57,24 +82,24 @@ internal sealed class Cubic : LossBasedControl
             epoch.WMax = Cwnd;
         epoch.PriorCwnd = Cwnd;
         epoch.IsRunning = false;
-        _avoidance.Fraction = 0;
-        return (long)(flightSize * Beta);
+        avoidance.Fraction = 0;
+        return (long)(Cwnd * Beta);
     }
 
     private protected override void SaveState()
     {
-        _avoidance ??= new Avoidance();
-        _avoidance.SavedEpoch = _avoidance.Epoch;
+        Avoidance avoidance = Avoiding();
+        avoidance.SavedEpoch = avoidance.Epoch;
     }
 
-    private protected override void RestoreState() => _avoidance!.Epoch = _avoidance.SavedEpoch;
+    private protected override void RestoreState() => Avoiding().Epoch = Avoiding().SavedEpoch;
 
     /// <summary>
     /// Time in which the window is not used does not count: the window would leap afterwards (section 5.8).
     /// </summary>
     private protected override void ObserveAck(Instant now, bool cwndLimited)
     {
-        if (_avoidance is not { } avoidance)
+        if (_phase is not Avoidance avoidance)
             return;
         if (!cwndLimited && avoidance.Epoch.IsRunning)
             avoidance.Epoch.Start += now - Instant.Max(avoidance.LastAck, avoidance.Epoch.Start);
@@ -83,7 +108,7 @@ internal sealed class Cubic : LossBasedControl
 
     private protected override void ObserveIdle(TimeSpan idle, Instant now)
     {
-        if (_avoidance is not { } avoidance)
+        if (_phase is not Avoidance avoidance)
             return;
         if (avoidance.Epoch.IsRunning)
             avoidance.Epoch.Start = Instant.Min(avoidance.Epoch.Start + idle, now);

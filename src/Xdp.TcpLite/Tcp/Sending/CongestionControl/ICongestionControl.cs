@@ -3,7 +3,9 @@ namespace Xdp.TcpLite;
 /// <summary>
 /// How much a connection may have in flight, in bytes; one call for each ACK. A loss episode begins with
 /// <see cref="OnCongestion"/> or <see cref="OnRto"/> and must end with <see cref="OnRecoveryExit"/> or
-/// <see cref="Undo"/>. While it lasts, only another time-out lowers the slow-start threshold again.
+/// <see cref="Undo"/>. While it lasts, only another time-out lowers the slow-start threshold again. The threshold is a
+/// share of the window, as in Linux, and not of what was in flight (RFC 5681, section 3.1): the loss of a small answer
+/// says nothing against a window that the path has carried before.
 /// </summary>
 internal interface ICongestionControl
 {
@@ -29,7 +31,7 @@ internal interface ICongestionControl
     /// A loss was detected, or ECN was echoed: lowers <see cref="Ssthresh"/>. Until <see cref="OnRecoveryExit"/>
     /// recovery brings the window down with <see cref="SetCwnd"/> (PRR).
     /// </summary>
-    void OnCongestion(long flightSize, Instant now);
+    void OnCongestion(Instant now);
 
     /// <summary>Recovery's own window; never below one MSS.</summary>
     void SetCwnd(long cwnd);
@@ -44,7 +46,7 @@ internal interface ICongestionControl
     /// The retransmission timer has fired: one segment, and slow start. Not called for the next time-outs of the same
     /// segment, at which the threshold holds (RFC 5681, section 3.1): those call <see cref="SetCwnd"/>.
     /// </summary>
-    void OnRto(long flightSize, Instant now);
+    void OnRto(Instant now);
 
     /// <summary>
     /// Nothing was sent for <paramref name="idle"/>, which is more than an RTO: the window decays towards the initial
@@ -53,7 +55,8 @@ internal interface ICongestionControl
     void OnIdle(TimeSpan idle, TimeSpan rto, Instant now);
 
     /// <summary>
-    /// The losses were none: back to the state before the episode, unless the window has grown beyond it.
+    /// The losses were none: back to the state before the last episode, unless the window has grown beyond it. The
+    /// episode may be over, but not when there was an idle time since.
     /// </summary>
     void Undo();
 }

@@ -20,6 +20,9 @@ internal abstract class LossBasedControl : ICongestionControl
     private bool _inEpisode;
     private bool _timedOut;
 
+    /// <summary>The last episode, over or not, can be undone.</summary>
+    private bool _mayUndo;
+
     public long Cwnd
     {
         get => _cwnd;
@@ -29,7 +32,7 @@ internal abstract class LossBasedControl : ICongestionControl
     public long Ssthresh
     {
         get => _ssthresh;
-        private set => _ssthresh = (int)Math.Min(value, Unlimited);
+        private protected set => _ssthresh = (int)Math.Min(value, Unlimited);
     }
 
     private protected int Mss => _mss;
@@ -66,18 +69,17 @@ internal abstract class LossBasedControl : ICongestionControl
         {
             // Bytes, not ACKs, are counted: neither dividing nor stretching ACKs changes the growth (RFC 3465).
             long growth = Math.Min(ackedBytes, Ssthresh - Cwnd);
-            Cwnd += growth;
             ackedBytes -= growth;
+            Cwnd += SlowStart(sample, growth);
         }
         if (ackedBytes > 0)
             Avoid(ackedBytes, sample.Srtt, sample.Now);
     }
 
-    public void OnCongestion(long flightSize, Instant now)
+    public void OnCongestion(Instant now)
     {
-        if (_inEpisode)
-            return;
-        Begin(flightSize, isTimeout: false);
+        if (!_inEpisode)
+            Begin(isTimeout: false);
     }
 
     public void SetCwnd(long cwnd) => Cwnd = Math.Max(cwnd, Mss);
@@ -90,20 +92,17 @@ internal abstract class LossBasedControl : ICongestionControl
         _timedOut = false;
     }
 
-    public void OnRto(long flightSize, Instant now)
+    public void OnRto(Instant now)
     {
-        // After an earlier time-out most of what is outstanding is lost. So not the flight, but the window tells what
-        // the path carried.
-        if (_timedOut)
-            Begin(Math.Min(flightSize, Cwnd), isTimeout: true);
-        else if (!_inEpisode)
-            Begin(flightSize, isTimeout: true);
+        if (_timedOut || !_inEpisode)
+            Begin(isTimeout: true);
         _timedOut = true;
         Cwnd = Mss;
     }
 
     public void OnIdle(TimeSpan idle, TimeSpan rto, Instant now)
     {
+        _mayUndo = false;
         ObserveIdle(idle, now);
         if (rto <= TimeSpan.Zero)
             return;
@@ -116,32 +115,37 @@ internal abstract class LossBasedControl : ICongestionControl
 
     public void Undo()
     {
-        if (!_inEpisode)
+        if (!_mayUndo)
             return;
         Cwnd = Math.Max(Cwnd, _priorCwnd);
         Ssthresh = Math.Max(Ssthresh, _priorSsthresh);
         RestoreState();
         _inEpisode = false;
         _timedOut = false;
+        _mayUndo = false;
     }
 
     /// <summary>IW of RFC 6928: ten segments, but no more than 14600 bytes unless two are more.</summary>
     private long InitialWindow => Math.Min(10L * Mss, Math.Max(2L * Mss, 14600));
 
-    private void Begin(long flightSize, bool isTimeout)
+    private void Begin(bool isTimeout)
     {
         _inEpisode = true;
+        _mayUndo = true;
         _priorCwnd = _cwnd;
         _priorSsthresh = _ssthresh;
         SaveState();
-        Ssthresh = Math.Max(Reduce(flightSize, isTimeout), 2L * Mss);
+        Ssthresh = Math.Max(Reduce(isTimeout), 2L * Mss);
     }
+
+    /// <summary>How much of <paramref name="growth"/> the window gets in slow start.</summary>
+    private protected virtual long SlowStart(in AckSample sample, long growth) => growth;
 
     /// <summary>Congestion avoidance: grows the window.</summary>
     private protected abstract void Avoid(long ackedBytes, TimeSpan srtt, Instant now);
 
     /// <summary>The threshold after a loss, with <see cref="Cwnd"/> still as it was.</summary>
-    private protected abstract long Reduce(long flightSize, bool isTimeout);
+    private protected abstract long Reduce(bool isTimeout);
 
     /// <summary>Keeps what <see cref="RestoreState"/> brings back.</summary>
     private protected abstract void SaveState();

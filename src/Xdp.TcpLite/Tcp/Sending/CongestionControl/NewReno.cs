@@ -16,10 +16,10 @@ internal sealed class NewReno : LossBasedControl
         _acked = Math.Min(_acked, Cwnd);
     }
 
-    private protected override long Reduce(long flightSize, bool isTimeout)
+    private protected override long Reduce(bool isTimeout)
     {
         _acked = 0;
-        return flightSize / 2;
+        return Cwnd / 2;
     }
 
     private protected override void SaveState() => _savedAcked = _acked;

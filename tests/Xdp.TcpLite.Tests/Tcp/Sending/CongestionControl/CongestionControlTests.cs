@@ -43,7 +43,7 @@ public class CongestionControlTests
 
     private static Instant Lose(ICongestionControl control, Instant now)
     {
-        control.OnCongestion(control.Cwnd, now);
+        control.OnCongestion(now);
         control.SetCwnd(control.Ssthresh);
         control.OnRecoveryExit(now);
         return now;
@@ -103,16 +103,18 @@ public class CongestionControlTests
     public void OnCongestion_CutsTheThresholdOncePerEpisode(bool cubic, double beta)
     {
         ICongestionControl control = Make(cubic);
-        control.SetCwnd(100 * Mss);
-        control.OnCongestion(80 * Mss, default);
+        control.SetCwnd(80 * Mss);
+        control.OnCongestion(default);
         Assert.Equal((long)(80 * Mss * beta), control.Ssthresh);
-        Assert.Equal(100 * Mss, control.Cwnd);
-        control.OnCongestion(40 * Mss, default);
+        Assert.Equal(80 * Mss, control.Cwnd);
+        control.SetCwnd(40 * Mss);
+        control.OnCongestion(default);
         Assert.Equal((long)(80 * Mss * beta), control.Ssthresh);
         control.SetCwnd(3 * Mss);
         control.OnRecoveryExit(default);
         Assert.Equal(control.Ssthresh, control.Cwnd);
-        control.OnCongestion(40 * Mss, default);
+        control.SetCwnd(40 * Mss);
+        control.OnCongestion(default);
         Assert.Equal((long)(40 * Mss * beta), control.Ssthresh);
     }
 
@@ -123,7 +125,7 @@ public class CongestionControlTests
     {
         ICongestionControl control = Make(cubic);
         control.SetCwnd(100 * Mss);
-        control.OnRto(100 * Mss, default);
+        control.OnRto(default);
         Assert.Equal(Mss, control.Cwnd);
         Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
         control.OnAck(Sample(Mss, s_rtt, default, true));
@@ -139,17 +141,18 @@ public class CongestionControlTests
     {
         ICongestionControl control = Make(cubic);
         control.SetCwnd(100 * Mss);
-        control.OnCongestion(100 * Mss, default);
+        control.OnCongestion(default);
         control.SetCwnd(60 * Mss);
-        control.OnRto(90 * Mss, default);
+        control.OnRto(default);
         Assert.Equal((long)(100 * Mss * beta), control.Ssthresh);
         control.OnAck(Sample(9 * Mss, s_rtt, default, true));
-        control.OnRto(90 * Mss, default);
+        control.OnRto(default);
         Assert.Equal((long)(10 * Mss * beta), control.Ssthresh);
         Assert.Equal(Mss, control.Cwnd);
         control.OnRecoveryExit(default);
         Assert.Equal(Mss, control.Cwnd);
-        control.OnCongestion(40 * Mss, default);
+        control.SetCwnd(40 * Mss);
+        control.OnCongestion(default);
         Assert.Equal((long)(40 * Mss * beta), control.Ssthresh);
     }
 
@@ -166,9 +169,9 @@ public class CongestionControlTests
             now = Round(control, now, s_rtt);
             long cwnd = control.Cwnd, ssthresh = control.Ssthresh;
             if (timeout)
-                control.OnRto(cwnd, now);
+                control.OnRto(now);
             else
-                control.OnCongestion(cwnd, now);
+                control.OnCongestion(now);
             control.SetCwnd(Mss);
             control.Undo();
             Assert.Equal(cwnd, control.Cwnd);
@@ -212,8 +215,8 @@ public class CongestionControlTests
             long flight = random.NextInt64(control.Cwnd + 1);
             switch (random.Next(12))
             {
-                case 0: control.OnCongestion(flight, now); break;
-                case 1: control.OnRto(flight, now); break;
+                case 0: control.OnCongestion(now); break;
+                case 1: control.OnRto(now); break;
                 case 2: control.OnRecoveryExit(now); break;
                 case 3: control.Undo(); break;
                 case 4: control.SetCwnd(random.NextInt64(control.Cwnd + 1)); break;
