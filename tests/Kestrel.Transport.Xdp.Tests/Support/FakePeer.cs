@@ -47,6 +47,10 @@ internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool r
     public bool Aborted { get; private set; }
     public long Released { get; private set; }
     public long MostOutstanding { get; private set; }
+    public long Outstanding => _outstanding;
+
+    /// <summary>Bytes in the pipe that were not examined, as the connection's side has said last.</summary>
+    public long Kept { get; private set; }
     public bool HoldsBacklog => _backlog.Count > 0;
 
     // ---- the peer's application, any thread
@@ -208,11 +212,12 @@ internal sealed class FakePeer(FakeQueue queue, XdpConnection connection, bool r
             return taken;
         }
 
-        public void ReleaseWindow(long bytes)
+        public void ReleaseWindow(long bytes, long kept)
         {
-            Assert.True(bytes > 0);
+            Assert.True(bytes >= 0 && kept >= 0);
             if (peer.Closed)
                 return;
+            peer.Kept = kept;
             peer._outstanding -= bytes;
             Assert.True(peer._outstanding >= peer._readable.Bytes, "more was released than was taken");
             peer.Released += bytes;

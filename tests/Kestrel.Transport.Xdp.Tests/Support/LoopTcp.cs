@@ -23,7 +23,7 @@ internal sealed class LoopTcp
             return taken;
         }
 
-        public void ReleaseWindow(long bytes)
+        public void ReleaseWindow(long bytes, long kept)
         {
         }
 

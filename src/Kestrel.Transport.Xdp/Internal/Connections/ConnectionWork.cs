@@ -11,7 +11,7 @@ internal enum ConnectionWork
     /// <summary>Flushed blocks wait.</summary>
     Output = 1,
 
-    /// <summary>There are examined bytes to release, and room for more input perhaps.</summary>
+    /// <summary>Much was examined, and there is room for more input perhaps.</summary>
     Window = 2,
 
     /// <summary>End gracefully: FIN behind the last flushed byte, input no longer wanted.</summary>

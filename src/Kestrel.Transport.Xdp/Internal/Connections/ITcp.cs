@@ -11,7 +11,7 @@ internal interface ITcp
 {
     long ReadableBytes { get; }
     BlockQueue TakeReceived(long maxBytes);
-    void ReleaseWindow(long bytes);
+    void ReleaseWindow(long bytes, long kept);
     void Write(ref BlockQueue data);
     long UnacknowledgedBytes { get; }
     long SendBuffer { get; }
@@ -40,7 +40,7 @@ internal readonly struct StackTcp(TcpConnection tcp) : ITcp
     public BlockQueue TakeReceived(long maxBytes) => tcp.TakeReceived(maxBytes);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void ReleaseWindow(long bytes) => tcp.ReleaseWindow(bytes);
+    public void ReleaseWindow(long bytes, long kept) => tcp.ReleaseWindow(bytes, kept);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Write(ref BlockQueue data) => tcp.Write(ref data);

@@ -298,19 +298,17 @@ internal sealed class QueueSide : PipeOwner
 
     private void PullInput<TTcp>(TTcp tcp) where TTcp : struct, ITcp
     {
-        long released = 0;
-        bool received = false;
+        long taken = 0;
         while (tcp.ReadableBytes > 0 && Input.Room is > 0 and long room)
         {
-            received = true;
             if (_inputPaused)
             {
                 _inputPaused = false;
                 ConnectionLog.Resume(Settings.Logger, _connection.ConnectionId);
             }
             BlockQueue blocks = tcp.TakeReceived(room);
+            taken += blocks.Bytes;
             XdpPipeReader.Receipt receipt = Input.Receive(ref blocks);
-            released += receipt.Released;
             if (receipt.Claimed)
                 _deliveries |= Deliveries.Read;
             if (receipt.Paused)
@@ -321,10 +319,8 @@ internal sealed class QueueSide : PipeOwner
             if (receipt.Dropped)
                 _connection.RaiseClosed();
         }
-        if (!received)
-            released = Input.TakeReleased();
-        if (released > 0)
-            tcp.ReleaseWindow(released);
+        // As with a socket in front of a pipe: what the pipe has taken is not in the receive buffer any more.
+        tcp.ReleaseWindow(taken, Input.TakeKept());
         if (_peerClosed && tcp.ReadableBytes == 0)
             EndInput();
     }

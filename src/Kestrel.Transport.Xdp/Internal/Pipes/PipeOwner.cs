@@ -16,7 +16,7 @@ internal abstract class PipeOwner(PipeSettings settings)
     /// <summary>Flushed blocks wait for the stack.</summary>
     internal abstract void OnFlushed();
 
-    /// <summary>Examined bytes wait to be given back to the receive window, or there is room for input again.</summary>
+    /// <summary>Much was examined, or there is room for input again.</summary>
     internal abstract void OnExamined();
 
     /// <summary>The application reads no more.</summary>

@@ -32,10 +32,8 @@ internal record PipeSettings(PipeMemory Memory)
     public int TransmitFrames { get; init; } = 64;
 
     /// <summary>
-    /// Examined bytes that are worth waking the queue for, to open the receive window. Fewer are released when the
-    /// queue visits the connection for another reason. More than an eighth of the stack's smallest receive buffer
-    /// (128 KiB by default) would slow the peer down, and most of it would stop the peer for good. A small value costs
-    /// a wake-up for each read.
+    /// Examined bytes that are worth waking the queue for. It needs to know of them while memory is short. Fewer it
+    /// learns of when it visits the connection for another reason.
     /// </summary>
     public int WindowUpdateBytes { get; init; } = 16 * 1024;
 }

@@ -38,10 +38,8 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
     private long _received;
     private int _frames;
 
-    /// <summary>
-    /// Examined bytes that the queue has not taken to open the receive window, which is never more than 1 GiB.
-    /// </summary>
-    private int _unreleased;
+    /// <summary>Examined bytes that the queue has not been told of.</summary>
+    private int _untold;
     private Reading _reading;
     private bool _paused;
     private bool _readerCompleted;
@@ -81,9 +79,6 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
 
         /// <summary>Nobody reads any more; the bytes were dropped.</summary>
         public bool Dropped;
-
-        /// <summary>Bytes to be given back to the receive window.</summary>
-        public long Released;
     }
 
     public XdpPipeReader(PipeOwner owner) => _owner = owner;
@@ -155,7 +150,7 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
             examinedTo = Math.Max(_examined, Math.Max(examinedTo, consumedTo));
 
             _reading = Reading.None;
-            _unreleased += (int)(examinedTo - _examined);
+            _untold += (int)(examinedTo - _examined);
             _examined = examinedTo;
             int framesBefore = _frames;
             Consume(consumedTo, ref finished);
@@ -163,12 +158,12 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
                 Spill(ref finished);
             framesReturned = _frames != framesBefore;
 
-            // Fewer bytes than the threshold are released when the queue next visits the connection. Nothing waits for
-            // that: the window is short by less than an eighth, so the peer goes on sending, which is a visit.
+            // What is in the pipe has been given back to the receive window already. The queue has to know only when
+            // memory is short: then windows follow what applications examine.
             bool resume = _paused && _received - _examined < _owner.Settings.ResumeInputBelow;
             if (resume)
                 _paused = false;
-            post = resume || _unreleased >= _owner.Settings.WindowUpdateBytes;
+            post = resume || _untold >= _owner.Settings.WindowUpdateBytes;
         }
         finished.ReturnAll();
         if (framesReturned)
@@ -198,7 +193,6 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
             _readerCompleted = true;
             _reading = Reading.None;
             finished = TakeChain(out framesReturned);
-            _unreleased += (int)(_received - _examined);
             _examined = _consumed = _received;
             _paused = false;
             open = !_writerCompleted;
@@ -236,8 +230,6 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
             if (_readerCompleted || _writerCompleted)
             {
                 receipt.Dropped = true;
-                receipt.Released = _unreleased + arrived;
-                _unreleased = 0;
             }
             else
             {
@@ -247,8 +239,6 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
                 _received += arrived;
                 if (_received - _examined >= _owner.Settings.PauseInputAt)
                     receipt.Paused = _paused = true;
-                receipt.Released = _unreleased;
-                _unreleased = 0;
                 receipt.Claimed = _received > _examined && _read.TryClaim();
             }
         }
@@ -256,14 +246,15 @@ internal sealed class XdpPipeReader : PipeReader, IValueTaskSource<ReadResult>, 
         return receipt;
     }
 
-    /// <summary>Examined bytes that were not given back to the receive window yet. Inside a turn.</summary>
-    public long TakeReleased()
+    /// <summary>
+    /// Bytes in the pipe that the application has not examined. The queue counts as told of what it has. Inside a turn.
+    /// </summary>
+    public long TakeKept()
     {
         lock (_owner.Lock)
         {
-            long released = _unreleased;
-            _unreleased = 0;
-            return released;
+            _untold = 0;
+            return _received - _examined;
         }
     }
 
