@@ -27,6 +27,9 @@ public sealed class XdpTransportFactory
     // A process that crashes is not held up by a turn that hangs.
     private static readonly TimeSpan s_crashPatience = TimeSpan.FromMilliseconds(100);
 
+    // On top of the linger, an orderly exit waits so long for turns that are under way.
+    private static readonly TimeSpan s_exitPatience = TimeSpan.FromSeconds(5);
+
     private readonly ListenerContext _context;
     private readonly Lock _lock = new();
     private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
@@ -186,16 +189,27 @@ public sealed class XdpTransportFactory
 
     private async Task EndAsync()
     {
-        foreach (XdpConnectionListener listener in Listeners)
-            await listener.DisposeAsync().ConfigureAwait(false);
-        await LingerAsync().ConfigureAwait(false);
-        AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
-        AppDomain.CurrentDomain.UnhandledException -= OnUnhandledException;
+        try
+        {
+            foreach (XdpConnectionListener listener in Listeners)
+                await listener.DisposeAsync().ConfigureAwait(false);
+            await LingerAsync().ConfigureAwait(false);
+        }
+        finally
+        {
+            Release();
+        }
+        if (!ReferenceEquals(_context.Pool, MemoryPool<byte>.Shared))
+            _context.Pool.Dispose();
+    }
+
+    private void Release()
+    {
         _context.Metrics?.Dispose();
         foreach (XdpEngine engine in Engines)
             EngineRegistry.Process.Release(engine);
-        if (!ReferenceEquals(_context.Pool, MemoryPool<byte>.Shared))
-            _context.Pool.Dispose();
+        AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
+        AppDomain.CurrentDomain.UnhandledException -= OnUnhandledException;
     }
 
     private async Task LingerAsync()
@@ -217,24 +231,39 @@ public sealed class XdpTransportFactory
     // sockets to the peers, and end the connections. Background threads and the pool go on until this returns.
     private void OnProcessExit(object? sender, EventArgs e)
     {
-        if (Served.Any(served => served.Queue.InTurn))
+        Task? end = null;
+        // A handler that runs inline may have ended the process: no turn can run before it returns, which it never
+        // will.
+        if (!Engines.Any(engine => engine.Queues.Any(queue => queue.InTurn)))
         {
-            // A handler that runs inline has ended the process. No turn can run before it returns, which it never will.
-            EndAtOnce();
-            return;
+            lock (_lock)
+                end = _disposal ??= Task.Run(EndOnExitAsync);
         }
-        lock (_lock)
-            _disposal ??= Task.Run(EndOnExitAsync);
-        _disposal.Wait();
+        TimeSpan most = Settings.Options.ShutdownLingerMax + Settings.Options.ShutdownLinger + s_exitPatience;
+        try
+        {
+            if (end?.Wait(most) == true)
+                return;
+        }
+        catch (AggregateException)
+        {
+            // What could not be ended in order is ended at once.
+        }
+        EndAtOnce();
     }
 
     private async Task EndOnExitAsync()
     {
         foreach (XdpConnectionListener listener in Listeners)
             await listener.UnbindAsync().ConfigureAwait(false);
-        foreach ((XdpQueue queue, EndpointBinding binding) in Served)
-            queue.CloseConnections(binding);
-        await EndAsync().ConfigureAwait(false);
+        foreach (XdpQueue queue in Engines.SelectMany(engine => engine.Queues))
+        {
+            foreach (EndpointBinding binding in Bindings)
+                queue.CloseConnections(binding);
+        }
+        // The host's memory, and its listeners, are still in use.
+        await LingerAsync().ConfigureAwait(false);
+        Release();
     }
 
     // A crash must not be held up: no waiting for peers, and no cleaning up.
@@ -246,8 +275,9 @@ public sealed class XdpTransportFactory
 
     private void EndAtOnce()
     {
-        foreach ((XdpQueue queue, EndpointBinding binding) in Served)
-            queue.EndConnectionsAtOnce(binding, s_crashPatience);
+        EndpointBinding[] bindings = Bindings;
+        foreach (XdpQueue queue in Engines.SelectMany(engine => engine.Queues))
+            queue.EndConnectionsAtOnce(bindings, s_crashPatience);
     }
 
     private static TimeSpan Uptime => TimeSpan.FromMilliseconds(Environment.TickCount64);
@@ -260,9 +290,6 @@ public sealed class XdpTransportFactory
                 return [.. _bindings];
         }
     }
-
-    private IEnumerable<(XdpQueue Queue, EndpointBinding Binding)> Served =>
-        from engine in Engines from queue in engine.Queues from binding in Bindings select (queue, binding);
 
     // Connections whose peers have not acknowledged everything, the FIN included.
     private int Unacknowledged => Bindings.Sum(b => b.Unacknowledged);

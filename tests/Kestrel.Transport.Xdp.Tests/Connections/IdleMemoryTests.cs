@@ -13,14 +13,14 @@ public sealed class IdleMemoryTests
 {
     private const int Connections = 1000;
 
-    // Room for the connection, its two pipe ends and their lock. One more object, or a setting copied into each
-    // connection, exceeds it.
+    // Room for the connection, its queue's side, two pipe ends and their lock. One more object, or a setting copied
+    // into each connection, exceeds it.
     private const int MostBytes = 576;
 
     private static readonly Action s_onRead = static () => { };
 
     [Fact]
-    public void IdleConnection_IsFourSmallObjects()
+    public void IdleConnection_IsFiveSmallObjects()
     {
         var queue = new FakeQueue();
         ConnectionSettings settings = queue.Settings(inline: true) with { Logger = NullLogger.Instance };

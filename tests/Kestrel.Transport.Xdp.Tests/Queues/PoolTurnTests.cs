@@ -78,7 +78,7 @@ public class PoolTurnTests
         _now += PoolTurn.Patience;
         _turn.CheckOverdue();
         Assert.False(_turn.IsLate);
-        _turn.TurnRan(_now);
+        _turn.TurnRan(_now, receives: true, delivered: 0);
         _turn.CheckOverdue();
         _now += PoolTurn.Patience;
         _turn.CheckOverdue();
@@ -118,16 +118,16 @@ public class PoolTurnTests
     public void IsOverdue_CountsFromTheLastTurn_WhoeverRanIt()
     {
         _turn.Queue();
-        Assert.False(_turn.IsOverdue);
+        Assert.False(_turn.AnswersAreOverdue);
         _now += PoolTurn.Patience;
-        Assert.True(_turn.IsOverdue);
-        _turn.TurnRan(_now);
-        Assert.False(_turn.IsOverdue);
+        Assert.True(_turn.AnswersAreOverdue);
+        _turn.TurnRan(_now, receives: true, delivered: 0);
+        Assert.False(_turn.AnswersAreOverdue);
         _now += PoolTurn.Patience - TimeSpan.FromTicks(1);
-        Assert.False(_turn.IsOverdue);
+        Assert.False(_turn.AnswersAreOverdue);
         Execute();
         Assert.False(_turn.IsLate);
-        Assert.False(_turn.IsOverdue);
+        Assert.False(_turn.AnswersAreOverdue);
     }
 
     [Fact]
@@ -137,9 +137,42 @@ public class PoolTurnTests
         _now += PoolTurn.Patience;
         _turn.CheckOverdue();
         _turn.CheckOverdue();
-        _turn.TurnRan(_now);
-        Assert.False(_turn.IsOverdue);
+        _turn.TurnRan(_now, receives: true, delivered: 0);
+        Assert.False(_turn.AnswersAreOverdue);
         _now += PoolTurn.Patience / 5;
-        Assert.True(_turn.IsOverdue);
+        Assert.True(_turn.AnswersAreOverdue);
+    }
+
+    /// <summary>A turn that only sends does not keep the worker from looking at what has arrived.</summary>
+    [Fact]
+    public void OverdueAt_IsPutOffByTurnsThatReceive()
+    {
+        _turn.Queue();
+        Instant first = _turn.OverdueAt;
+        _now += PoolTurn.Patience / 2;
+        _turn.TurnRan(_now, receives: false, delivered: 0);
+        Assert.Equal(first, _turn.OverdueAt);
+        _turn.TurnRan(_now, receives: true, delivered: 0);
+        Assert.Equal(_now + PoolTurn.Patience, _turn.OverdueAt);
+    }
+
+    /// <summary>
+    /// Whoever ran turns meanwhile: an item that has waited for long shows that the pool is still late.
+    /// </summary>
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(100, false)]
+    public void Pool_Late_StaysSoUnlessTheBatchBeforeTheItemIsTheReason(int batch, bool late)
+    {
+        _turn.Queue();
+        for (int i = 0; i < 2; i++)
+        {
+            _now += PoolTurn.Patience;
+            _turn.CheckOverdue();
+            _turn.TurnRan(_now, receives: true, delivered: batch / 2);
+        }
+        Assert.True(_turn.IsLate);
+        Execute();
+        Assert.Equal(late, _turn.IsLate);
     }
 }

@@ -291,10 +291,9 @@ internal sealed class QueueSide : PipeOwner
     }
 
     /// <summary>
-    /// The queue ends, and its stack with it. What the TCP connection holds goes back to where it came from. After
-    /// <see cref="TcpEvents.Closed"/>.
+    /// Ends the TCP connection with RST, whatever the pipes say. What it holds goes back to where it came from.
     /// </summary>
-    internal void Discard() => _tcp?.Abort();
+    internal void AbortTcp() => _tcp?.Abort();
 
     private void PullInput<TTcp>(TTcp tcp) where TTcp : struct, ITcp
     {

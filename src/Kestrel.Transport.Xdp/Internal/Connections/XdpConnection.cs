@@ -111,7 +111,7 @@ internal sealed class XdpConnection
             "The connection was aborted by the application via IConnectionLifetimeFeature.Abort()."));
 
     /// <summary>
-    /// Ends the connection gracefully if nothing else has. Completes once the stack has custody of all output and the
+    /// Ends the connection gracefully if nothing else has. Completes once the stack has taken all output and the
     /// callbacks of <see cref="ConnectionClosed"/> have run. Never throws.
     /// </summary>
     public override async ValueTask DisposeAsync()

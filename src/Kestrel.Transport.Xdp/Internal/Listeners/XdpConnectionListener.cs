@@ -13,8 +13,8 @@ namespace Kestrel.Transport.Xdp.Internal.Listeners;
 /// </summary>
 internal sealed class XdpConnectionListener : IConnectionListener
 {
-    private readonly Channel<ConnectionContext> _accepted =
-        Channel.CreateUnbounded<ConnectionContext>(new UnboundedChannelOptions { SingleReader = true });
+    // When the process ends without the host, it is disposed while Kestrel still reads.
+    private readonly Channel<ConnectionContext> _accepted = Channel.CreateUnbounded<ConnectionContext>();
 
     private readonly AcceptBacklog _backlog;
     private readonly EnginePlan _plan;

@@ -41,6 +41,9 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
             copy.Append(segment.Span.Slice(start, length));
             counters.Forwarded++;
             target.Forwarder._arrived.Enqueue((copy, visited));
+            // It may have been closed, and cleared, just before.
+            if (target.IsClosed)
+                target.Forwarder.Clear();
             target.Wake();
         }
         else
@@ -69,7 +72,7 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
         }
     }
 
-    /// <summary>The queue is closed: its blocks are the process's. In the turn.</summary>
+    /// <summary>The queue is closed: its blocks are the process's. Any thread.</summary>
     internal void Clear()
     {
         while (_arrived.TryDequeue(out (Block Segment, int) arrival))

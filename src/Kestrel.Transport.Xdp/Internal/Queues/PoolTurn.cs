@@ -9,8 +9,9 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// </summary>
 /// <remarks>
 /// A pool whose threads are all busy, or that has a long batch before the item, comes to it late. What is written
-/// meanwhile must not wait for that: once the item has waited for <see cref="Patience"/> without any turn, the next
-/// thread that flushes runs one itself, for all that was written until then.
+/// meanwhile must not wait for that: once it has waited for <see cref="Patience"/>, the next thread that flushes runs a
+/// turn itself, for all that was written until then. What arrives must not wait either: after the same time without a
+/// turn that receives, the worker runs one.
 /// </remarks>
 /// <param name="run">The turn. Must not throw.</param>
 /// <param name="pool">Puts the item at the end of the pool's global queue; null for the process's pool.</param>
@@ -19,8 +20,8 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     : IThreadPoolWorkItem
 {
     /// <summary>
-    /// How long the item may wait in the pool. Longer than a batch of answers that need no I/O takes; short enough that
-    /// a client hardly notices. The worker runs the turn itself after this time.
+    /// How long what was written may wait for the pool's turn. Longer than a batch of answers that need no I/O takes;
+    /// short enough that a client hardly notices.
     /// </summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromMicroseconds(500);
 
@@ -28,42 +29,49 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// The same while the pool is late. It is not zero: a pool may be late because of a long batch of the queue's own,
     /// whose answers would leave with a kick each.
     /// </summary>
-    private static readonly TimeSpan s_late = TimeSpan.FromMicroseconds(50);
+    private static readonly TimeSpan s_patienceWhenLate = TimeSpan.FromMicroseconds(50);
+
+    /// <summary>What the pool may take for each connection of the batch before the item, and be in time.</summary>
+    private static readonly TimeSpan s_patiencePerAnswer = TimeSpan.FromMicroseconds(20);
 
     private readonly Action<IThreadPoolWorkItem> _pool =
         pool ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
     private readonly Func<Instant> _clock = clock ?? (static () => Clock.Now);
     private int _queued;
-    private bool _running;
+    private int _running;
     private bool _late;
 
     // Of the item that waits: the worker has run its turn once already.
     private volatile bool _overdueBefore;
 
-    // Since when what was written waits for a turn: since the item was queued, or the last turn.
-    private long _since;
+    // When the item was queued, how many connections the last turns have given the pool, and since when what was
+    // written and what has arrived wait.
+    private long _queuedAt;
+    private int _batch;
+    private long _writtenSince;
+    private long _arrivedSince;
 
     /// <summary>The item waits in the pool. Any thread.</summary>
     internal bool IsQueued => Volatile.Read(ref _queued) != 0;
 
     /// <summary>The item waits or runs: whoever sleeps because of it will be told. Any thread.</summary>
-    internal bool IsPending => IsQueued || Volatile.Read(ref _running);
+    internal bool IsPending => IsQueued || Volatile.Read(ref _running) != 0;
 
     /// <summary>
-    /// The pool does not keep up: the turn of the last item had to be run by the worker, more than once. Any thread.
+    /// The pool does not keep up: the turn of an item had to be run by the worker, more than once. Any thread.
     /// </summary>
     internal bool IsLate => Volatile.Read(ref _late);
 
-    /// <summary>When an item that waits now has waited too long.</summary>
-    internal Instant OverdueAt => new(Volatile.Read(ref _since) + Patience.Ticks);
+    /// <summary>When the worker runs the turn of an item that still waits.</summary>
+    internal Instant OverdueAt => new(Volatile.Read(ref _arrivedSince) + Patience.Ticks);
 
     /// <summary>
     /// An item waits, and what is written has waited too long: whoever flushes runs the turn. Any thread.
     /// </summary>
-    internal bool IsOverdue =>
-        IsQueued && _clock().Ticks >= Volatile.Read(ref _since) + (IsLate ? s_late : Patience).Ticks;
+    internal bool AnswersAreOverdue =>
+        IsQueued && _clock().Ticks >= Volatile.Read(ref _writtenSince) + (IsLate ? s_patienceWhenLate : Patience).Ticks;
 
-    /// <summary>Times the pool was too late, and somebody else ran the turn.</summary>
+    /// <summary>Times that the worker had to run the turn of an item.</summary>
     internal long Overdue { get; private set; }
 
     /// <summary>Queues the item, unless it waits already. Any thread.</summary>
@@ -71,17 +79,27 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     {
         if (IsQueued)
             return;
-        // Before the flag, which says that the time is that of an item in the queue.
-        Volatile.Write(ref _since, _clock().Ticks);
+        // Before the flag, which says that the times are those of an item in the queue.
+        long now = _clock().Ticks;
+        Volatile.Write(ref _queuedAt, now);
+        Volatile.Write(ref _writtenSince, now);
+        Volatile.Write(ref _arrivedSince, now);
         if (Interlocked.Exchange(ref _queued, 1) == 0)
             _pool(this);
     }
 
-    /// <summary>
-    /// A turn has run, whoever ran it: what was written before it waits no more. With the turn's token.
-    /// </summary>
-    /// <param name="now">When it began, or later.</param>
-    internal void TurnRan(Instant now) => Volatile.Write(ref _since, now.Ticks);
+    /// <summary>A turn has run, whoever ran it. With the turn's token.</summary>
+    /// <param name="now">When it began, or later. What was written before it waits no more.</param>
+    /// <param name="receives">It has received what had arrived.</param>
+    /// <param name="delivered">Connections that it has given the pool.</param>
+    internal void TurnRan(Instant now, bool receives, int delivered)
+    {
+        Volatile.Write(ref _writtenSince, now.Ticks);
+        if (!receives)
+            return;
+        Volatile.Write(ref _arrivedSince, now.Ticks);
+        Volatile.Write(ref _batch, IsQueued ? _batch + delivered : delivered);
+    }
 
     /// <summary>Notes it when the pool is too late with an item that waits. In the worker's thread.</summary>
     internal void CheckOverdue()
@@ -98,10 +116,11 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// <summary>Runs the turn on a thread of the pool.</summary>
     public void Execute()
     {
-        bool late = _late && _clock() >= OverdueAt;
+        long waited = _clock().Ticks - Volatile.Read(ref _queuedAt);
+        bool late = _late && waited >= (Patience + Volatile.Read(ref _batch) * s_patiencePerAnswer).Ticks;
         Volatile.Write(ref _late, late);
         _overdueBefore = late;
-        Volatile.Write(ref _running, true);
+        Interlocked.Increment(ref _running);
         // From here on the item can be queued again. A full fence: what was published before somebody saw the flag set
         // is seen by the turn.
         Interlocked.Exchange(ref _queued, 0);
@@ -115,9 +134,5 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// <summary>
     /// The turn is over, and all that it wants to queue or to signal has been. A full fence. In the turn's thread.
     /// </summary>
-    internal void Ended()
-    {
-        Volatile.Write(ref _running, false);
-        Interlocked.MemoryBarrier();
-    }
+    internal void Ended() => Interlocked.Decrement(ref _running);
 }

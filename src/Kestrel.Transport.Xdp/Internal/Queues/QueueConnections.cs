@@ -1,7 +1,5 @@
 using Kestrel.Transport.Xdp.Internal.Connections;
-using Kestrel.Transport.Xdp.Internal.Logging;
 using Microsoft.AspNetCore.Connections;
-using Microsoft.Extensions.Logging;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Queues;
@@ -10,7 +8,7 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// The connections of a queue: who is in it, whose application has asked for something, and to whom a turn has
 /// something to deliver. The turn's, except what is marked "any thread".
 /// </summary>
-internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpStack stack, ILogger logger)
+internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpStack stack)
 {
     private readonly List<QueueSide> _undelivered = [];
     private DirtyList _dirty;
@@ -104,7 +102,7 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
         for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
         {
             if (connection.Owner == endpoint && connection.HasUnsent)
-                connection.Discard();
+                connection.AbortTcp();
         }
     }
 
@@ -121,14 +119,14 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
                     "The network interface's queue that carried the connection was closed."));
                 connection.OnEvents(TcpEvents.Closed);
                 if (stackIsSound)
-                    connection.Discard();
+                    connection.AbortTcp();
                 connection.Deliver(inline: false);
                 OnAcknowledged(connection);
                 connection.Owner.ConnectionEnded();
             }
-            catch (Exception e)
+            catch (Exception e) when (e is not OutOfMemoryException)
             {
-                ConnectionLog.Error(logger, e, connection.Connection.ConnectionId);
+                // The others are to be ended as well. What has failed may be the logger: nothing is logged here.
             }
             _all.Remove(connection);
         }

@@ -200,7 +200,7 @@ internal sealed class QueueWorker : IDisposable
                 RunPosterTurns();
                 break;
             default:
-                if (_poolTurn.IsOverdue)
+                if (_poolTurn.AnswersAreOverdue)
                     RunPosterTurns();
                 _poolTurn.Queue();
                 break;
@@ -211,7 +211,9 @@ internal sealed class QueueWorker : IDisposable
     internal void Wake()
     {
         Interlocked.MemoryBarrier();
-        if (_gate.State != WorkerState.Awake && (_inline || !_poolTurn.IsQueued))
+        // While it dozes or rests, the item that is queued receives and fills, or the worker does soon.
+        WorkerState state = _gate.State;
+        if (state == WorkerState.Sleeping || (state != WorkerState.Awake && (_inline || !_poolTurn.IsQueued)))
             _gate.Signal();
     }
 
@@ -256,7 +258,7 @@ internal sealed class QueueWorker : IDisposable
                 _token.Exit();
             }
             again |= _turns.IsDirty;
-            if (workerIsNeeded && !again)
+            if (workerIsNeeded && (!again || _gate.State == WorkerState.Sleeping))
                 _gate.Signal();
         }
         else if (_turns.IsDirty || _turns.HasOtherWork)
@@ -277,7 +279,7 @@ internal sealed class QueueWorker : IDisposable
     private TurnReport RunTurn(TurnKind kind)
     {
         TurnReport report = _turns.Run(kind);
-        _poolTurn.TurnRan(report.Now);
+        _poolTurn.TurnRan(report.Now, receives: kind != TurnKind.Poster, report.Delivered);
         if (report.Delivered > 0)
             _lastBatch = report.Delivered;
         return report;
@@ -312,8 +314,9 @@ internal sealed class QueueWorker : IDisposable
     private WorkerState PlanSleep(in TurnReport report)
     {
         // While the pool is late the threads that flush take the turn themselves, however long the worker sleeps.
-        bool delivered = report.Delivered > 0 || (_poolTurn.IsQueued && !_poolTurn.IsLate);
-        bool rests = delivered && _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate && !report.MustKickAgain;
+        bool answersExpected = report.Delivered > 0 || (_poolTurn.IsQueued && !_poolTurn.IsLate);
+        bool poolReceives = _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate;
+        bool rests = answersExpected && poolReceives && !report.MustKickAgain;
         if (_turns.IsClosed || report.DueAt <= report.Now || (report.RxWaiting && !rests))
             return WorkerState.Awake;
         if (_busySpin > TimeSpan.Zero)
@@ -323,9 +326,11 @@ internal sealed class QueueWorker : IDisposable
             if (report.Now - _lastWork < _busySpin)
                 return WorkerState.Awake;
         }
-        TimeSpan longest = delivered ? PoolTurn.Patience : report.HasConnections ? LongestSleep : LongestIdleSleep;
+        TimeSpan longest = answersExpected ? PoolTurn.Patience
+            : report.HasConnections ? LongestSleep
+            : LongestIdleSleep;
         _wakesAt = Instant.Min(report.DueAt, Clock.Now + longest);
-        return rests ? WorkerState.Resting : delivered ? WorkerState.Dozing : WorkerState.Sleeping;
+        return rests ? WorkerState.Resting : answersExpected ? WorkerState.Dozing : WorkerState.Sleeping;
     }
 
     private void Sleep(WorkerState kind)

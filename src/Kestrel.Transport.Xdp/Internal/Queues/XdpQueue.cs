@@ -43,12 +43,20 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _logger = logger;
         Settings = settings;
         Blocks = blocks;
-        _rings = new QueueRings(settings, Counters);
-        _stack = new TcpStack(settings.ToStackOptions(), Frames, blocks, settings.Secret.Span, Clock.Now);
-        _connections = new QueueConnections(this, owner, _stack, logger);
-        Forwarder = new FlowForwarder(owner, this, _stack, Counters);
         string name = $"xdp {settings.InterfaceName}/{settings.QueueId}";
         _worker = new QueueWorker(this, name, settings.BusySpin, settings.Inline);
+        try
+        {
+            _rings = new QueueRings(settings, Counters);
+        }
+        catch
+        {
+            _worker.Dispose();
+            throw;
+        }
+        _stack = new TcpStack(settings.ToStackOptions(), Frames, blocks, settings.Secret.Span, Clock.Now);
+        _connections = new QueueConnections(this, owner, _stack);
+        Forwarder = new FlowForwarder(owner, this, _stack, Counters);
         Statistics = new QueueStatistics(settings, Counters, _rings, _stack, _worker, () => _closed);
     }
 
@@ -109,19 +117,21 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     internal void CloseConnections(ListeningEndpoint endpoint) => Run(_ => _connections.CloseAll(endpoint));
 
     /// <summary>
-    /// The process dies: an endpoint's connections end now, with FIN where the peer's window takes everything, else
+    /// The process dies: the endpoints' connections end now, with FIN where the peer's window takes everything, else
     /// with RST. Any thread; gives up when another turn takes longer than <paramref name="patience"/>.
     /// </summary>
-    internal void EndConnectionsAtOnce(ListeningEndpoint endpoint, TimeSpan patience) => _worker.TryRun(
+    internal void EndConnectionsAtOnce(IReadOnlyList<ListeningEndpoint> endpoints, TimeSpan patience) => _worker.TryRun(
         () =>
         {
             if (_closed)
                 return;
             _now = Clock.Now;
-            _connections.CloseAll(endpoint);
+            foreach (ListeningEndpoint endpoint in endpoints)
+                _connections.CloseAll(endpoint);
             _connections.ApplyDirty();
             SendNow();
-            _connections.AbortUnsent(endpoint);
+            foreach (ListeningEndpoint endpoint in endpoints)
+                _connections.AbortUnsent(endpoint);
             SendNow();
         },
         patience);
@@ -200,8 +210,8 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         }
         catch (Exception e)
         {
-            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, e);
             Fail("an error in the transport: " + e.Message, stackIsSound: false);
+            LogTurnFailed(e);
         }
         finally
         {
@@ -333,7 +343,19 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         }
         catch (Exception e)
         {
-            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, e);
+            LogTurnFailed(e);
+        }
+    }
+
+    // A turn may run on any thread. A logger that throws must not end the process from there.
+    private void LogTurnFailed(Exception exception)
+    {
+        try
+        {
+            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, exception);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
         }
     }
 }

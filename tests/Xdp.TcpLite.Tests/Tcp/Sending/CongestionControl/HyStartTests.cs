@@ -5,8 +5,8 @@ public class HyStartTests
     private const int Mss = 1000;
 
     /// <summary>
-    /// ACKs, each with the same round trip, and a round of so many in flight. Returns what the window gets of 1000 bytes
-    /// each.
+    /// ACKs, each with the same round trip, and a round of so many in flight. Returns what the window gets of 1000
+    /// bytes each.
     /// </summary>
     private static long Round(HyStart hyStart, double rtt, out bool isOver, int acks = 20, int round = 20)
     {
