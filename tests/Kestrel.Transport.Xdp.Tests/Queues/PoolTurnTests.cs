@@ -175,4 +175,18 @@ public class PoolTurnTests
         Execute();
         Assert.Equal(late, _turn.IsLate);
     }
+
+    /// <summary>The clients of a long batch do not wait for all of it.</summary>
+    [Fact]
+    public void AnswerWritten_SoManyTogether_LeaveAtOnce()
+    {
+        _turn.Queue();
+        for (int round = 0; round < 3; round++)
+        {
+            for (int i = 1; i < PoolTurn.MostAnswers; i++)
+                Assert.False(_turn.AnswerWritten());
+            Assert.True(_turn.AnswerWritten());
+            _turn.TurnRan(_now, receives: false, delivered: 0);
+        }
+    }
 }

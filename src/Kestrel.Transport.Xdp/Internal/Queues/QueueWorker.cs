@@ -200,7 +200,7 @@ internal sealed class QueueWorker : IDisposable
                 RunPosterTurns();
                 break;
             default:
-                if (_poolTurn.AnswersAreOverdue)
+                if (_poolTurn.AnswerWritten())
                     RunPosterTurns();
                 _poolTurn.Queue();
                 break;
