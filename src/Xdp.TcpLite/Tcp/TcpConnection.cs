@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Xdp.TcpLite;
 
 /// <summary>
@@ -362,13 +364,17 @@ public sealed partial class TcpConnection : FlowEntry
         if (!CanReceive || !_rcv.TryTrim(packet, out SeqNumber seq, out int skipped, out int length))
             return false;
         if (_rcv.Acks.IsDueWithinBatch)
-            _output.AckWithinBatch(Sources(now));
+            AckWithinBatch(now);
         long before = _rcv.BytesReceived;
         bool kept = _rcv.Accept(seq, frame, offset + skipped, length, _snd.HasSack, _options, _stack.Environment);
         if (_rcv.BytesReceived != before && !_rcv.Discards)
             Raise(TcpEvents.Readable);
         return kept;
     }
+
+    // Apart from the above, which then needs no room for the sources of a segment that is rarely written.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void AckWithinBatch(Instant now) => _output.AckWithinBatch(Sources(now));
 
     // Eighth: the peer's FIN, with everything before it.
     private void OnPeerFin(Instant now)
@@ -505,9 +511,13 @@ public sealed partial class TcpConnection : FlowEntry
         SendDecision next = _snd.Next(_options, _timestamps, _stack.Counters, now);
         if (next.Length > 0 && _snd.Outstanding == 0)
             RestartAfterIdle(now);
-        WriteResult result = _output.WriteNext(Sources(now), next, out packet);
-        if (result == WriteResult.Nothing)
+        if (!next.IsRetransmission && !next.IsNew && !_snd.ProbeIsDue && !_rcv.Acks.IsDue)
+        {
             _snd.ArmPersistIfBlocked(_options, now);
+            packet = default;
+            return WriteResult.Nothing;
+        }
+        WriteResult result = _output.WriteNext(Sources(now), next, out packet);
         if (result == WriteResult.Written && next.Fin)
             State = State == TcpState.CloseWait ? TcpState.LastAck : TcpState.FinWait1;
         if (result == WriteResult.Written && next.Length > 0)

@@ -221,14 +221,17 @@ internal struct Sender
                 Rtt.Sample(sample, now, perRoundTrip: (int)Math.Max(1, outcome.PriorFlight / (2 * Mss)));
                 _rtoBackoff = 0;
             }
-            state = StateAt(now, timestamps, counters);
         }
         if (SndWnd == 0)
             flight.Retransmission.OnShutWindow();
         if (HasSack)
         {
             if (packet.Sack.Count > 0)
+            {
+                // SND.UNA has moved meanwhile.
+                state = StateAt(now, timestamps, counters);
                 outcome.Delivery.Bytes += recovery.OnSacked(state, ref Losses, Rtt, packet);
+            }
         }
         else if (packet.Ack == SndUna && !outcome.Advanced && packet.SegmentLength == 0 && !outcome.WindowChanged
             && outcome.PriorFlight > 0)
