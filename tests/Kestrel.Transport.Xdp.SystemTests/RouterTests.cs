@@ -17,7 +17,7 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
 
     // Medians are compared. Where a pair of medians is off, because something else had the processor, more rounds are
     // run.
-    private const int Rounds = 3, MoreRounds = 3;
+    private const int Rounds = 3, MoreRounds = 12;
     private const double SlowestRatio = 2.0;
 
     // The algorithm that the transport has. The kernel of a host may use another (BBR takes no notice of losses like
