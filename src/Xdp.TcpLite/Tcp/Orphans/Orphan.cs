@@ -6,7 +6,7 @@ namespace Xdp.TcpLite;
 /// </summary>
 /// <param name="connection">The connection.</param>
 /// <param name="received">Bytes that it had received when it was closed.</param>
-internal sealed class Orphan(FlowEntry connection, long received)
+internal sealed class Orphan(FlowEntry connection, long received) : IListed<Orphan>
 {
     internal readonly FlowEntry Connection = connection;
 
@@ -24,10 +24,8 @@ internal sealed class Orphan(FlowEntry connection, long received)
     /// <summary>Memory of what is not acknowledged.</summary>
     internal long Memory;
     internal int Rank;
-
-    // Links in order of entry into the rank.
-    internal Orphan? Older;
-    internal Orphan? Newer;
+    public Orphan? Older { get; set; }
+    public Orphan? Newer { get; set; }
 
     internal Instant NextDeadline => Instant.Min(_finWait2Deadline, Late.Deadline);
 

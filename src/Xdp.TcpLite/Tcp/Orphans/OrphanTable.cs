@@ -17,7 +17,7 @@ internal sealed class OrphanTable(TcpStackOptions options)
     /// </summary>
     private const int Done = 0;
 
-    private readonly List[] _ranks = new List[65];
+    private readonly EntryList<Orphan>[] _ranks = new EntryList<Orphan>[65];
 
     internal int Count { get; private set; }
 
@@ -81,33 +81,12 @@ internal sealed class OrphanTable(TcpStackOptions options)
     {
         Memory += memory;
         (orphan.Memory, orphan.Rank) = (memory, rank);
-        ref List list = ref _ranks[rank];
-        orphan.Older = list.Newest;
-        if (list.Newest is { } newest)
-            newest.Newer = orphan;
-        else
-            list.Oldest = orphan;
-        list.Newest = orphan;
+        _ranks[rank].Add(orphan);
     }
 
     private void Leave(Orphan orphan)
     {
         Memory -= orphan.Memory;
-        ref List list = ref _ranks[orphan.Rank];
-        if (orphan.Older is { } older)
-            older.Newer = orphan.Newer;
-        else
-            list.Oldest = orphan.Newer;
-        if (orphan.Newer is { } newer)
-            newer.Older = orphan.Older;
-        else
-            list.Newest = orphan.Older;
-        orphan.Older = orphan.Newer = null;
-    }
-
-    private struct List
-    {
-        internal Orphan? Oldest;
-        internal Orphan? Newest;
+        _ranks[orphan.Rank].Remove(orphan);
     }
 }

@@ -4,7 +4,7 @@ namespace Xdp.TcpLite;
 /// A connection in TIME-WAIT: what is needed to answer a retransmitted FIN, and to judge a new SYN. Once it is in the
 /// <see cref="TimeWaitTable"/>, the table alone changes it.
 /// </summary>
-internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
+internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow), IListed<TimeWait>
 {
     internal required SharedPath Path;
     internal SeqNumber SndNxt;
@@ -16,9 +16,8 @@ internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow)
 
     internal AnswerLimit Answers;
 
-    // Links in order of entry.
-    internal TimeWait? Older;
-    internal TimeWait? Newer;
+    public TimeWait? Older { get; set; }
+    public TimeWait? Newer { get; set; }
 
     /// <summary>
     /// A sequence number ahead of everything that this connection sent: its successor starts no lower (RFC 6191,

@@ -7,8 +7,7 @@ namespace Xdp.TcpLite;
 /// </summary>
 internal sealed class TimeWaitTable(StackEnvironment environment)
 {
-    private TimeWait? _oldest;
-    private TimeWait? _newest;
+    private EntryList<TimeWait> _list;
 
     internal int Count { get; private set; }
 
@@ -19,11 +18,12 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
     {
         if (!environment.Flows.TryAdd(timeWait))
             return;
-        Link(timeWait);
+        _list.Add(timeWait);
+        Count++;
         environment.Wheel.Schedule(timeWait, now + environment.Options.TimeWait);
         if (owesAck)
             Answer(timeWait, now);
-        while (Count > environment.Options.MaxTimeWait && _oldest is { } oldest)
+        while (Count > environment.Options.MaxTimeWait && _list.Oldest is { } oldest)
             Forget(oldest);
     }
 
@@ -55,7 +55,8 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
     {
         environment.Flows.Remove(timeWait.Key);
         environment.Wheel.Cancel(timeWait);
-        Unlink(timeWait);
+        _list.Remove(timeWait);
+        Count--;
     }
 
     /// <summary>
@@ -83,28 +84,4 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
             TsVal = TsClock.At(now) + timeWait.TsOffset,
             TsEcr = timeWait.TsRecent,
         });
-
-    private void Link(TimeWait timeWait)
-    {
-        if (_newest is null)
-            _oldest = timeWait;
-        else
-            _newest.Newer = timeWait;
-        timeWait.Older = _newest;
-        _newest = timeWait;
-        Count++;
-    }
-
-    private void Unlink(TimeWait timeWait)
-    {
-        if (timeWait.Older is { } older)
-            older.Newer = timeWait.Newer;
-        else
-            _oldest = timeWait.Newer;
-        if (timeWait.Newer is { } newer)
-            newer.Older = timeWait.Older;
-        else
-            _newest = timeWait.Older;
-        Count--;
-    }
 }
