@@ -443,7 +443,4 @@ public sealed class TcpStack
     /// <inheritdoc cref="SynOptions.Fields"/>
     internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>
         SynOptions.Fields(Options, Frames.PayloadCapacity, flow, options, answers, now);
-
-    /// <inheritdoc cref="TsClock.At"/>
-    internal static uint TimestampClock(Instant now) => TsClock.At(now);
 }

@@ -103,7 +103,7 @@ public class IdleMemoryTests
         Flags = flags,
         Window = ushort.MaxValue,
         HasTimestamps = true,
-        TsVal = TcpStack.TimestampClock(_now),
+        TsVal = TsClock.At(_now),
         TsEcr = (flags & TcpFlags.Ack) != 0 ? _answer.TsVal : 0,
     };
 

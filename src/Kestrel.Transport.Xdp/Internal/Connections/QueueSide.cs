@@ -87,8 +87,6 @@ internal sealed class QueueSide : PipeOwner
 
     internal XdpPipeWriter Output { get; }
 
-    internal XdpConnection Connection => _connection;
-
     internal ConnectionOwner Owner => Settings.Owner!;
 
     internal FlowKey Flow => _tcp!.Flow;
