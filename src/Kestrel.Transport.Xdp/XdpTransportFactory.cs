@@ -81,6 +81,8 @@ public sealed class XdpTransportFactory
         }
     }
 
+    private IEnumerable<XdpQueue> Queues => Engines.SelectMany(engine => engine.Queues);
+
     internal XdpConnectionListener[] Listeners
     {
         get
@@ -234,7 +236,7 @@ public sealed class XdpTransportFactory
         Task? end = null;
         // A handler that runs inline may have ended the process: no turn can run before it returns, which it never
         // will.
-        if (!Engines.Any(engine => engine.Queues.Any(queue => queue.InTurn)))
+        if (!Queues.Any(queue => queue.InTurn))
         {
             lock (_lock)
                 end = _disposal ??= Task.Run(EndOnExitAsync);
@@ -256,11 +258,9 @@ public sealed class XdpTransportFactory
     {
         foreach (XdpConnectionListener listener in Listeners)
             await listener.UnbindAsync().ConfigureAwait(false);
-        foreach (XdpQueue queue in Engines.SelectMany(engine => engine.Queues))
-        {
-            foreach (EndpointBinding binding in Bindings)
-                queue.CloseConnections(binding);
-        }
+        EndpointBinding[] bindings = Bindings;
+        foreach (XdpQueue queue in Queues)
+            queue.CloseConnections(bindings);
         // The host's memory, and its listeners, are still in use.
         await LingerAsync().ConfigureAwait(false);
         Release();
@@ -276,7 +276,7 @@ public sealed class XdpTransportFactory
     private void EndAtOnce()
     {
         EndpointBinding[] bindings = Bindings;
-        foreach (XdpQueue queue in Engines.SelectMany(engine => engine.Queues))
+        foreach (XdpQueue queue in Queues)
             queue.EndConnectionsAtOnce(bindings, s_crashPatience);
     }
 
@@ -294,6 +294,5 @@ public sealed class XdpTransportFactory
     // Connections whose peers have not acknowledged everything, the FIN included.
     private int Unacknowledged => Bindings.Sum(b => b.Unacknowledged);
 
-    private long AcknowledgedBytes =>
-        Engines.Sum(engine => engine.Queues.Sum(queue => queue.Statistics.Tcp.BytesAcknowledged));
+    private long AcknowledgedBytes => Queues.Sum(queue => queue.Statistics.Tcp.BytesAcknowledged);
 }

@@ -86,22 +86,22 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
         _undelivered.Clear();
     }
 
-    /// <summary>Ends an endpoint's connections with FIN, behind what was written.</summary>
-    internal void CloseAll(ConnectionOwner endpoint)
+    /// <summary>Ends the endpoints' connections with FIN, behind what was written.</summary>
+    internal void CloseAll(ConnectionOwner[] endpoints)
     {
         for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
         {
-            if (connection.Owner == endpoint)
+            if (endpoints.Contains(connection.Owner))
                 connection.Shutdown(null);
         }
     }
 
     /// <summary>Ends with RST what <see cref="CloseAll"/> could not send the FIN of.</summary>
-    internal void AbortUnsent(ConnectionOwner endpoint)
+    internal void AbortUnsent(ConnectionOwner[] endpoints)
     {
         for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
         {
-            if (connection.Owner == endpoint && connection.HasUnsent)
+            if (endpoints.Contains(connection.Owner) && connection.HasUnsent)
                 connection.AbortTcp();
         }
     }

@@ -112,26 +112,24 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     });
 
     /// <summary>
-    /// The process ends: an endpoint's connections end with FIN, behind what was written. Not from within a turn.
+    /// The process ends: the endpoints' connections end with FIN, behind what was written. Not from within a turn.
     /// </summary>
-    internal void CloseConnections(ListeningEndpoint endpoint) => Run(_ => _connections.CloseAll(endpoint));
+    internal void CloseConnections(ListeningEndpoint[] endpoints) => Run(_ => _connections.CloseAll(endpoints));
 
     /// <summary>
     /// The process dies: the endpoints' connections end now, with FIN where the peer's window takes everything, else
     /// with RST. Any thread; gives up when another turn takes longer than <paramref name="patience"/>.
     /// </summary>
-    internal void EndConnectionsAtOnce(IReadOnlyList<ListeningEndpoint> endpoints, TimeSpan patience) => _worker.TryRun(
+    internal void EndConnectionsAtOnce(ListeningEndpoint[] endpoints, TimeSpan patience) => _worker.TryRun(
         () =>
         {
             if (_closed)
                 return;
             _now = Clock.Now;
-            foreach (ListeningEndpoint endpoint in endpoints)
-                _connections.CloseAll(endpoint);
+            _connections.CloseAll(endpoints);
             _connections.ApplyDirty();
             SendNow();
-            foreach (ListeningEndpoint endpoint in endpoints)
-                _connections.AbortUnsent(endpoint);
+            _connections.AbortUnsent(endpoints);
             SendNow();
         },
         patience);
