@@ -8,7 +8,9 @@ internal interface IListed<T>
     T? Newer { get; set; }
 }
 
-/// <summary>Entries in the order in which they were added. Each is linked by its own fields, so in one such list.</summary>
+/// <summary>
+/// Entries in the order in which they were added. Each is linked by its own fields, so it is in one such list.
+/// </summary>
 internal struct EntryList<T>
     where T : class, IListed<T>
 {
