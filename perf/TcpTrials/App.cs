@@ -60,7 +60,7 @@ internal sealed class App : IAsyncDisposable
     /// <exception cref="MeasurementException">It is not the transport the leg is about.</exception>
     public async Task AssertPath(CancellationToken cancellation)
     {
-        using var answer = JsonDocument.Parse(await Get("/connection", cancellation));
+        using var answer = JsonDocument.Parse(await Get("client", $"{Url}/connection", cancellation));
         string? transport = answer.RootElement.GetProperty("transport").GetString();
         if (transport != _transport)
         {
@@ -71,11 +71,12 @@ internal sealed class App : IAsyncDisposable
 
     /// <summary>
     /// The transport's counters, summed over queues and interfaces. The key is the name with the value of its last
-    /// other tag. Empty on sockets.
+    /// other tag. Empty on sockets. Asked over the namespace's loopback, so that the question does not count.
     /// </summary>
     public async Task<Dictionary<string, double>> Counters(CancellationToken cancellation)
     {
-        using var answer = JsonDocument.Parse(await Get("/counters", cancellation));
+        using var answer =
+            JsonDocument.Parse(await Get("server", $"http://127.0.0.1:{Port}/counters", cancellation));
         var sums = new Dictionary<string, double>();
         foreach (var counter in answer.RootElement.EnumerateObject())
         {
@@ -96,6 +97,6 @@ internal sealed class App : IAsyncDisposable
 
     public ValueTask DisposeAsync() => Process.DisposeAsync();
 
-    private Task<string> Get(string path, CancellationToken cancellation) =>
-        _lab.Output(_lab.Command("client", "curl", "-sS", "--max-time", "30", $"{Url}{path}"), cancellation);
+    private Task<string> Get(string role, string url, CancellationToken cancellation) =>
+        _lab.Output(_lab.Command(role, "curl", "-sS", "--max-time", "30", url), cancellation);
 }

@@ -4,7 +4,7 @@ using TransportComparison;
 
 namespace TcpTrials;
 
-/// <summary>What the three trials share: options, and how one ends.</summary>
+/// <summary>What the trials share: options, and how one ends.</summary>
 internal static class Trial
 {
     // Columns the tables need where the output is not a terminal.
@@ -15,6 +15,19 @@ internal static class Trial
 
     public static Option<T> Option<T>(string name, string description, T standard) =>
         new(name) { Description = description, DefaultValueFactory = _ => standard };
+
+    /// <summary>An option that takes some of <paramref name="all"/>, and by default all of them.</summary>
+    public static Option<string[]> Some(string name, params string[] all)
+    {
+        var option = new Option<string[]>(name)
+        {
+            Description = string.Join(", ", all),
+            DefaultValueFactory = _ => all,
+            AllowMultipleArgumentsPerToken = true,
+        };
+        option.AcceptOnlyFromAmong(all);
+        return option;
+    }
 
     /// <summary>Runs a trial. When a measurement is not valid, that is one line of output and exit code 1.</summary>
     public static async Task<int> Run(string name, Func<Task<int>> trial)

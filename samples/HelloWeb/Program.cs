@@ -3,6 +3,7 @@ using HelloWeb;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Options;
 
@@ -72,6 +73,7 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
     app.MapGet("/bytes/{n:long:min(0)}", Transfers.SendPattern);
     app.MapGet("/bytes/{n:long:min(0)}/sha256", (long n) => new { length = n, sha256 = Transfers.PatternHash(n) });
     app.MapPost("/upload", Transfers.ReceiveAndHash);
+    app.MapPost("/upload/small", Transfers.ReceiveAndHash).WithMetadata(new RequestSizeLimitAttribute(1_000_000));
     app.MapGet("/sse", Streams.ServerSentEvents);
     app.Map("/ws", Streams.Echo);
     app.MapGet("/delay/{milliseconds:int:range(0,60000)}", Neighbours.Delay);

@@ -5,13 +5,9 @@ using System.Text;
 
 namespace TcpTrials.Idle;
 
-/// <summary>
-/// Opens connections, sends one request on each, and holds them. The sockets are blocking: then a connection needs
-/// nothing here but its descriptor.
-/// </summary>
+/// <summary>Opens connections, sends one request on each, and holds them.</summary>
 internal static class IdleClient
 {
-    private const int Threads = 16;
     private static readonly byte[] s_request = Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: lab\r\n\r\n");
 
     public static Command Create()
@@ -36,45 +32,21 @@ internal static class IdleClient
                 continue;
             }
 
-            int wanted = int.Parse(line) - sockets.Count;
-            var threads = new List<Thread>();
-            int failures = 0;
-            for (int t = 0; t < Threads; t++)
-            {
-                int share = wanted / Threads + (t < wanted % Threads ? 1 : 0);
-                threads.Add(new Thread(() =>
-                {
-                    byte[] buffer = new byte[4096];
-                    for (int i = 0; i < share; i++)
-                    {
-                        try
-                        {
-                            var socket = new Socket(target.AddressFamily, SocketType.Stream, ProtocolType.Tcp)
-                            {
-                                ReceiveTimeout = 30_000,
-                            };
-                            socket.Connect(target);
-                            socket.Send(s_request);
-                            if (socket.Receive(buffer) == 0)
-                                throw new SocketException((int)SocketError.ConnectionReset);
-                            lock (sockets)
-                                sockets.Add(socket);
-                        }
-                        catch (SocketException)
-                        {
-                            Interlocked.Increment(ref failures);
-                            return;
-                        }
-                    }
-                }, maxStackSize: 256 * 1024));
-            }
-
-            threads.ForEach(thread => thread.Start());
-            threads.ForEach(thread => thread.Join());
+            var (opened, failures) =
+                ManyConnections.Open(target, int.Parse(line) - sockets.Count, static _ => { }, Request);
+            sockets.AddRange(opened);
             Console.WriteLine($"connected {sockets.Count} {failures}");
         }
 
         return 0;
+    }
+
+    private static void Request(Socket socket)
+    {
+        Span<byte> answer = stackalloc byte[4096];
+        socket.Send(s_request);
+        if (socket.Receive(answer) == 0)
+            throw new SocketException((int)SocketError.ConnectionReset);
     }
 
     // By FIN, both ways. A socket that is closed with the rest of a response unread sends a RST instead. With so many

@@ -13,10 +13,6 @@ internal static class IdleCommand
 {
     private const int Few = 5000;
 
-    // What a process may have in descriptors in most places, less what the runtime needs. Clients, and servers on the
-    // socket transport, need one for each connection.
-    private const int MostPerProcess = 16_000;
-
     // Frames in these states are with a connection. An idle one has none.
     private static readonly string[] s_heldStates = ["application", "writing", "send_queue", "rx"];
 
@@ -29,8 +25,8 @@ internal static class IdleCommand
     {
         var root = Trial.Root();
         var connections = Trial.Option("--connections", "idle connections", 50_000);
-        var modes = Some("--mode", "bare", "http");
-        var transports = Some("--transport", "xdp", "sockets");
+        var modes = Trial.Some("--mode", "bare", "http");
+        var transports = Trial.Some("--transport", "xdp", "sockets");
         var command = new Command("idle", "Memory per idle connection.") { root, connections, modes, transports };
         command.SetAction((parsed, cancellation) => Trial.Run("perf/idle", () => Run(
             parsed.GetRequiredValue(root),
@@ -40,13 +36,6 @@ internal static class IdleCommand
             cancellation)));
         return command;
     }
-
-    private static Option<string[]> Some(string name, params string[] all) => new(name)
-    {
-        Description = string.Join(", ", all),
-        DefaultValueFactory = _ => all,
-        AllowMultipleArgumentsPerToken = true,
-    };
 
     private static async Task<int> Run(
         string root, int connections, string[] modes, string[] transports, CancellationToken cancellation)
@@ -111,7 +100,8 @@ internal static class IdleCommand
         try
         {
             int count = Count(transport, connections);
-            for (int i = 0; i * MostPerProcess < count; i++)
+            const int most = ManyConnections.MostPerProcess;
+            for (int i = 0; i * most < count; i++)
             {
                 clients.Add(LabProcess.Start(lab.Command(
                     "client", Trial.Self("idle-client", "--target", $"{lab.ServerAddress}:{IdleServer.Port}"))));
@@ -125,7 +115,7 @@ internal static class IdleCommand
             await Open(clients[0], Few, cancellation);
             var few = await Read(server, cancellation);
             for (int i = 0; i < clients.Count; i++)
-                await Open(clients[i], Math.Min(MostPerProcess, count - i * MostPerProcess), cancellation);
+                await Open(clients[i], Math.Min(most, count - i * most), cancellation);
             var many = await Read(server, cancellation);
             foreach (var client in clients)
                 await Close(client, cancellation);
@@ -144,7 +134,7 @@ internal static class IdleCommand
     }
 
     private static int Count(string transport, int connections) =>
-        transport == "xdp" ? connections : Math.Min(connections, MostPerProcess);
+        transport == "xdp" ? connections : Math.Min(connections, ManyConnections.MostPerProcess);
 
     private static async Task Open(LabProcess client, int connections, CancellationToken cancellation)
     {
