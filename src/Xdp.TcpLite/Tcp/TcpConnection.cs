@@ -449,19 +449,38 @@ public sealed partial class TcpConnection : FlowEntry
         return false;
     }
 
-    /// <summary>A router has dropped a packet of ours and quotes it.</summary>
-    internal void ReceiveTooBig(in IcmpTooBig news, Instant now)
+    /// <summary>
+    /// A segment of ours was not delivered, says somebody who quotes it. A quote of what is not in flight is a guess
+    /// (RFC 5927, section 4.1).
+    /// </summary>
+    internal void ReceiveIcmp(in IcmpError news, Instant now)
     {
         bool isOutstanding = news.Seq >= SndUna && news.Seq < SndNxt;
-        if (!isOutstanding || !_pathMtu.OnTooBig(news.Mtu, _options.Mtu, Key.Local.IsIPv4, now))
-        {
+        if (!isOutstanding || !(news.Mtu is { } mtu ? TryShrink(mtu, now) : TryFailToOpen()))
             _stack.Drop(DropReason.UnknownIcmp);
-            return;
-        }
+    }
+
+    private bool TryShrink(int mtu, Instant now)
+    {
+        if (!_pathMtu.OnTooBig(mtu, _options.Mtu, Key.Local.IsIPv4, now))
+            return false;
         UpdateMss();
         _snd.OnTooLarge(_options, _timestamps, _stack.Counters, now);
         ArmWheel();
         RequestEmit();
+        return true;
+    }
+
+    /// <summary>
+    /// An open ends, hard error or soft, so that the application may try another address: RFC 5461, section 4.1, and
+    /// Linux's tcp_v4_err. Once established, retransmission decides: anybody who guesses could end it (RFC 5927).
+    /// </summary>
+    private bool TryFailToOpen()
+    {
+        if (_opening is null)
+            return false;
+        Finish(TcpEvents.Unreachable);
+        return true;
     }
 
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>

@@ -246,6 +246,11 @@ internal sealed class ScriptRunner
                 _host.Deliver(
                     flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
                 break;
+            case "icmp":
+                string[] words = argument.Split(' ');
+                long quoted = long.Parse(words[1], CultureInfo.InvariantCulture);
+                _host.Deliver(flow.EncodeIcmp(Address(3), words[0], quoted), _now);
+                break;
             case "shutdown":
                 Connection(flow).Shutdown();
                 break;
