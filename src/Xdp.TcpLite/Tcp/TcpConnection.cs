@@ -252,8 +252,9 @@ public sealed partial class TcpConnection : FlowEntry
         _segmentsIn++;
         bool kept = State switch
         {
-            TcpState.SynSent => ReceiveInSynSent(packet, now),
-            TcpState.SynReceived when IsSimultaneousSynAck(packet) => ReceiveSimultaneousSynAck(packet, now),
+            TcpState.SynSent => ReceiveInSynSent(packet, frame, start, now),
+            TcpState.SynReceived when IsSimultaneousSynAck(packet) =>
+                ReceiveSimultaneousSynAck(packet, frame, start, now),
             _ => ReceiveSynchronised(packet, frame, start, now),
         };
         if (State != TcpState.Closed)
@@ -271,8 +272,12 @@ public sealed partial class TcpConnection : FlowEntry
         if (_ecn.Receive(packet))
             AckNow();
         Acknowledge(packet, now);
-        if (State is TcpState.Closed || IsTooLate(packet, now))
-            return false;
+        return State is not TcpState.Closed && !IsTooLate(packet, now) && ReceiveText(packet, frame, start, now);
+    }
+
+    // Sixth to eighth: payload and FIN.
+    private bool ReceiveText(in Packet packet, Block frame, int start, Instant now)
+    {
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
         if (_orphan is not null && packet.PayloadLength > 0)
             OnLateData(now);
@@ -397,7 +402,7 @@ public sealed partial class TcpConnection : FlowEntry
     }
 
     /// <summary>SYN-SENT (RFC 9293, section 3.10.7.3).</summary>
-    private bool ReceiveInSynSent(in Packet packet, Instant now)
+    private bool ReceiveInSynSent(in Packet packet, Block frame, int start, Instant now)
     {
         bool acceptableAck = packet.IsAck && packet.Ack == SndNxt;
         if (packet.IsAck && !acceptableAck)
@@ -427,26 +432,25 @@ public sealed partial class TcpConnection : FlowEntry
         _rcv.Start(packet.Seq, SynOptions.InitialWindow(_options), agreed.RcvWndShift);
         _snd.StartWindow(packet, scaled: false);
         State = TcpState.SynReceived;
-        if (acceptableAck)
-        {
-            OnSynAcknowledged(packet, now);
-            _rcv.Acks.Owe();
-        }
         RequestEmit();
-        return false;
+        if (!acceptableAck)
+            return false;
+        OnSynAcknowledged(packet, now);
+        _rcv.Acks.Owe();
+        return ReceiveText(packet.WithoutSyn(), frame, start, now);
     }
 
     /// <summary>The peer's SYN-ACK in a simultaneous open (RFC 9293, section 3.5, figure 8), after its SYN.</summary>
     private bool IsSimultaneousSynAck(in Packet packet) =>
         packet.IsSyn && packet.IsAck && !packet.IsRst && packet.Seq == RcvNxt - 1 && packet.Ack == SndNxt;
 
-    private bool ReceiveSimultaneousSynAck(in Packet packet, Instant now)
+    private bool ReceiveSimultaneousSynAck(in Packet packet, Block frame, int start, Instant now)
     {
         _snd.StartWindow(packet, scaled: false);
         _timestamps.Restart(packet);
         OnSynAcknowledged(packet, now);
         AckNow();
-        return false;
+        return ReceiveText(packet.WithoutSyn(), frame, start, now);
     }
 
     /// <summary>

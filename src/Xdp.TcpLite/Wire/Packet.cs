@@ -51,6 +51,9 @@ internal struct Packet
     /// <summary>The first sequence number behind the segment.</summary>
     public readonly SeqNumber End => Seq + SegmentLength;
 
+    /// <summary>What follows the SYN, as if it had come alone.</summary>
+    public readonly Packet WithoutSyn() => this with { Seq = Seq + 1, Flags = Flags & ~TcpFlags.Syn };
+
     /// <summary>
     /// Is the first SACK block a D-SACK, which reports what came twice? It is when it lies below the ACK, or within the
     /// second block (RFC 2883, section 4).

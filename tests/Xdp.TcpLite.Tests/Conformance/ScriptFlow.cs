@@ -90,8 +90,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         tcp[13] = (byte)segment.Flags;
         Put16(tcp[14..], segment.Window ?? ushort.MaxValue);
         options.CopyTo(tcp[20..]);
+        long first = segment.Seq + ((segment.Flags & TcpFlags.Syn) != 0 ? 1 : 0);
         for (int i = 0; i < segment.Length; i++)
-            tcp[20 + padded + i] = Pattern(segment.Seq + i);
+            tcp[20 + padded + i] = Pattern(first + i);
         byte[] summed =
             [.. pseudo[..(IsIPv4 ? 8 : 32)], 0, 0, (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6, .. tcp];
         Put16(tcp[16..], SegmentBuilder.NaiveChecksum(summed));
