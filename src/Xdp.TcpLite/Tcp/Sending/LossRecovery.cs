@@ -413,6 +413,7 @@ internal sealed class LossRecovery(SendQueue queue)
             _rack.OnRetransmitted(queue, segment);
         history.Spurious.OnRetransmitted();
         Probe.CancelTail();
+        MtuProbe.OnRetransmitted(segment);
         _mustRetransmit = false;
         history.Retransmits++;
         state.Counters.Retransmits++;
