@@ -188,10 +188,11 @@ public sealed partial class TcpConnection : FlowEntry
         return events;
     }
 
-    public TcpConnectionInfo GetInfo(Instant now) => TcpConnectionInfo.Of(_snd, _rcv, _options) with
+    public TcpConnectionInfo GetInfo(Instant now) => TcpConnectionInfo.Of(_snd, _rcv, _options, now) with
     {
         State = State,
         Backoff = _opening?.Retries ?? _snd.Backoff,
+        LastAckReceived = _segmentsIn > 0 ? _remote.SinceHeard(now) : null,
         SegmentsIn = _segmentsIn,
         SegmentsOut = _output.Count,
     };

@@ -347,6 +347,15 @@ internal sealed class ScriptRunner
             "spurious" => Text(info.SpuriousRetransmits),
             "backoff" => Text(info.Backoff),
             "reordering" => info.ReorderingSeen ? "yes" : "no",
+            "reordering_window" => Milliseconds(info.ReorderingWindow),
+            "ca_state" => info.CaState.ToString(),
+            "delivered" => Text(info.Delivered),
+            "busy" => Milliseconds(info.BusyTime),
+            "rwnd_limited" => Milliseconds(info.RwndLimited),
+            "sndbuf_limited" => Milliseconds(info.SndbufLimited),
+            "last_data_recv" => Milliseconds(info.LastDataReceived),
+            "last_data_sent" => Milliseconds(info.LastDataSent),
+            "last_ack_recv" => Milliseconds(info.LastAckReceived),
             "rto" => Text(info.Rto.TotalMilliseconds),
             "srtt" => Text(info.Srtt.TotalMilliseconds),
             "readable" => Text(connection.ReadableBytes + flow.Taken.Count),
@@ -423,6 +432,8 @@ internal sealed class ScriptRunner
     private static string Prefix(ScriptFlow flow) => flow.Number == 1 ? "" : $"#{flow.Number} ";
 
     private string Time(Instant at) => (at - _start).TotalSeconds.ToString("0.0000", CultureInfo.InvariantCulture);
+
+    private static string Milliseconds(TimeSpan? span) => span is { } s ? Text(s.TotalMilliseconds) : "never";
 
     private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
 

@@ -73,6 +73,9 @@ internal struct AckPolicy()
         AtOnce,
     }
 
+    /// <summary>How long ago payload has come in order, if it has.</summary>
+    internal readonly TimeSpan SinceData(Instant now) => _dataAt.Age(now);
+
     /// <summary>An ACK is owed without delay.</summary>
     internal readonly bool IsDue => _owed > 0;
 

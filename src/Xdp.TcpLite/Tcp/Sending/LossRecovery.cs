@@ -117,6 +117,14 @@ internal sealed class LossRecovery(SendQueue queue)
 
     internal RecoveryPhase Phase { get; private set; }
 
+    /// <inheritdoc cref="TcpConnectionInfo.CaState"/>
+    internal TcpCaState CaState => Phase switch
+    {
+        RecoveryPhase.Fast => TcpCaState.Recovery,
+        RecoveryPhase.Timeout => TcpCaState.Loss,
+        _ => _board.SackedBytes > 0 || _dupAcks > 0 ? TcpCaState.Disorder : TcpCaState.Open,
+    };
+
     internal ref readonly Scoreboard Board => ref _board;
 
     internal ref readonly DeliveryRate Rate => ref _rate;
@@ -492,6 +500,10 @@ internal sealed class LossRecovery(SendQueue queue)
         history.Reordering.OnRecoveryExit();
     }
 
+    /// <inheritdoc cref="TcpConnectionInfo.ReorderingWindow"/>
+    internal TimeSpan ReorderingWindow(in LossHistory history, in RttEstimator rtt) =>
+        history.Reordering.Window(rtt.MinRtt, rtt.Srtt, Phase != RecoveryPhase.Open, _board.SackedSegments);
+
     private void DetectLoss(in SendState state, in LossHistory history, in RttEstimator rtt, bool advanced)
     {
         ReorderDeadline = Instant.Never;
@@ -503,8 +515,7 @@ internal sealed class LossRecovery(SendQueue queue)
         bool recovering = Phase != RecoveryPhase.Open;
         if (_board.SackedBytes == 0 && !recovering)
             return;
-        TimeSpan reorderingWindow = history.Reordering.Window(rtt.MinRtt, rtt.Srtt, recovering, _board.SackedSegments);
-        if (_rack.DetectLoss(queue, ref _board, state.Now, reorderingWindow) is { } wait)
+        if (_rack.DetectLoss(queue, ref _board, state.Now, ReorderingWindow(history, rtt)) is { } wait)
             ReorderDeadline = state.Now + wait;
     }
 
