@@ -180,7 +180,7 @@ public sealed class TcpStack
 
     private ReceiveResult ReceiveIcmp(ReadOnlySpan<byte> packet, Instant now, out FlowKey flow)
     {
-        DropReason reason = PacketParser.ParseIcmp(packet, out IcmpTooBig news, Options.Link);
+        DropReason reason = PacketParser.ParseIcmp(packet, out IcmpError news, Options.Link);
         flow = news.Flow;
         if (reason != DropReason.None)
         {
@@ -189,7 +189,7 @@ public sealed class TcpStack
         }
         if (Environment.Flows.Find(flow) is not TcpConnection connection)
             return ReceiveResult.UnknownFlow;
-        connection.ReceiveTooBig(news, now);
+        connection.ReceiveIcmp(news, now);
         return ReceiveResult.Done;
     }
 

@@ -10,7 +10,7 @@ internal struct RemoteHost(SharedPath path, Instant now)
     private static readonly TimeSpan s_trust = TimeSpan.FromSeconds(30);
 
     private SharedPath _path = path;
-    private CoarseInstant _heardAt = new(now);
+    private FineInstant _heardAt = new(now);
 
     /// <summary>Answers to segments of its that are not acceptable.</summary>
     internal AnswerLimit Challenges;
@@ -26,10 +26,13 @@ internal struct RemoteHost(SharedPath path, Instant now)
     /// <summary>An acceptable segment has come. Its way is the way back.</summary>
     internal void Heard(in LinkPath from, PathCache paths, Instant now)
     {
-        _heardAt = new CoarseInstant(now);
+        _heardAt = new FineInstant(now);
         if (from != _path.Value)
             _path = paths.Share(from);
     }
+
+    /// <summary>How long ago an acceptable segment came, which acknowledges.</summary>
+    internal readonly TimeSpan SinceHeard(Instant now) => _heardAt.Age(now);
 
     /// <summary>It was silent for so long that it may be gone from where it was.</summary>
     internal readonly bool IsSuspect(Instant now) => _heardAt.Age(now) >= s_trust;

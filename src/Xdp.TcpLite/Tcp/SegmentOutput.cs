@@ -174,6 +174,8 @@ internal struct SegmentOutput
         in SegmentSources from, Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission)
     {
         SegmentFields fields = NextFields(from, seq, length, flags, retransmission);
+        if (length > 0 && !retransmission)
+            from.Receiver.Acks.OnDataSent(from.Options.DelayedAck, from.Now);
         from.Receiver.OnSent(settles: length == 0 || !from.Receiver.OwesBareAck(from.Sender.HasSack));
         from.Environment.Counters.BytesOut += length;
         return Submit(from, frame, length, fields);

@@ -223,10 +223,11 @@ public sealed class TcpConnection : FlowEntry
         return events;
     }
 
-    public TcpConnectionInfo GetInfo(Instant now) => TcpConnectionInfo.Of(_snd, _rcv, _options) with
+    public TcpConnectionInfo GetInfo(Instant now) => TcpConnectionInfo.Of(_snd, _rcv, _options, now) with
     {
         State = State,
         Backoff = _opening?.Retries ?? _snd.Backoff,
+        LastAckReceived = _segmentsIn > 0 ? _remote.SinceHeard(now) : null,
         SegmentsIn = _segmentsIn,
         SegmentsOut = _output.Count,
     };
@@ -287,8 +288,9 @@ public sealed class TcpConnection : FlowEntry
         _segmentsIn++;
         bool kept = State switch
         {
-            TcpState.SynSent => ReceiveInSynSent(packet, now),
-            TcpState.SynReceived when IsSimultaneousSynAck(packet) => ReceiveSimultaneousSynAck(packet, now),
+            TcpState.SynSent => ReceiveInSynSent(packet, frame, start, now),
+            TcpState.SynReceived when IsSimultaneousSynAck(packet) =>
+                ReceiveSimultaneousSynAck(packet, frame, start, now),
             _ => ReceiveSynchronised(packet, frame, start, now),
         };
         if (State != TcpState.Closed)
@@ -313,6 +315,12 @@ public sealed class TcpConnection : FlowEntry
             ResetLateSender();
             return false;
         }
+        return ReceiveText(packet, frame, start, now);
+    }
+
+    // Sixth to eighth: payload and FIN.
+    private bool ReceiveText(in Packet packet, Block frame, int start, Instant now)
+    {
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
         if (_rcv.Discards && CanReceive && packet.PayloadLength > 0)
             OnLateData(now);
@@ -437,7 +445,7 @@ public sealed class TcpConnection : FlowEntry
     }
 
     /// <summary>SYN-SENT (RFC 9293, section 3.10.7.3).</summary>
-    private bool ReceiveInSynSent(in Packet packet, Instant now)
+    private bool ReceiveInSynSent(in Packet packet, Block frame, int start, Instant now)
     {
         bool acceptableAck = packet.IsAck && packet.Ack == SndNxt;
         if (packet.IsAck && !acceptableAck)
@@ -467,41 +475,59 @@ public sealed class TcpConnection : FlowEntry
         _rcv.Start(packet.Seq, SynOptions.InitialWindow(_options), agreed.RcvWndShift);
         _snd.StartWindow(packet, scaled: false);
         State = TcpState.SynReceived;
-        if (acceptableAck)
-        {
-            OnSynAcknowledged(packet, now);
-            _rcv.Acks.Owe();
-        }
         RequestEmit();
-        return false;
+        if (!acceptableAck)
+            return false;
+        OnSynAcknowledged(packet, now);
+        _rcv.Acks.Owe();
+        return ReceiveText(packet.WithoutSyn(), frame, start, now);
     }
 
     /// <summary>The peer's SYN-ACK in a simultaneous open (RFC 9293, section 3.5, figure 8), after its SYN.</summary>
     private bool IsSimultaneousSynAck(in Packet packet) =>
         packet.IsSyn && packet.IsAck && !packet.IsRst && packet.Seq == RcvNxt - 1 && packet.Ack == SndNxt;
 
-    private bool ReceiveSimultaneousSynAck(in Packet packet, Instant now)
+    private bool ReceiveSimultaneousSynAck(in Packet packet, Block frame, int start, Instant now)
     {
         _snd.StartWindow(packet, scaled: false);
         _timestamps.Restart(packet);
         OnSynAcknowledged(packet, now);
         AckNow();
-        return false;
+        return ReceiveText(packet.WithoutSyn(), frame, start, now);
     }
 
-    /// <summary>A router has dropped a packet of ours and quotes it.</summary>
-    internal void ReceiveTooBig(in IcmpTooBig news, Instant now)
+    /// <summary>
+    /// A segment of ours was not delivered, says somebody who quotes it. A quote of what is not in flight is a guess
+    /// (RFC 5927, section 4.1).
+    /// </summary>
+    internal void ReceiveIcmp(in IcmpError news, Instant now)
     {
         bool isOutstanding = news.Seq >= SndUna && news.Seq < SndNxt;
-        if (!isOutstanding || !_pathMtu.OnTooBig(news.Mtu, _options.Mtu, Key.Local.IsIPv4, now))
-        {
+        if (!isOutstanding || !(news.Mtu is { } mtu ? TryShrink(mtu, now) : TryFailToOpen()))
             _stack.Drop(DropReason.UnknownIcmp);
-            return;
-        }
+    }
+
+    private bool TryShrink(int mtu, Instant now)
+    {
+        if (!_pathMtu.OnTooBig(mtu, _options.Mtu, Key.Local.IsIPv4, now))
+            return false;
         UpdateMss();
         _snd.OnTooLarge(_options, _timestamps, _stack.Counters, now);
         ArmWheel();
         RequestEmit();
+        return true;
+    }
+
+    /// <summary>
+    /// An open ends, hard error or soft, so that the application may try another address: RFC 5461, section 4.1, and
+    /// Linux's tcp_v4_err. Once established, retransmission decides: anybody who guesses could end it (RFC 5927).
+    /// </summary>
+    private bool TryFailToOpen()
+    {
+        if (_opening is null)
+            return false;
+        Finish(TcpEvents.Unreachable);
+        return true;
     }
 
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>

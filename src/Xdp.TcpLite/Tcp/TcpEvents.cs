@@ -42,4 +42,9 @@ public enum TcpEvents : ushort
     /// knows its neighbours sets <see cref="TcpConnection.Path"/>; otherwise the path follows the segments that arrive.
     /// </summary>
     PathSuspect = 256,
+
+    /// <summary>
+    /// An active open has ended: our SYN could not be delivered, says the network or the peer's host (ICMP).
+    /// </summary>
+    Unreachable = 512,
 }

@@ -43,7 +43,7 @@ public enum DropReason
     Land,
 
     /// <summary>
-    /// ICMP that is neither "fragmentation needed" nor "packet too big", or whose checksum or quoted segment is bad.
+    /// ICMP that does not say that a segment was not delivered, or whose checksum or quoted segment is bad.
     /// </summary>
     BadIcmp,
 
@@ -87,6 +87,9 @@ public enum DropReason
     /// <summary>A segment to a connection in TIME-WAIT that does not open a new one.</summary>
     TimeWaitSegment,
 
-    /// <summary>Path MTU news about a flow that is not known, or about a segment that is not in flight.</summary>
+    /// <summary>
+    /// ICMP about a segment that is not in flight, or with news that are none. Once a connection is established, that a
+    /// segment could not be delivered is none: it is sent again.
+    /// </summary>
     UnknownIcmp,
 }

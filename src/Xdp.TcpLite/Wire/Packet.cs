@@ -51,6 +51,9 @@ internal struct Packet
     /// <summary>The first sequence number behind the segment.</summary>
     public readonly SeqNumber End => Seq + SegmentLength;
 
+    /// <summary>What follows the SYN, as if it had come alone.</summary>
+    public readonly Packet WithoutSyn() => this with { Seq = Seq + 1, Flags = Flags & ~TcpFlags.Syn };
+
     /// <summary>
     /// Is the first SACK block a D-SACK, which reports what came twice? It is when it lies below the ACK, or within the
     /// second block (RFC 2883, section 4).
@@ -63,8 +66,11 @@ internal struct Packet
     }
 }
 
-/// <summary>A router's news that a segment of ours was too big for the path (RFC 1191, RFC 8201).</summary>
+/// <summary>The news that a segment of ours was not delivered (RFC 792, RFC 4443).</summary>
 /// <param name="Flow">The flow of the quoted segment, seen from this host.</param>
 /// <param name="Seq">The quoted segment's sequence number. It must be in flight (RFC 5927).</param>
-/// <param name="Mtu">The largest IP packet that fits, as given; 0 from an IPv4 router that does not say.</param>
-internal readonly record struct IcmpTooBig(FlowKey Flow, SeqNumber Seq, int Mtu);
+/// <param name="Mtu">
+/// It was too big for the path (RFC 1191, RFC 8201): the largest IP packet that fits, as given; 0 from an IPv4 router
+/// that does not say. Null when it was not delivered for another reason.
+/// </param>
+internal readonly record struct IcmpError(FlowKey Flow, SeqNumber Seq, int? Mtu);

@@ -24,7 +24,14 @@ internal static class PacketParser
 
     private const byte IcmpUnreachable = 3;
     private const byte IcmpFragmentationNeeded = 4;
+    private const byte IcmpLastUnreachable = 15;
+    private const byte IcmpTimeExceeded = 11;
+    private const byte IcmpParameterProblem = 12;
+
+    private const byte IcmpV6Unreachable = 1;
     private const byte IcmpV6TooBig = 2;
+    private const byte IcmpV6TimeExceeded = 3;
+    private const byte IcmpV6ParameterProblem = 4;
 
     /// <param name="frame">A packet, padding included, FCS not.</param>
     /// <param name="acceptPartialChecksum">See <see cref="TcpStackOptions.AcceptPartialChecksum"/>.</param>
@@ -150,14 +157,13 @@ internal static class PacketParser
     }
 
     /// <summary>
-    /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: "fragmentation needed" of ICMPv4,
-    /// or "packet too big" of ICMPv6, that quotes a TCP segment of this host. The caller checks whether that segment is
-    /// in flight.
+    /// For a frame that <see cref="Parse"/> called <see cref="DropReason.NotTcp"/>: an ICMP error that quotes a TCP
+    /// segment of this host. The caller checks whether that segment is in flight.
     /// </summary>
     public static DropReason ParseIcmp(
-        ReadOnlySpan<byte> frame, out IcmpTooBig tooBig, LinkType link = LinkType.Ethernet)
+        ReadOnlySpan<byte> frame, out IcmpError error, LinkType link = LinkType.Ethernet)
     {
-        tooBig = default;
+        error = default;
         DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
         if (reason != DropReason.None)
             return reason;
@@ -178,12 +184,27 @@ internal static class PacketParser
             : Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolIcmpV6, icmp.Length);
         if (Checksum.Fold(Checksum.Sum(icmp, pseudo)) != 0xffff)
             return DropReason.BadIcmp;
-        if (isIPv4 ? icmp[0] != IcmpUnreachable || icmp[1] != IcmpFragmentationNeeded : icmp[0] != IcmpV6TooBig)
+        if (!(isIPv4 ? TryReadReason(icmp, out int? mtu) : TryReadReasonV6(icmp, out mtu)))
             return DropReason.BadIcmp;
-        int mtu = isIPv4
-            ? BinaryPrimitives.ReadUInt16BigEndian(icmp[6..])
-            : (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(icmp[4..]), int.MaxValue);
-        return ParseQuote(icmp[8..], isIPv4, ip.Destination, mtu, out tooBig);
+        return ParseQuote(icmp[8..], isIPv4, ip.Destination, mtu, out error);
+    }
+
+    private static bool TryReadReason(ReadOnlySpan<byte> icmp, out int? mtu)
+    {
+        (byte type, byte code) = (icmp[0], icmp[1]);
+        bool isTooBig = type == IcmpUnreachable && code == IcmpFragmentationNeeded;
+        mtu = isTooBig ? BinaryPrimitives.ReadUInt16BigEndian(icmp[6..]) : null;
+        return type is IcmpTimeExceeded or IcmpParameterProblem
+            || (type == IcmpUnreachable && code <= IcmpLastUnreachable);
+    }
+
+    private static bool TryReadReasonV6(ReadOnlySpan<byte> icmp, out int? mtu)
+    {
+        byte type = icmp[0];
+        mtu = type == IcmpV6TooBig
+            ? (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(icmp[4..]), int.MaxValue)
+            : null;
+        return type is IcmpV6Unreachable or IcmpV6TooBig or IcmpV6TimeExceeded or IcmpV6ParameterProblem;
     }
 
     /// <summary>
@@ -191,9 +212,9 @@ internal static class PacketParser
     /// headers, since this host sends none.
     /// </summary>
     private static DropReason ParseQuote(
-        ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int mtu, out IcmpTooBig tooBig)
+        ReadOnlySpan<byte> quote, bool isIPv4, in IpAddr local, int? mtu, out IcmpError error)
     {
-        tooBig = default;
+        error = default;
         if (quote.Length < (isIPv4 ? IpHeader.IPv4Length : IpHeader.IPv6Length) + 8)
             return DropReason.BadIcmp;
         int headerLength = IpHeader.IPv6Length;
@@ -221,7 +242,7 @@ internal static class PacketParser
         ReadOnlySpan<byte> tcp = quote[headerLength..];
         ushort localPort = BinaryPrimitives.ReadUInt16BigEndian(tcp);
         ushort remotePort = BinaryPrimitives.ReadUInt16BigEndian(tcp[2..]);
-        tooBig = new IcmpTooBig(new FlowKey(source, destination, localPort, remotePort), ReadSeq(tcp[4..]), mtu);
+        error = new IcmpError(new FlowKey(source, destination, localPort, remotePort), ReadSeq(tcp[4..]), mtu);
         return DropReason.None;
     }
 }

@@ -90,8 +90,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         tcp[13] = (byte)segment.Flags;
         Put16(tcp[14..], segment.Window ?? ushort.MaxValue);
         options.CopyTo(tcp[20..]);
+        long first = segment.Seq + ((segment.Flags & TcpFlags.Syn) != 0 ? 1 : 0);
         for (int i = 0; i < segment.Length; i++)
-            tcp[20 + padded + i] = Pattern(segment.Seq + i);
+            tcp[20 + padded + i] = Pattern(first + i);
         byte[] summed =
             [.. pseudo[..(IsIPv4 ? 8 : 32)], 0, 0, (byte)(tcpLength >> 8), (byte)tcpLength, 0, 0, 0, 6, .. tcp];
         Put16(tcp[16..], SegmentBuilder.NaiveChecksum(summed));
@@ -102,7 +103,30 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     /// A router's "fragmentation needed" or "packet too big". It quotes the segment of ours that starts at
     /// <paramref name="seq"/>.
     /// </summary>
-    public byte[] EncodeTooBig(IpAddr router, int mtu, long seq)
+    public byte[] EncodeTooBig(IpAddr router, int mtu, long seq) =>
+        IsIPv4 ? EncodeIcmp(router, 3, 4, mtu, seq) : EncodeIcmp(router, 2, 0, mtu, seq);
+
+    /// <summary>The same for any other reason.</summary>
+    public byte[] EncodeIcmp(IpAddr router, string reason, long seq)
+    {
+        (int type, int code) = (reason, IsIPv4) switch
+        {
+            ("host_unreachable", true) => (3, 1),
+            ("host_unreachable", false) => (1, 3),
+            ("protocol_unreachable", true) => (3, 2),
+            ("protocol_unreachable", false) => (4, 1),
+            ("port_unreachable", true) => (3, 3),
+            ("port_unreachable", false) => (1, 4),
+            ("prohibited", true) => (3, 10),
+            ("prohibited", false) => (1, 1),
+            ("time_exceeded", true) => (11, 0),
+            ("time_exceeded", false) => (3, 0),
+            _ => throw new ScriptException($"no ICMP error '{reason}'"),
+        };
+        return EncodeIcmp(router, type, code, 0, seq);
+    }
+
+    private byte[] EncodeIcmp(IpAddr router, int type, int code, int mtu, long seq)
     {
         int ipLength = IsIPv4 ? 20 : 40;
         byte[] quote = new byte[ipLength + 8];
@@ -117,8 +141,8 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         byte protocol = (byte)(IsIPv4 ? 1 : 58);
         PutIp(packet.AsSpan(LinkLength), router, Key.Local, packet.Length - LinkLength, protocol);
         Span<byte> icmp = packet.AsSpan(LinkLength + ipLength);
-        icmp[0] = (byte)(IsIPv4 ? 3 : 2);
-        icmp[1] = (byte)(IsIPv4 ? 4 : 0);
+        icmp[0] = (byte)type;
+        icmp[1] = (byte)code;
         Put16(icmp[6..], mtu);
         quote.CopyTo(icmp[8..]);
         byte[] pseudo = IsIPv4

@@ -246,6 +246,11 @@ internal sealed class ScriptRunner
                 _host.Deliver(
                     flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
                 break;
+            case "icmp":
+                string[] words = argument.Split(' ');
+                long quoted = long.Parse(words[1], CultureInfo.InvariantCulture);
+                _host.Deliver(flow.EncodeIcmp(Address(3), words[0], quoted), _now);
+                break;
             case "shutdown":
                 Connection(flow).Shutdown();
                 break;
@@ -342,6 +347,15 @@ internal sealed class ScriptRunner
             "spurious" => Text(info.SpuriousRetransmits),
             "backoff" => Text(info.Backoff),
             "reordering" => info.ReorderingSeen ? "yes" : "no",
+            "reordering_window" => Milliseconds(info.ReorderingWindow),
+            "ca_state" => info.CaState.ToString(),
+            "delivered" => Text(info.Delivered),
+            "busy" => Milliseconds(info.BusyTime),
+            "rwnd_limited" => Milliseconds(info.RwndLimited),
+            "sndbuf_limited" => Milliseconds(info.SndbufLimited),
+            "last_data_recv" => Milliseconds(info.LastDataReceived),
+            "last_data_sent" => Milliseconds(info.LastDataSent),
+            "last_ack_recv" => Milliseconds(info.LastAckReceived),
             "rto" => Text(info.Rto.TotalMilliseconds),
             "srtt" => Text(info.Srtt.TotalMilliseconds),
             "readable" => Text(connection.ReadableBytes + flow.Taken.Count),
@@ -418,6 +432,8 @@ internal sealed class ScriptRunner
     private static string Prefix(ScriptFlow flow) => flow.Number == 1 ? "" : $"#{flow.Number} ";
 
     private string Time(Instant at) => (at - _start).TotalSeconds.ToString("0.0000", CultureInfo.InvariantCulture);
+
+    private static string Milliseconds(TimeSpan? span) => span is { } s ? Text(s.TotalMilliseconds) : "never";
 
     private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
 

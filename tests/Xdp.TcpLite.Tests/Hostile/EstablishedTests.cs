@@ -389,7 +389,7 @@ public class EstablishedTests
         TcpConnection connection = peer.Open();
         Seen syn = Assert.Single(peer.Take());
         _rig.Milliseconds(100);
-        connection.ReceiveTooBig(new IcmpTooBig(peer.Flow, syn.Seq, 1000), _rig.Now);
+        connection.ReceiveIcmp(new IcmpError(peer.Flow, syn.Seq, 1000), _rig.Now);
         _rig.Milliseconds(500);
         Assert.Empty(peer.Take());
         _rig.Milliseconds(401);

@@ -59,6 +59,30 @@ public class HandshakeTests
         Assert.True(rig.Counters[DropReason.AcceptQueueFull] > 0);
     }
 
+    /// <summary>
+    /// Where nothing is half-open or in TIME-WAIT, a host need not ask for the owner of a segment without a connection.
+    /// </summary>
+    [Fact]
+    public void ExpectsOtherSegments_WhileHalfOpenOrInTimeWait()
+    {
+        Assert.False(_rig.Stack.ExpectsOtherSegments);
+        var peer = new Peer(_rig);
+        peer.Send(peer.Syn());
+        Assert.True(_rig.Stack.ExpectsOtherSegments);
+        _rig.Advance(TimeSpan.FromMinutes(3));
+        Assert.False(_rig.Stack.ExpectsOtherSegments);
+        peer = new Peer(_rig, port: 40001);
+        peer.Connect().Close();
+        _rig.Emit();
+        Assert.False(_rig.Stack.ExpectsOtherSegments);
+        peer.Ack = Assert.Single(peer.Take()).Seq + 1;
+        peer.Send(TcpFlags.Fin | TcpFlags.Ack);
+        Assert.Equal(1, _rig.Stack.TimeWaitCount);
+        Assert.True(_rig.Stack.ExpectsOtherSegments);
+        _rig.Advance(TimeSpan.FromMinutes(2));
+        Assert.False(_rig.Stack.ExpectsOtherSegments);
+    }
+
     [Theory]
     [InlineData(TcpFlags.Syn | TcpFlags.Fin, 0)]
     [InlineData(TcpFlags.Syn | TcpFlags.Rst, 0)]

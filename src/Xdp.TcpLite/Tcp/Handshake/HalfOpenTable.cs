@@ -144,10 +144,14 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
         return false;
     }
 
-    /// <summary>PAWS (RFC 7323, section 5.3).</summary>
+    /// <summary>
+    /// PAWS (RFC 7323, section 5.3). As for Linux a TS.Recent of 0 says nothing: some hosts send it in their SYN.
+    /// </summary>
     private bool CheckTimestamp(HalfOpen half, in Packet packet, Instant now)
     {
-        if (!half.Options.Timestamps || !packet.HasTimestamps || (int)(packet.TsVal - half.Options.TsRecent) >= 0)
+        uint recent = half.Options.TsRecent;
+        bool isOld = recent != 0 && (int)(packet.TsVal - recent) < 0;
+        if (!half.Options.Timestamps || !packet.HasTimestamps || !isOld)
             return true;
         environment.Drop(DropReason.PawsFailed);
         Challenge(half, now);

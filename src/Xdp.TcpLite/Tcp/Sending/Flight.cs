@@ -16,6 +16,7 @@ internal sealed class Flight
     internal readonly SendQueue Queue;
     internal readonly LossRecovery Recovery;
     internal CwndUse CwndUse;
+    internal SendClock Clock;
     internal RetransmissionTimer Retransmission = new();
     internal PersistTimer Persist = new();
     internal Pacer Pacer = new();
@@ -44,6 +45,7 @@ internal sealed class Flight
         Queue.ReturnAll();
         Recovery.Clear();
         CwndUse = default;
+        Clock = default;
         Retransmission = new();
         Persist = new();
         Pacer = new();

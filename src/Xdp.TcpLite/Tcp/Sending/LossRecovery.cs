@@ -117,6 +117,14 @@ internal sealed class LossRecovery(SendQueue queue)
 
     internal RecoveryPhase Phase { get; private set; }
 
+    /// <inheritdoc cref="TcpConnectionInfo.CaState"/>
+    internal TcpCaState CaState => Phase switch
+    {
+        RecoveryPhase.Fast => TcpCaState.Recovery,
+        RecoveryPhase.Timeout => TcpCaState.Loss,
+        _ => _board.SackedBytes > 0 || _dupAcks > 0 ? TcpCaState.Disorder : TcpCaState.Open,
+    };
+
     internal ref readonly Scoreboard Board => ref _board;
 
     internal ref readonly DeliveryRate Rate => ref _rate;
@@ -262,7 +270,7 @@ internal sealed class LossRecovery(SendQueue queue)
     /// </summary>
     internal void AdjustWindow(
         in SendState state, ref LossHistory history, in RttEstimator rtt, in CwndUse use, in Delivery delivery,
-        bool advanced)
+        bool advanced, bool isPaced)
     {
         ICongestionControl congestion = state.Congestion;
         if (Phase != RecoveryPhase.Open && state.SndUna >= _recoveryPoint)
@@ -297,6 +305,7 @@ internal sealed class LossRecovery(SendQueue queue)
                 // reordering.
                 MayGrow = Phase != RecoveryPhase.Fast
                     && (Phase == RecoveryPhase.Timeout || _board.SackedBytes == 0 || advanced),
+                IsPaced = isPaced,
                 Now = state.Now,
             });
         }
@@ -315,7 +324,7 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         ReorderDeadline = Instant.Never;
         DetectLoss(state, history, rtt, advanced: false);
-        AdjustWindow(state, ref history, rtt, default, default, advanced: false);
+        AdjustWindow(state, ref history, rtt, default, default, advanced: false, isPaced: false);
     }
 
     /// <summary>
@@ -411,6 +420,7 @@ internal sealed class LossRecovery(SendQueue queue)
             _rack.OnRetransmitted(queue, segment);
         history.Spurious.OnRetransmitted();
         Probe.CancelTail();
+        MtuProbe.OnRetransmitted(segment);
         _mustRetransmit = false;
         history.Retransmits++;
         state.Counters.Retransmits++;
@@ -489,6 +499,10 @@ internal sealed class LossRecovery(SendQueue queue)
         history.Reordering.OnRecoveryExit();
     }
 
+    /// <inheritdoc cref="TcpConnectionInfo.ReorderingWindow"/>
+    internal TimeSpan ReorderingWindow(in LossHistory history, in RttEstimator rtt) =>
+        history.Reordering.Window(rtt.MinRtt, rtt.Srtt, Phase != RecoveryPhase.Open, _board.SackedSegments);
+
     private void DetectLoss(in SendState state, in LossHistory history, in RttEstimator rtt, bool advanced)
     {
         ReorderDeadline = Instant.Never;
@@ -500,8 +514,7 @@ internal sealed class LossRecovery(SendQueue queue)
         bool recovering = Phase != RecoveryPhase.Open;
         if (_board.SackedBytes == 0 && !recovering)
             return;
-        TimeSpan reorderingWindow = history.Reordering.Window(rtt.MinRtt, rtt.Srtt, recovering, _board.SackedSegments);
-        if (_rack.DetectLoss(queue, ref _board, state.Now, reorderingWindow) is { } wait)
+        if (_rack.DetectLoss(queue, ref _board, state.Now, ReorderingWindow(history, rtt)) is { } wait)
             ReorderDeadline = state.Now + wait;
     }
 

@@ -40,6 +40,16 @@ internal struct MtuProbe
             End(passed: true);
     }
 
+    /// <summary>
+    /// A segment is sent again. If it is the probe, nothing will be known of its size. Otherwise its number would be
+    /// kept, and be that of another segment 4 GiB later.
+    /// </summary>
+    internal void OnRetransmitted(in SentSegment segment)
+    {
+        if (IsRunning && segment.Has(SentFlags.MtuProbe))
+            Forget();
+    }
+
     /// <summary>It was lost among others, or nobody knows.</summary>
     internal void Forget() => this = default;
 

@@ -25,13 +25,18 @@ internal struct RttEstimator
     /// </summary>
     private static readonly TimeSpan FallbackRto = TimeSpan.FromSeconds(3);
 
+    /// <summary>
+    /// In the place of a variance, before the first sample: the handshake has ended without one. Each connection has an
+    /// estimator, so there is no field for that.
+    /// </summary>
+    private const uint FallenBack = uint.MaxValue;
+
     private uint _srtt;
     private uint _rttVar;
     private WindowedMin _min;
-    private bool _fallenBack;
 
     public readonly TimeSpan Srtt => new(_srtt);
-    public readonly TimeSpan RttVar => new(_rttVar);
+    public readonly TimeSpan RttVar => new(HasSample ? _rttVar : 0);
 
     /// <summary>The least sample of the last five minutes.</summary>
     public readonly TimeSpan MinRtt => new(_min.Value);
@@ -69,7 +74,11 @@ internal struct RttEstimator
     }
 
     /// <summary>The handshake has ended without a sample.</summary>
-    public void FallBack() => _fallenBack = true;
+    public void FallBack()
+    {
+        if (!HasSample)
+            _rttVar = FallenBack;
+    }
 
     /// <summary>
     /// RTO = SRTT + max(4 × RTTVAR, minimum), doubled <paramref name="backoff"/> times, up to the maximum. As in Linux,
@@ -79,7 +88,7 @@ internal struct RttEstimator
     public readonly TimeSpan Rto(TcpStackOptions options, int backoff)
     {
         long rto = HasSample ? _srtt + Math.Max(4L * _rttVar, options.MinRto.Ticks)
-            : _fallenBack ? Math.Max(FallbackRto.Ticks, options.InitialRto.Ticks) : options.InitialRto.Ticks;
+            : _rttVar == FallenBack ? Math.Max(FallbackRto.Ticks, options.InitialRto.Ticks) : options.InitialRto.Ticks;
         long max = options.MaxRto.Ticks;
         return new TimeSpan(Math.Min(Math.Min(rto, max) << Math.Min(backoff, MaxBackoff), max));
     }

@@ -26,7 +26,7 @@ internal struct Sender
     private const int SegmentsBehindMtuProbe = 3;
 
     private readonly ICongestionControl _congestion;
-    private Instant _lastSentAt;
+    private FineInstant _lastSentAt;
     private bool _finSent;
     private bool _finAcked;
 
@@ -41,6 +41,7 @@ internal struct Sender
 
     internal RttEstimator Rtt;
     internal LossHistory Losses;
+    private SendTimes _times;
 
     internal Sender(SeqNumber iss, ICongestionControl congestion)
     {
@@ -100,6 +101,9 @@ internal struct Sender
 
     /// <summary>Time-outs in a row.</summary>
     internal readonly int Backoff => Flight?.Retransmission.Backoff ?? 0;
+
+    /// <summary>How long ago payload was sent, be it once more; null before the first.</summary>
+    internal readonly TimeSpan? SinceSent(Instant now) => BytesSent > 0 ? _lastSentAt.Age(now) : null;
 
     internal readonly RecoveryPhase Phase => Flight?.Recovery.Phase ?? RecoveryPhase.Open;
 
@@ -211,6 +215,8 @@ internal struct Sender
             SndUna = packet.Ack;
             flight.Retransmission.OnProgress(now);
             outcome.AllAcknowledged = flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0;
+            if (outcome.AllAcknowledged)
+                flight.Clock.Stop(ref _times, now);
             _finAcked |= outcome.Delivery.Fin;
             // With a retransmission among it, only the timestamp can tell which transmission this answers.
             if (outcome.Delivery.Rtt is null && outcome.Delivery.Bytes > 0)
@@ -260,7 +266,8 @@ internal struct Sender
         recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
             LossRecovery.OnCongestionEchoed(state, ref Losses);
-        recovery?.AdjustWindow(state, ref Losses, Rtt, Flight!.CwndUse, outcome.Delivery, outcome.Advanced);
+        recovery?.AdjustWindow(
+            state, ref Losses, Rtt, Flight!.CwndUse, outcome.Delivery, outcome.Advanced, IsPaced(Flight, options));
         bool resumes = outcome.WindowOpened && Outstanding > 0 && Backoff > 0;
         if (resumes)
             ResumeAfterShutWindow(Flight!, state, now);
@@ -306,7 +313,14 @@ internal struct Sender
         int retransmission = NextRetransmission(flight, state);
         if (retransmission >= 0)
             return new SendDecision { Retransmission = retransmission };
-        int length = NextLength(flight, state, options, out bool fin);
+        int length = NextLength(flight, state, options, out bool fin, out SendLimit limit);
+        if (length == 0)
+        {
+            flight.CwndUse.OnStopped(limited: limit == SendLimit.Cwnd, SndUna, SndNxt);
+            if (flight.Queue.UnsentBytes > 0)
+                flight.Clock.Start(now);
+            flight.Clock.OnStopped(limit, ref _times, now);
+        }
         if (length == 0 && !fin && flight.Recovery.OnNoNewData(SndNxt))
             retransmission = NextRetransmission(flight, state);
         SendDecision decision = new() { Retransmission = retransmission, Length = length, Fin = fin };
@@ -355,18 +369,22 @@ internal struct Sender
 
     /// <summary>
     /// Payload bytes of the next new segment: what both windows, Nagle, cork and silly-window avoidance allow.
+    /// When there are none, what is in the way.
     /// </summary>
-    private readonly int NextLength(Flight flight, in SendState state, TcpStackOptions options, out bool fin)
+    private readonly int NextLength(
+        Flight flight, in SendState state, TcpStackOptions options, out bool fin, out SendLimit limit)
     {
         fin = false;
+        limit = SendLimit.None;
         if (_finSent || flight.Queue.Count >= MaxSegmentsInFlight)
             return 0;
         long unsent = flight.Queue.UnsentBytes;
         if (unsent == 0)
         {
-            flight.CwndUse.OnStopped(limited: false, SndUna, SndNxt);
             flight.Recovery.OnAppLimited(state);
             fin = FinQueued;
+            if (!FinQueued && Outstanding >= Buffer(options))
+                limit = SendLimit.SendBuffer;
             return 0;
         }
         long window = SndUna + SndWnd - SndNxt;
@@ -381,13 +399,13 @@ internal struct Sender
             if (larger <= allowed)
                 return larger;
             // The room for it is collected from ACKs, which would otherwise let go of a smaller segment each.
-            flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
+            limit = Limit(window, room, cwndRoom);
             return 0;
         }
         int length = NextCut(flight);
         if (length > allowed)
         {
-            flight.CwndUse.OnStopped(limited: cwndRoom < room, SndUna, SndNxt);
+            limit = Limit(window, room, cwndRoom);
             // Less than a segment is sent only when it is half of the largest window there was, or after the persist
             // timer.
             bool crumb = length > window && window > 0 && allowed == window
@@ -403,6 +421,9 @@ internal struct Sender
         return length;
     }
 
+    private static SendLimit Limit(long window, long room, long cwndRoom) =>
+        cwndRoom < room ? SendLimit.Cwnd : room < window ? SendLimit.SendBuffer : SendLimit.PeerWindow;
+
     /// <summary>
     /// Bytes of the next segment if no window limits it. Nagle and cork want full segments, so frames are gathered.
     /// </summary>
@@ -413,7 +434,7 @@ internal struct Sender
     /// <summary>Nothing was sent for longer than an RTO: the window decays.</summary>
     internal readonly void RestartAfterIdle(TcpStackOptions options, Instant now)
     {
-        TimeSpan idle = now - _lastSentAt;
+        TimeSpan idle = _lastSentAt.Age(now);
         TimeSpan rto = Rtt.Rto(options, 0);
         if (BytesSent > 0 && idle > rto)
             _congestion.OnIdle(idle, rto, now);
@@ -439,6 +460,7 @@ internal struct Sender
     {
         Flight flight = Flight!;
         bool idle = Outstanding == 0;
+        flight.Clock.Start(now);
         if (decision.Length > Mss)
             flight.Recovery.MtuProbe.Begin(ref flight.Queue[index]);
         flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
@@ -447,7 +469,7 @@ internal struct Sender
             flight.Retransmission.OnFirstSent(now);
         if (decision.Length > 0)
         {
-            _lastSentAt = now;
+            _lastSentAt = new FineInstant(now);
             long rate = IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0;
             flight.Pacer.OnSent(decision.Length, rate, Mss, now);
         }
@@ -465,7 +487,7 @@ internal struct Sender
         ref SentSegment segment = ref flight.Queue[index];
         segment.SentAt = now;
         if (segment.Length > 0)
-            _lastSentAt = now;
+            _lastSentAt = new FineInstant(now);
         flight.Recovery.OnRetransmitted(ref segment, StateAt(now, timestamps, counters), ref Losses);
         ArmTimers(options, now, restart: index == 0);
     }
@@ -665,6 +687,7 @@ internal struct Sender
         if (Flight is not { } flight)
             return;
         Flight = null;
+        flight.Clock.Stop(ref _times, environment.Now);
         flight.Clear();
         environment.Flights.Return(flight);
     }
@@ -680,6 +703,15 @@ internal struct Sender
         {
             ReturnFlight(environment);
         }
+    }
+
+    /// <summary>For how long there was something to send, what runs at present included.</summary>
+    internal readonly SendTimes TimesAt(Instant now)
+    {
+        SendTimes times = _times;
+        SendClock clock = Flight?.Clock ?? default;
+        clock.Stop(ref times, now);
+        return times;
     }
 
     private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new(

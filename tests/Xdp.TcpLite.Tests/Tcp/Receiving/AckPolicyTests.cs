@@ -5,7 +5,32 @@ public class AckPolicyTests
     private const int Mss = 1460;
 
     private static readonly TimeSpan s_delay = TimeSpan.FromMilliseconds(40);
+    private static readonly TimeSpan s_atTheStart = TimeSpan.FromMilliseconds(2);
     private static readonly Instant s_now = new(TimeSpan.TicksPerHour);
+
+    /// <summary>One of a connection whose application has answered a request a moment ago.</summary>
+    private static AckPolicy Answering()
+    {
+        var policy = new AckPolicy();
+        Answer(ref policy, s_now);
+        return policy;
+    }
+
+    private static void Answer(ref AckPolicy policy, Instant now)
+    {
+        policy.OnInOrder(1, Mss, s_delay, now);
+        policy.OnDataSent(s_delay, now);
+        policy.OnSent(settles: true);
+    }
+
+    /// <summary>How long the ACK of a small segment waits, and sends it then.</summary>
+    private static TimeSpan Wait(ref AckPolicy policy, Instant now)
+    {
+        policy.OnInOrder(1, Mss, s_delay, now);
+        TimeSpan wait = policy.Deadline - now;
+        policy.OnSent(settles: true);
+        return wait;
+    }
 
     /// <summary>RFC 5681, section 4.2: an ACK for at least every second full segment.</summary>
     [Theory]
@@ -25,15 +50,81 @@ public class AckPolicyTests
     [Fact]
     public void OnInOrder_MoreData_DoesNotPutOffTheDelayedAck()
     {
-        var policy = new AckPolicy();
+        AckPolicy policy = Answering();
         policy.OnInOrder(10, Mss, s_delay, s_now);
         policy.OnInOrder(10, Mss, s_delay, s_now + s_delay / 2);
         Assert.Equal(s_now + s_delay, policy.Deadline);
         policy.OnDeadline();
         Assert.Equal((true, Instant.Never), (policy.IsDue, policy.Deadline));
         policy.OnSent(settles: true);
+        Answer(ref policy, s_now + s_delay);
         policy.OnInOrder(Mss, Mss, s_delay, s_now + s_delay);
         Assert.Equal((false, s_now + 2 * s_delay), (policy.IsDue, policy.Deadline));
+    }
+
+    /// <summary>Linux: TCP_MAX_QUICKACKS, and again after an RTO without data.</summary>
+    [Fact]
+    public void OnInOrder_AtTheStartAndAfterIdling_SixteenAcksWaitForAMoment()
+    {
+        var policy = new AckPolicy();
+        Instant now = s_now;
+        for (int start = 0; start < 2; start++)
+        {
+            for (int ack = 1; ack <= 16; ack++, now += TimeSpan.FromMilliseconds(200))
+                Assert.Equal(s_atTheStart, Wait(ref policy, now));
+            Assert.Equal(s_delay, Wait(ref policy, now));
+            now += TimeSpan.FromMilliseconds(201);
+        }
+    }
+
+    [Fact]
+    public void OnInOrder_DelayIsLessThanAtTheStart_IsKept()
+    {
+        var policy = new AckPolicy();
+        policy.OnInOrder(1, Mss, TimeSpan.FromMilliseconds(1), s_now);
+        Assert.Equal(s_now + TimeSpan.FromMilliseconds(1), policy.Deadline);
+    }
+
+    /// <summary>Linux's pingpong. What is sent long after the peer's data answers nothing.</summary>
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(39, true)]
+    [InlineData(40, false)]
+    public void OnDataSent_SoonAfterData_EndsTheStart(int milliseconds, bool answers)
+    {
+        var policy = new AckPolicy();
+        Assert.Equal(s_atTheStart, Wait(ref policy, s_now));
+        Instant later = s_now + TimeSpan.FromMilliseconds(milliseconds);
+        policy.OnDataSent(s_delay, later);
+        Assert.Equal(answers ? s_delay : s_atTheStart, Wait(ref policy, later));
+    }
+
+    [Fact]
+    public void OnDataSent_BeforeAnyData_IsNoAnswer()
+    {
+        var policy = new AckPolicy();
+        policy.OnDataSent(s_delay, s_now);
+        Assert.Equal(s_atTheStart, Wait(ref policy, s_now));
+    }
+
+    /// <summary>An application that answers, however long it idles between, is waited for.</summary>
+    [Fact]
+    public void OnInOrder_AfterAnswers_WaitsTheWholeDelay()
+    {
+        AckPolicy policy = Answering();
+        Assert.Equal(s_delay, Wait(ref policy, s_now));
+        Assert.Equal(s_delay, Wait(ref policy, s_now + TimeSpan.FromSeconds(10)));
+    }
+
+    /// <summary>Linux, tcp_delack_timer_handler: whoever is waited for in vain does not answer any more.</summary>
+    [Fact]
+    public void OnDeadline_NoAnswerCame_TheNextAckWaitsForAMoment()
+    {
+        AckPolicy policy = Answering();
+        policy.OnInOrder(1, Mss, s_delay, s_now);
+        policy.OnDeadline();
+        policy.OnSent(settles: true);
+        Assert.Equal(s_atTheStart, Wait(ref policy, s_now + s_delay));
     }
 
     /// <summary>
@@ -59,7 +150,7 @@ public class AckPolicyTests
     [Fact]
     public void OnAhead_TheNextSixteenAcks_AreNotDelayed()
     {
-        var policy = new AckPolicy();
+        AckPolicy policy = Answering();
         policy.OnAhead(hasSack: true);
         policy.OnSent(settles: true);
         for (int ack = 2; ack <= 16; ack++)

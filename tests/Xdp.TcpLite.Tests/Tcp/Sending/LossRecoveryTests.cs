@@ -193,6 +193,35 @@ public class LossRecoveryTests
         Assert.Equal([-Mss], rig.SendAll());
     }
 
+    /// <summary>
+    /// RFC 4821, section 7.6: of a larger segment that is lost in the course of another repair nothing is learned. The
+    /// next one may be tried.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(Starts))]
+    public void MtuProbe_LostDuringAnotherRepair_IsForgotten(uint iss)
+    {
+        SenderRig rig = InFlight(iss, segments: 4);
+        LossRecovery recovery = rig.Sender.Flight!.Recovery;
+        recovery.MtuProbe.Wanted = Mss + 200;
+        rig.Write(4 * Mss + 200);
+        Assert.Equal([Mss + 200, Mss, Mss, Mss], rig.SendAll());
+        rig.Ack(Ack(rig, 0, (1, 4)));
+        Assert.Equal([-Mss], rig.SendAll());
+        rig.Write(5 * Mss);
+        rig.Advance(s_rtt);
+        Packet packet = Ack(rig, 4);
+        packet.Sack.Add(rig.Start + 5 * Mss + 200, rig.Start + 8 * Mss + 200);
+        rig.Ack(packet);
+        Assert.Equal((RecoveryPhase.Fast, true), (Phase(rig), recovery.MtuProbe.IsRunning));
+        Assert.Equal([-Mss, -200], rig.SendAll()[..2]);
+        rig.Advance(s_rtt);
+        rig.Ack(8 * Mss + 200);
+        rig.SendAll();
+        Assert.NotEqual(0, rig.Sender.Outstanding);
+        Assert.Equal((false, true), (recovery.MtuProbe.IsRunning, recovery.MayProbeMtu));
+    }
+
     /// <summary>RFC 3168, section 6.1.2: the window is halved once a round trip, and nothing is sent again.</summary>
     [Fact]
     public void EcnEcho_HalvesOnceForAFlight()

@@ -97,6 +97,37 @@ public class SenderTests
         Assert.Equal(length == 0, rig.Sender.Flight!.Persist.IsRunning);
     }
 
+    /// <summary>
+    /// Where a round trip ends is a sequence number, and is ahead again 2 GiB later. So every stop moves it, also one
+    /// that cork or Nagle is the reason of.
+    /// </summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Next_HeldBackForMoreThanTwoGibibytes_DoesNotCountTheWindowAsUsed(bool cork)
+    {
+        const int Large = 50_000;
+        var rig = new SenderRig(shift: 10);
+        rig.Sender.NoDelay = cork;
+        rig.Sender.Cork = cork;
+        rig.Sender.ChangeMss(Large);
+        rig.Sender.Congestion.SetCwnd(2 * Large);
+        rig.Write(3 * Large + 100);
+        Assert.Equal([Large, Large], rig.SendAll());
+        CwndUse Use() => rig.Sender.Flight!.CwndUse;
+        Assert.True(Use().Limited);
+        rig.Sender.Congestion.SetCwnd(20 * Large);
+        long sent = 2 * Large;
+        while (sent < (3L << 30))
+        {
+            sent += rig.SendAll().Sum();
+            rig.Ack(rig.Packet((int)(uint)(sent - Large)) with { Ack = rig.Start + unchecked((int)(sent - Large)) });
+            rig.Write(Large);
+        }
+        rig.SendAll();
+        Assert.False(Use().Limited);
+    }
+
     [Fact]
     public void Next_ReceiverTookTheWindowBack_SendsNothing()
     {

@@ -34,5 +34,8 @@ internal readonly ref struct AckSample
     /// </summary>
     internal required bool MayGrow { get; init; }
 
+    /// <summary>What is in flight was spread over the round trip.</summary>
+    internal bool IsPaced { get; init; }
+
     internal required Instant Now { get; init; }
 }

@@ -23,6 +23,10 @@ internal sealed class HyStart
     private TimeSpan _roundMinRtt = TimeSpan.MaxValue;
     private int _samples;
 
+    /// <summary>The least of the last samples, and how many they are, of a sender that is paced.</summary>
+    private TimeSpan _recentMinRtt = TimeSpan.MaxValue;
+    private int _recent;
+
     /// <summary>The least round trip of the round in which growth was noticed; null in plain slow start.</summary>
     private TimeSpan? _baseline;
     private int _conservativeRounds;
@@ -38,27 +42,39 @@ internal sealed class HyStart
         {
             _samples++;
             _roundMinRtt = sample.Rtt < _roundMinRtt ? sample.Rtt : _roundMinRtt;
+            if (_recent == RttSamples)
+                (_recent, _recentMinRtt) = (0, TimeSpan.MaxValue);
+            _recent++;
+            _recentMinRtt = sample.Rtt < _recentMinRtt ? sample.Rtt : _recentMinRtt;
         }
-        if (_samples >= RttSamples && _baseline is { } baseline && _roundMinRtt < baseline)
-            _baseline = null;
-        else if (_samples >= RttSamples && _baseline is null && HasGrown)
-            (_baseline, _conservativeRounds) = (_roundMinRtt, 0);
+        Judge(sample.IsPaced ? _recent : _samples, sample.IsPaced ? _recentMinRtt : _roundMinRtt);
         _roundLeft -= sample.AckedBytes;
         if (_roundLeft <= 0)
             isOver = EndRound(sample.InFlight);
         return _baseline is null ? growth : growth / GrowthDivisor;
     }
 
-    private bool HasGrown
+    /// <remarks>
+    /// A burst meets the longest queue of its round at its end, so the round's least round trip tells. What is paced
+    /// meets it at the end of the round, when the queue has grown for all of it: the last samples tell sooner.
+    /// </remarks>
+    private void Judge(int samples, TimeSpan minRtt)
     {
-        get
-        {
-            if (_lastRoundMinRtt == TimeSpan.MaxValue)
-                return false;
-            TimeSpan thresh = _lastRoundMinRtt / RttDivisor;
-            thresh = thresh < s_minRttThresh ? s_minRttThresh : thresh > s_maxRttThresh ? s_maxRttThresh : thresh;
-            return _roundMinRtt >= _lastRoundMinRtt + thresh;
-        }
+        if (samples < RttSamples)
+            return;
+        if (_baseline is { } baseline)
+            _baseline = minRtt < baseline ? null : baseline;
+        else if (HasGrown(minRtt))
+            (_baseline, _conservativeRounds) = (minRtt, 0);
+    }
+
+    private bool HasGrown(TimeSpan minRtt)
+    {
+        if (_lastRoundMinRtt == TimeSpan.MaxValue)
+            return false;
+        TimeSpan thresh = _lastRoundMinRtt / RttDivisor;
+        thresh = thresh < s_minRttThresh ? s_minRttThresh : thresh > s_maxRttThresh ? s_maxRttThresh : thresh;
+        return minRtt >= _lastRoundMinRtt + thresh;
     }
 
     private bool EndRound(long inFlight)

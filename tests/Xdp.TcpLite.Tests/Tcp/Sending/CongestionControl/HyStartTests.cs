@@ -8,7 +8,8 @@ public class HyStartTests
     /// ACKs, each with the same round trip, and a round of so many in flight. Returns what the window gets of 1000
     /// bytes each.
     /// </summary>
-    private static long Round(HyStart hyStart, double rtt, out bool isOver, int acks = 20, int round = 20)
+    private static long Round(
+        HyStart hyStart, double rtt, out bool isOver, int acks = 20, int round = 20, bool isPaced = false)
     {
         long growth = 0;
         isOver = false;
@@ -25,6 +26,7 @@ public class HyStartTests
                 InFlight = round * Mss,
                 CwndLimited = true,
                 MayGrow = true,
+                IsPaced = isPaced,
                 Now = default,
             };
             growth += hyStart.OnAck(sample, Mss, out isOver);
@@ -48,6 +50,25 @@ public class HyStartTests
         long growth = Round(hyStart, second, out bool isOver);
         Assert.Equal(slower, growth < 20 * Mss);
         Assert.False(isOver);
+    }
+
+    /// <summary>
+    /// A paced sender meets the queue at the end of a round. Eight samples in a row tell of it, one short one among
+    /// them that it is not there.
+    /// </summary>
+    [Theory]
+    [InlineData(true, 8, true)]
+    [InlineData(true, 7, false)]
+    [InlineData(false, 8, false)]
+    public void OnAck_LateInTheRound_SlowsDownWhatIsPaced(bool isPaced, int slowAcks, bool slower)
+    {
+        var hyStart = new HyStart();
+        Round(hyStart, 80, out _, acks: 1, round: 40);
+        Round(hyStart, 80, out _, acks: 40, round: 40);
+        int fastAcks = 24 - slowAcks;
+        Round(hyStart, 80, out _, acks: fastAcks, round: 40, isPaced: isPaced);
+        long growth = Round(hyStart, 100, out _, acks: slowAcks, round: 40, isPaced: isPaced);
+        Assert.Equal(slower, growth < slowAcks * Mss);
     }
 
     /// <summary>Fewer than eight samples are no evidence.</summary>
