@@ -81,6 +81,7 @@ internal sealed class HyStart
     {
         _roundLeft = inFlight;
         (_lastRoundMinRtt, _roundMinRtt, _samples) = (_roundMinRtt, TimeSpan.MaxValue, 0);
+        (_recentMinRtt, _recent) = (TimeSpan.MaxValue, 0);
         return _baseline is not null && ++_conservativeRounds >= ConservativeRounds;
     }
 }
