@@ -44,9 +44,10 @@ internal struct PathMtu
     private const int SearchThreshold = 8;
 
     /// <summary>
-    /// Smaller segments are not worth their headers: a peer that announces less gets this (Linux's tcp_min_snd_mss).
+    /// Options and payload. Smaller segments are not worth their headers: a peer that announces less gets this (Linux's
+    /// tcp_min_snd_mss).
     /// </summary>
-    private const int MinMss = 36;
+    private const int MinMss = 48;
 
     /// <summary>Nothing less than the link's MTU is known.</summary>
     private const ushort Unknown = ushort.MaxValue;
@@ -112,7 +113,7 @@ internal struct PathMtu
     private readonly int PayloadOf(int mtu, HeaderLengths headers, int capacity)
     {
         int mss = Math.Min(_peerMss - headers.Options, mtu - headers.All);
-        return Math.Clamp(mss, MinMss, Math.Min(capacity, ushort.MaxValue));
+        return Math.Clamp(mss, MinMss - headers.Options, Math.Min(capacity, ushort.MaxValue));
     }
 
     /// <summary>It is known what became of a probe.</summary>

@@ -42,6 +42,8 @@ internal sealed partial class Script
             {
                 if (line.StartsWith("option ", StringComparison.Ordinal))
                     ParseOption(line["option ".Length..].Trim());
+                else if (line.StartsWith("linux ", StringComparison.Ordinal))
+                    ParseLinux(line["linux ".Length..].Trim());
                 else
                     steps.Add(ParseStep(line, i + 1));
             }
@@ -74,6 +76,18 @@ internal sealed partial class Script
     /// How much earlier or later than the script says a segment may come. Timers have a grain of 1 ms.
     /// </summary>
     public TimeSpan Tolerance { get; private set; } = TimeSpan.FromMilliseconds(1);
+
+    /// <summary>The kernel does the same. Tests play it against one.</summary>
+    public bool LinuxDoesTheSame { get; private set; }
+
+    /// <summary>What the kernel does otherwise, and why we do not. Null where it does not, or nobody says.</summary>
+    public string? LinuxDiffers { get; private set; }
+
+    /// <summary>A kernel that plays this is not told to delay ACKs.</summary>
+    public bool LinuxQuickAcks { get; private set; }
+
+    /// <summary>Settings of a kernel that plays this, by their names in /proc/sys/net/ipv4.</summary>
+    public Dictionary<string, string> Sysctls { get; } = [];
 
     /// <summary>
     /// The directory to read scripts from, so that one can be written without a build: <c>CONFORMANCE_SCRIPTS=DIRECTORY
@@ -154,6 +168,21 @@ internal sealed partial class Script
                     : Convert.ChangeType(parts[1], type, CultureInfo.InvariantCulture));
                 break;
         }
+    }
+
+    private void ParseLinux(string text)
+    {
+        if (text == "same")
+            LinuxDoesTheSame = true;
+        else if (text.StartsWith("differs: ", StringComparison.Ordinal))
+            LinuxDiffers = text["differs: ".Length..].Trim();
+        else if (text == "quickack")
+            LinuxQuickAcks = true;
+        else if (text.StartsWith("sysctl ", StringComparison.Ordinal)
+            && text["sysctl ".Length..].Split('=') is [var name, var value])
+            Sysctls[name.Trim()] = value.Trim();
+        else
+            throw new FormatException($"none of 'same', 'differs: …', 'quickack' and 'sysctl name=value': '{text}'");
     }
 
     private static TimeSpan Seconds(string text) =>

@@ -7,7 +7,7 @@ namespace Xdp.TcpLite.Tests.Conformance;
 /// One 4-tuple of a script. Turns the script's relative numbers into packets, and packets into the script's notation.
 /// It has code of its own for this, so that an error in the stack's writer or parser does not cancel itself out.
 /// </summary>
-internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint peerIsn, uint timestampBase)
+internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint peerIsn, uint? timestampBase)
 {
     private const int LinkLength = 14;
 
@@ -35,6 +35,21 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
 
     /// <summary>TSval of the stack's last segment, as it was on the wire.</summary>
     private uint _lastTsVal;
+
+    /// <summary>Its timestamp at the script's start. Where it is not known, the first one it sends tells.</summary>
+    private uint? _timestampBase = timestampBase;
+
+    /// <summary>
+    /// Where it sends in real time: its timestamps, by those that the script has for them. The peer echoes them.
+    /// </summary>
+    private readonly Dictionary<int, uint> _timestamps = [];
+
+    /// <summary>The stack's last segment has the timestamp that the script calls this.</summary>
+    public void NameTimestamp(int value)
+    {
+        if (_timestampBase is not null)
+            _timestamps[value] = _lastTsVal;
+    }
 
     private bool IsIPv4 => Key.Local.IsIPv4;
 
@@ -201,7 +216,8 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
                 bool echoes = (segment.Flags & (TcpFlags.Syn | TcpFlags.Ack)) != TcpFlags.Syn;
                 uint echo = !echoes ? 0
                     : words[4] == "last" ? _lastTsVal
-                    : unchecked(timestampBase + (uint)Int(words[4]));
+                    : _timestamps.TryGetValue(Int(words[4]), out uint sent) ? sent
+                    : unchecked((_timestampBase ?? 0) + (uint)Int(words[4]));
                 return [8, 10, .. Big32(unchecked((uint)Int(words[2]))), .. Big32(echo)];
             case "kind":
                 return [(byte)Int(words[1]), (byte)Int(words[3]), .. new byte[Int(words[3]) - 2]];
@@ -216,7 +232,9 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     /// The segment in <paramref name="packet"/>. The packet must be whole, and right in every header field that the
     /// notation leaves out.
     /// </summary>
-    public ScriptSegment Decode(byte[] packet)
+    /// <param name="packet">With its link header.</param>
+    /// <param name="milliseconds">The script's time. The first timestamp counts as this, if none is known.</param>
+    public ScriptSegment Decode(byte[] packet, int milliseconds = 0)
     {
         ReadOnlySpan<byte> ip = packet.AsSpan(LinkLength);
         int ipLength = IsIPv4 ? 20 : 40;
@@ -243,7 +261,7 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
             Ack = (flags & TcpFlags.Ack) != 0 ? unchecked((int)(ack - peerIsn)) : null,
             Window = Get16(tcp[14..]),
             Ecn = (byte)(IsIPv4 ? ip[1] & 3 : ip[1] >> 4 & 3),
-            Options = DecodeOptions(tcp[20..headerLength]),
+            Options = DecodeOptions(tcp[20..headerLength], milliseconds),
         };
         ScriptCheck.That((flags & TcpFlags.Ack) != 0 || ack == 0, "an ACK number without the flag");
         for (int i = 0; i < segment.Length; i++)
@@ -253,14 +271,17 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
         return segment;
     }
 
-    private List<string> DecodeOptions(ReadOnlySpan<byte> bytes)
+    private List<string> DecodeOptions(ReadOnlySpan<byte> bytes, int milliseconds)
     {
         var options = new List<string>();
         while (!bytes.IsEmpty)
         {
             int length = bytes[0] <= 1 ? 1 : bytes[1];
             if (bytes[0] == 8)
+            {
                 _lastTsVal = Get32(bytes[2..]);
+                _timestampBase ??= unchecked(_lastTsVal - (uint)milliseconds);
+            }
             ReadOnlySpan<byte> value = bytes[Math.Min(2, length)..length];
             options.Add(bytes[0] switch
             {
@@ -272,7 +293,7 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
                 5 => $"sack {DecodeBlocks(value)}",
                 8 => string.Create(
                     CultureInfo.InvariantCulture,
-                    $"TS val {unchecked((int)(Get32(value) - timestampBase))} ecr {Get32(value[4..])}"),
+                    $"TS val {unchecked((int)(Get32(value) - _timestampBase!.Value))} ecr {Get32(value[4..])}"),
                 _ => string.Create(CultureInfo.InvariantCulture, $"kind {bytes[0]} len {length}"),
             });
             bytes = bytes[length..];

@@ -118,7 +118,7 @@ public class HandshakeTests
 
     [Theory]
     [InlineData(0, 536)]
-    [InlineData(1, 36)]
+    [InlineData(1, 48)]
     [InlineData(48, 48)]
     public void Syn_OddMss_IsClamped(ushort mss, int expected)
     {

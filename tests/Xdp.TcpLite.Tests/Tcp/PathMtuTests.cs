@@ -24,6 +24,7 @@ public class PathMtuTests
     [InlineData(true, true, 536, 1500, 9000, 524)]
     [InlineData(true, false, 8960, 9000, 1792, 1792)] // what a frame holds
     [InlineData(true, true, 0, 1500, 9000, 36)] // a peer that wants crumbs
+    [InlineData(true, false, 0, 1500, 9000, 48)]
     [InlineData(true, false, 65535, 65535, 100_000, 65495)]
     public void EffectiveMss_IsWhatAllSidesTake(
         bool isIPv4, bool timestamps, int peerMss, int link, int capacity, int expected) => Assert.Equal(
