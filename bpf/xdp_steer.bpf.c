@@ -14,6 +14,16 @@
  * allow list that has entries. Each packet adds one to exactly one counter.
  *
  * The maps are described in xdp_steer.h. Read from the bottom: xdp_steer() parses, steer_segment() decides.
+ *
+ * It loads with CAP_BPF and CAP_NET_ADMIN. From whoever has no CAP_PERFMON the verifier takes less, so that nothing can
+ * be read by speculation. Hence four rules:
+ *
+ *   - A pointer into the packet moves by constants. What stands behind a header of variable length is copied, by
+ *     bpf_xdp_load_bytes().
+ *   - A pointer is compared with NULL, or with the end of the packet, right where it was got, and no second time.
+ *   - What is worked out for a packet is in the `scratch` map. On the stack, each place that is written first, and each
+ *     pointer that is kept over a call, costs a fence of about 6 ns.
+ *   - What two branches end with must not be made one: see keep_apart().
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -35,6 +45,12 @@
 #define ICMP_DEST_UNREACH 3
 #define ICMP_FRAG_NEEDED 4
 #define ICMPV6_PKT_TOOBIG 2
+
+/*
+ * At the end of a branch: the compiler must not make one store of those that both branches end with. It would calculate
+ * the address, which is forbidden.
+ */
+#define keep_apart() asm volatile("" ::: "memory")
 
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
@@ -104,7 +120,7 @@ struct {
 /* A flow as its own host sees it, whichever direction the packet had. */
 struct flow {
 	struct endpoint_key local;
-	struct steer_address remote;
+	struct source_key remote;
 	__be16 remote_port;
 };
 
@@ -132,46 +148,103 @@ struct ports {
 	__be16 destination;
 };
 
-static __always_inline int count(int verdict, __u32 reason)
-{
-	__u64 *counter = bpf_map_lookup_elem(&counters, &reason);
+struct segment {
+	bool whole; /* The TCP header is there, so that its flags are known. */
+	bool syn;
+	bool first_fragment;
+};
 
+/* What is worked out for one packet. A CPU finishes it before it takes the next. */
+struct scratch {
+	__u32 key;  /* Of any array. First, so that its address is at hand already. */
+	__u32 mode; /* enum steer_mode */
+	struct flow flow;
+	struct segment segment;
+	struct bpf_sock_tuple tuple;
+	struct mac_key mac;
+	union { /* copied from the packet */
+		struct tcphdr tcp;
+		struct ipv6_extension extension;
+		struct {
+			struct icmp_header icmp;
+			struct iphdr quote;
+		} ipv4;
+		struct {
+			struct icmp_header icmp;
+			struct ipv6hdr quote;
+		} ipv6;
+	} copy;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+/* What parsing comes to, where it is not a counter of packets that pass. */
+enum {
+	SEGMENT = STEER_COUNTERS, /* TCP, with its flow in `scratch` */
+	QUOTE,                    /* ICMP, with the flow that it quotes */
+};
+
+static __always_inline int count(struct scratch *s, int verdict, __u32 reason)
+{
+	__u64 *counter;
+
+	s->key = reason;
+	counter = bpf_map_lookup_elem(&counters, &s->key);
 	if (counter)
 		*counter += 1;
 	return verdict;
 }
 
-static __always_inline void map_ipv4(struct steer_address *address, const __be32 *ipv4)
+static __always_inline void copy_ipv4(struct steer_address *address, const __be32 *ipv4)
 {
-	__builtin_memset(address->bytes, 0, 10);
-	address->bytes[10] = 0xff;
-	address->bytes[11] = 0xff;
-	__builtin_memcpy(address->bytes + 12, ipv4, 4);
+	__u32 *words = (__u32 *)address->bytes;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = *ipv4;
+}
+
+static __always_inline void copy_ipv6(struct steer_address *address, const struct in6_addr *ipv6)
+{
+	__u32 *words = (__u32 *)address->bytes;
+
+	words[0] = ipv6->in6_u.u6_addr32[0];
+	words[1] = ipv6->in6_u.u6_addr32[1];
+	words[2] = ipv6->in6_u.u6_addr32[2];
+	words[3] = ipv6->in6_u.u6_addr32[3];
 }
 
 /* Whether the kernel has a socket for this very flow. TIME-WAIT and SYN-RECEIVED count, listening does not. */
-static __always_inline bool kernel_owns(struct xdp_md *ctx, const struct flow *flow)
+static __always_inline bool kernel_owns(struct xdp_md *ctx, struct scratch *s)
 {
-	struct bpf_sock_tuple tuple = {};
+	const struct flow *flow = &s->flow;
+	struct bpf_sock_tuple *tuple = &s->tuple;
 	struct bpf_sock *socket;
 	__u32 size;
 	bool owned;
 
 	if (flow->local.family == 4) {
-		__builtin_memcpy(&tuple.ipv4.saddr, flow->remote.bytes + 12, 4);
-		__builtin_memcpy(&tuple.ipv4.daddr, flow->local.address.bytes + 12, 4);
-		tuple.ipv4.sport = flow->remote_port;
-		tuple.ipv4.dport = flow->local.port;
-		size = sizeof(tuple.ipv4);
+		__builtin_memcpy(&tuple->ipv4.saddr, flow->remote.address.bytes + 12, 4);
+		__builtin_memcpy(&tuple->ipv4.daddr, flow->local.address.bytes + 12, 4);
+		tuple->ipv4.sport = flow->remote_port;
+		tuple->ipv4.dport = flow->local.port;
+		size = sizeof(tuple->ipv4);
+		keep_apart();
 	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, flow->remote.bytes, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, flow->local.address.bytes, 16);
-		tuple.ipv6.sport = flow->remote_port;
-		tuple.ipv6.dport = flow->local.port;
-		size = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple->ipv6.saddr, flow->remote.address.bytes, 16);
+		__builtin_memcpy(tuple->ipv6.daddr, flow->local.address.bytes, 16);
+		tuple->ipv6.sport = flow->remote_port;
+		tuple->ipv6.dport = flow->local.port;
+		size = sizeof(tuple->ipv6);
 	}
 
-	socket = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	socket = bpf_skc_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
 		return false;
 	owned = socket->state != BPF_TCP_LISTEN;
@@ -179,32 +252,40 @@ static __always_inline bool kernel_owns(struct xdp_md *ctx, const struct flow *f
 	return owned;
 }
 
-static __always_inline bool source_allowed(const struct steer_address *source)
+static __always_inline bool source_allowed(struct scratch *s)
 {
-	struct source_key key = { .prefix_length = 128, .address = *source };
 	struct steer_config *settings;
-	__u32 zero = 0;
+	__u32 flags;
 
-	settings = bpf_map_lookup_elem(&config, &zero);
-	if (!settings || !settings->flags)
+	s->key = 0;
+	settings = bpf_map_lookup_elem(&config, &s->key);
+	if (!settings)
 		return true;
-	if (settings->flags & STEER_DENY_LIST && bpf_map_lookup_elem(&denied_sources, &key))
+	flags = settings->flags;
+	if (!flags)
+		return true;
+	s->flow.remote.prefix_length = 128;
+	if (flags & STEER_DENY_LIST && bpf_map_lookup_elem(&denied_sources, &s->flow.remote))
 		return false;
-	return !(settings->flags & STEER_ALLOW_LIST) || bpf_map_lookup_elem(&allowed_sources, &key);
+	return !(flags & STEER_ALLOW_LIST) || bpf_map_lookup_elem(&allowed_sources, &s->flow.remote);
 }
 
 /*
  * The token bucket of a queue, kept as one number: the time at which the next SYN is due. It may lie in the past by no
  * more than the burst. A SYN that comes before it is too many. A queue is served by one CPU at a time; where it is not,
- * a lost update lets one more SYN through.
+ * a lost update lets one more SYN through. s->key is the queue.
  */
-static __always_inline bool syn_within_rate(__u32 queue)
+static __always_inline bool syn_within_rate(struct scratch *s)
 {
-	struct syn_limit *limit = bpf_map_lookup_elem(&syn_limits, &queue);
-	__u64 *due = bpf_map_lookup_elem(&syn_due, &queue);
+	struct syn_limit *limit;
 	__u64 now, earliest, next;
+	__u64 *due;
 
-	if (!limit || !due || !limit->interval_ns)
+	limit = bpf_map_lookup_elem(&syn_limits, &s->key);
+	if (!limit || !limit->interval_ns)
+		return true;
+	due = bpf_map_lookup_elem(&syn_due, &s->key);
+	if (!due)
 		return true;
 	now = bpf_ktime_get_ns();
 	earliest = now > limit->burst_ns ? now - limit->burst_ns : 0;
@@ -215,108 +296,138 @@ static __always_inline bool syn_within_rate(__u32 queue)
 	return true;
 }
 
-static __always_inline bool has_xsk(__u32 queue)
-{
-	return bpf_map_lookup_elem(&xsks_map, &queue);
-}
-
-/* The table at the top of this file. `packet` starts at the TCP ports. */
-static __always_inline int steer_segment(struct xdp_md *ctx, struct flow *flow, void *packet, void *end,
-					 bool first_fragment)
+/* The table at the top of this file. */
+static __always_inline int steer_segment(struct xdp_md *ctx, struct scratch *s)
 {
 	struct endpoint_value *endpoint;
-	struct ports *ports = packet;
-	struct tcphdr *tcp = packet;
-	__u32 queue = ctx->rx_queue_index;
-	__u32 mode;
-	bool syn, xsk;
 
-	if ((void *)(ports + 1) > end)
-		return count(XDP_PASS, PASS_MALFORMED);
-	flow->local.port = ports->destination;
-	flow->remote_port = ports->source;
-
-	endpoint = bpf_map_lookup_elem(&endpoints, &flow->local);
+	endpoint = bpf_map_lookup_elem(&endpoints, &s->flow.local);
 	if (!endpoint)
-		return count(XDP_PASS, PASS_NO_ENDPOINT);
-	mode = endpoint->mode;
-	if (mode == STEER_OFF)
-		return count(XDP_PASS, PASS_OFF);
-	if (!source_allowed(&flow->remote))
-		return count(XDP_DROP, DROP_SOURCE);
-	if (first_fragment)
-		return count(XDP_DROP, DROP_FRAGMENT);
-	if ((void *)(tcp + 1) > end)
-		return count(XDP_PASS, PASS_MALFORMED);
+		return count(s, XDP_PASS, PASS_NO_ENDPOINT);
+	s->mode = endpoint->mode;
+	if (s->mode == STEER_OFF)
+		return count(s, XDP_PASS, PASS_OFF);
+	if (!source_allowed(s))
+		return count(s, XDP_DROP, DROP_SOURCE);
+	if (s->segment.first_fragment)
+		return count(s, XDP_DROP, DROP_FRAGMENT);
+	if (!s->segment.whole)
+		return count(s, XDP_PASS, PASS_MALFORMED);
+	if (s->segment.syn && s->mode == STEER_DRAIN)
+		return count(s, XDP_PASS, PASS_SYN_DRAIN);
 
-	syn = tcp->syn && !tcp->ack && !tcp->rst;
-	xsk = has_xsk(queue);
-	if (syn && mode == STEER_DRAIN)
-		return count(XDP_PASS, PASS_SYN_DRAIN);
-	if (syn && !xsk)
-		return count(XDP_PASS, PASS_SYN_NO_XSK);
-	if ((mode != STEER_STEER || !xsk) && kernel_owns(ctx, flow))
-		return count(XDP_PASS, PASS_KERNEL_OWNED);
-	if (!xsk)
-		return count(XDP_DROP, DROP_NO_XSK);
-	if (syn && !syn_within_rate(queue))
-		return count(XDP_DROP, DROP_SYN_RATE);
-	return count(bpf_redirect_map(&xsks_map, queue, XDP_PASS), syn ? REDIRECT_SYN : REDIRECT_SEGMENT);
+	s->key = ctx->rx_queue_index;
+	if (!bpf_map_lookup_elem(&xsks_map, &s->key)) {
+		if (s->segment.syn)
+			return count(s, XDP_PASS, PASS_SYN_NO_XSK);
+		if (kernel_owns(ctx, s))
+			return count(s, XDP_PASS, PASS_KERNEL_OWNED);
+		return count(s, XDP_DROP, DROP_NO_XSK);
+	}
+	if (s->mode != STEER_STEER && kernel_owns(ctx, s))
+		return count(s, XDP_PASS, PASS_KERNEL_OWNED);
+	if (s->segment.syn && !syn_within_rate(s))
+		return count(s, XDP_DROP, DROP_SYN_RATE);
+	return count(s, bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS),
+		     s->segment.syn ? REDIRECT_SYN : REDIRECT_SEGMENT);
 }
 
 /*
  * "Packet too big" for a flow of ours. The stack needs it, and checks what it quotes. RSS does not spread ICMP as it
- * spreads the flow in question, so any queue may get it. `flow` holds the addresses of the quoted packet, which we
- * sent.
+ * spreads the flow in question, so any queue may get it. The flow is that of the quoted packet, which we sent.
  */
-static __always_inline int steer_quote(struct xdp_md *ctx, struct flow *flow, void *quoted_tcp, void *end)
+static __always_inline int steer_quote(struct xdp_md *ctx, struct scratch *s)
 {
 	struct endpoint_value *endpoint;
-	struct ports *ports = quoted_tcp;
 
-	if ((void *)(ports + 1) > end)
-		return count(XDP_PASS, PASS_MALFORMED);
-	flow->local.port = ports->source;
-	flow->remote_port = ports->destination;
-
-	endpoint = bpf_map_lookup_elem(&endpoints, &flow->local);
+	endpoint = bpf_map_lookup_elem(&endpoints, &s->flow.local);
 	if (!endpoint || endpoint->mode == STEER_OFF)
-		return count(XDP_PASS, PASS_NOT_TCP);
-	if (!has_xsk(ctx->rx_queue_index))
-		return count(XDP_PASS, PASS_ICMP_NO_XSK);
-	if (kernel_owns(ctx, flow))
-		return count(XDP_PASS, PASS_ICMP_KERNEL_OWNED);
-	return count(bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS), REDIRECT_ICMP);
+		return count(s, XDP_PASS, PASS_NOT_TCP);
+	s->key = ctx->rx_queue_index;
+	if (!bpf_map_lookup_elem(&xsks_map, &s->key))
+		return count(s, XDP_PASS, PASS_ICMP_NO_XSK);
+	if (kernel_owns(ctx, s))
+		return count(s, XDP_PASS, PASS_ICMP_KERNEL_OWNED);
+	return count(s, bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS), REDIRECT_ICMP);
 }
 
-static __always_inline int steer_ipv4(struct xdp_md *ctx, struct flow *flow, struct iphdr *ip, void *end)
+static __always_inline void read_flags(struct scratch *s, const struct tcphdr *tcp)
 {
-	void *payload;
+	s->segment.whole = true;
+	s->segment.syn = tcp->syn && !tcp->ack && !tcp->rst;
+}
 
+/* Behind headers of the usual length, which is the way of nearly all segments. */
+static __always_inline int read_segment(struct scratch *s, void *packet, void *end)
+{
+	struct ports *ports = packet;
+	struct tcphdr *tcp = packet;
+
+	if ((void *)(ports + 1) > end)
+		return PASS_MALFORMED;
+	s->flow.local.port = ports->destination;
+	s->flow.remote_port = ports->source;
+	if ((void *)(tcp + 1) <= end)
+		read_flags(s, tcp);
+	return SEGMENT;
+}
+
+static __always_inline int load_segment(struct xdp_md *ctx, struct scratch *s, __u32 offset)
+{
+	struct tcphdr *tcp = &s->copy.tcp;
+
+	if (!bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(*tcp)))
+		read_flags(s, tcp);
+	else if (bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(struct ports)))
+		return PASS_MALFORMED;
+	s->flow.local.port = tcp->dest;
+	s->flow.remote_port = tcp->source;
+	return SEGMENT;
+}
+
+static __always_inline int load_quoted_ports(struct xdp_md *ctx, struct scratch *s, __u32 offset)
+{
+	struct tcphdr *tcp = &s->copy.tcp;
+
+	if (bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(struct ports)))
+		return PASS_MALFORMED;
+	s->flow.local.port = tcp->source;
+	s->flow.remote_port = tcp->dest;
+	return QUOTE;
+}
+
+/* `offset` is where `ip` stands in the packet. */
+static __always_inline int parse_ipv4(struct xdp_md *ctx, struct scratch *s, struct iphdr *ip, __u32 offset,
+				      void *end)
+{
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
-		return count(XDP_PASS, PASS_MALFORMED);
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_ICMP)
-		return count(XDP_PASS, PASS_NOT_TCP);
-	payload = (void *)ip + ip->ihl * 4;
-	flow->local.family = 4;
+		return PASS_MALFORMED;
+	s->flow.local.family = 4;
 
-	if (ip->protocol == IPPROTO_ICMP) {
-		struct icmp_header *icmp = payload;
-		struct iphdr *quote = (void *)(icmp + 1);
-
-		if ((void *)(quote + 1) > end || icmp->type != ICMP_DEST_UNREACH ||
-		    icmp->code != ICMP_FRAG_NEEDED || quote->protocol != IPPROTO_TCP)
-			return count(XDP_PASS, PASS_NOT_TCP);
-		map_ipv4(&flow->local.address, &quote->saddr);
-		map_ipv4(&flow->remote, &quote->daddr);
-		return steer_quote(ctx, flow, (void *)quote + quote->ihl * 4, end);
+	if (ip->protocol == IPPROTO_TCP) {
+		if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
+			return PASS_LATER_FRAGMENT;
+		s->segment.first_fragment = ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS);
+		copy_ipv4(&s->flow.local.address, &ip->daddr);
+		copy_ipv4(&s->flow.remote.address, &ip->saddr);
+		if (ip->ihl == 5)
+			return read_segment(s, ip + 1, end);
+		return load_segment(ctx, s, offset + ip->ihl * 4);
 	}
 
-	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
-		return count(XDP_PASS, PASS_LATER_FRAGMENT);
-	map_ipv4(&flow->local.address, &ip->daddr);
-	map_ipv4(&flow->remote, &ip->saddr);
-	return steer_segment(ctx, flow, payload, end, ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS));
+	if (ip->protocol == IPPROTO_ICMP) {
+		struct icmp_header *icmp = &s->copy.ipv4.icmp;
+		struct iphdr *quote = &s->copy.ipv4.quote;
+
+		offset += ip->ihl * 4;
+		if (bpf_xdp_load_bytes(ctx, offset, &s->copy.ipv4, sizeof(s->copy.ipv4)) ||
+		    icmp->type != ICMP_DEST_UNREACH || icmp->code != ICMP_FRAG_NEEDED || quote->protocol != IPPROTO_TCP)
+			return PASS_NOT_TCP;
+		copy_ipv4(&s->flow.local.address, &quote->saddr);
+		copy_ipv4(&s->flow.remote.address, &quote->daddr);
+		return load_quoted_ports(ctx, s, offset + sizeof(*icmp) + quote->ihl * 4);
+	}
+	return PASS_NOT_TCP;
 }
 
 static __always_inline bool is_ipv4_mapped(const struct in6_addr *address)
@@ -325,74 +436,88 @@ static __always_inline bool is_ipv4_mapped(const struct in6_addr *address)
 	       address->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline int steer_ipv6(struct xdp_md *ctx, struct flow *flow, struct ipv6hdr *ip, void *end)
+static __always_inline bool is_extension(__u8 next)
 {
-	void *payload = ip + 1;
-	bool fragment = false;
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT;
+}
+
+/* `offset` is where `ip` stands in the packet. */
+static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, struct ipv6hdr *ip, __u32 offset,
+				      void *end)
+{
+	struct ipv6_extension *extension = &s->copy.extension;
 	__u8 next;
 
 	/* An IPv4-mapped address on the wire is forged. Let in, it would match IPv4 prefixes. */
 	if ((void *)(ip + 1) > end || ip->version != 6 || is_ipv4_mapped(&ip->saddr) || is_ipv4_mapped(&ip->daddr))
-		return count(XDP_PASS, PASS_MALFORMED);
-	flow->local.family = 6;
-
+		return PASS_MALFORMED;
+	s->flow.local.family = 6;
+	copy_ipv6(&s->flow.local.address, &ip->daddr);
+	copy_ipv6(&s->flow.remote.address, &ip->saddr);
 	next = ip->nexthdr;
-#pragma unroll
-	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
-		struct ipv6_extension *extension = payload;
+	if (next == IPPROTO_TCP)
+		return read_segment(s, ip + 1, end);
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT)
-			break;
-		if ((void *)(extension + 1) > end)
-			return count(XDP_PASS, PASS_MALFORMED);
-		if (next == IPPROTO_FRAGMENT) {
-			if (extension->offset_and_flags & bpf_htons(IPV6_FRAGMENT_OFFSET))
-				return count(XDP_PASS, PASS_LATER_FRAGMENT);
-			fragment = true;
-			payload += 8;
+	offset += sizeof(*ip);
+	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {
+		if (bpf_xdp_load_bytes(ctx, offset, extension, sizeof(*extension)))
+			return PASS_MALFORMED;
+		offset += sizeof(*extension);
+		if (next != IPPROTO_FRAGMENT) {
+			offset += extension->length * 8;
 		} else {
-			payload += 8 + extension->length * 8;
+			if (extension->offset_and_flags & bpf_htons(IPV6_FRAGMENT_OFFSET))
+				return PASS_LATER_FRAGMENT;
+			s->segment.first_fragment = true;
 		}
 		next = extension->next;
 	}
+	if (is_extension(next))
+		return PASS_MALFORMED;
+	if (next == IPPROTO_TCP)
+		return load_segment(ctx, s, offset);
 
 	if (next == IPPROTO_ICMPV6) {
-		struct icmp_header *icmp = payload;
-		struct ipv6hdr *quote = (void *)(icmp + 1);
+		struct icmp_header *icmp = &s->copy.ipv6.icmp;
+		struct ipv6hdr *quote = &s->copy.ipv6.quote;
 
-		if ((void *)(quote + 1) > end || icmp->type != ICMPV6_PKT_TOOBIG ||
-		    quote->nexthdr != IPPROTO_TCP)
-			return count(XDP_PASS, PASS_NOT_TCP);
-		__builtin_memcpy(&flow->local.address, &quote->saddr, 16);
-		__builtin_memcpy(&flow->remote, &quote->daddr, 16);
-		return steer_quote(ctx, flow, quote + 1, end);
+		if (bpf_xdp_load_bytes(ctx, offset, &s->copy.ipv6, sizeof(s->copy.ipv6)) ||
+		    icmp->type != ICMPV6_PKT_TOOBIG || quote->nexthdr != IPPROTO_TCP)
+			return PASS_NOT_TCP;
+		copy_ipv6(&s->flow.local.address, &quote->saddr);
+		copy_ipv6(&s->flow.remote.address, &quote->daddr);
+		return load_quoted_ports(ctx, s, offset + sizeof(s->copy.ipv6));
 	}
-	if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT)
-		return count(XDP_PASS, PASS_MALFORMED);
-	if (next != IPPROTO_TCP)
-		return count(XDP_PASS, PASS_NOT_TCP);
-	__builtin_memcpy(&flow->local.address, &ip->daddr, 16);
-	__builtin_memcpy(&flow->remote, &ip->saddr, 16);
-	return steer_segment(ctx, flow, payload, end, fragment);
+	return PASS_NOT_TCP;
 }
 
 SEC("xdp")
 int xdp_steer(struct xdp_md *ctx)
 {
-	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *ethernet = (void *)(long)ctx->data;
-	void *payload = ethernet + 1;
-	struct mac_key mac = {};
-	struct flow flow = {};
+	__u32 vlan = 0, zero = 0, offset = sizeof(struct ethhdr);
+	struct ethhdr *ethernet;
+	struct scratch *s;
+	void *payload, *end;
 	__be16 protocol;
+	int what;
 
+	s = bpf_map_lookup_elem(&scratch, &zero);
+	if (!s)
+		return XDP_PASS;
+	ethernet = (void *)(long)ctx->data;
+	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+		return count(s, XDP_PASS, PASS_MALFORMED);
+	__builtin_memcpy(s->mac.bytes, ethernet->h_dest, ETH_ALEN);
+	if (!bpf_map_lookup_elem(&macs, &s->mac))
+		return count(s, XDP_PASS, PASS_NOT_OUR_MAC);
+
+	/* Read again rather than kept over the call. */
+	ethernet = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	payload = ethernet + 1;
 	if (payload > end)
-		return count(XDP_PASS, PASS_MALFORMED);
-	__builtin_memcpy(mac.bytes, ethernet->h_dest, ETH_ALEN);
-	if (!bpf_map_lookup_elem(&macs, &mac))
-		return count(XDP_PASS, PASS_NOT_OUR_MAC);
-
+		return count(s, XDP_PASS, PASS_MALFORMED);
 	protocol = ethernet->h_proto;
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -401,17 +526,27 @@ int xdp_steer(struct xdp_md *ctx)
 		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
 			break;
 		if ((void *)(tag + 1) > end)
-			return count(XDP_PASS, PASS_MALFORMED);
-		flow.local.vlan = flow.local.vlan << 12 | (bpf_ntohs(tag->control) & 0xfff);
+			return count(s, XDP_PASS, PASS_MALFORMED);
+		vlan = vlan << 12 | (bpf_ntohs(tag->control) & 0xfff);
 		protocol = tag->protocol;
 		payload = tag + 1;
+		offset += sizeof(*tag);
 	}
+	s->flow.local.vlan = vlan;
+	s->segment = (struct segment){};
 
 	if (protocol == bpf_htons(ETH_P_IP))
-		return steer_ipv4(ctx, &flow, payload, end);
-	if (protocol == bpf_htons(ETH_P_IPV6))
-		return steer_ipv6(ctx, &flow, payload, end);
-	return count(XDP_PASS, PASS_NOT_TCP);
+		what = parse_ipv4(ctx, s, payload, offset, end);
+	else if (protocol == bpf_htons(ETH_P_IPV6))
+		what = parse_ipv6(ctx, s, payload, offset, end);
+	else
+		what = PASS_NOT_TCP;
+
+	if (what == SEGMENT)
+		return steer_segment(ctx, s);
+	if (what == QUOTE)
+		return steer_quote(ctx, s);
+	return count(s, XDP_PASS, what);
 }
 
 /* Helpers such as bpf_skc_lookup_tcp are there for GPL-compatible programs only. */

@@ -11,12 +11,14 @@ public sealed class XdpException : IOException
     /// <param name="call">The system call in readable form, such as <c>bind(ifindex 3, queue 0, copy)</c>.</param>
     /// <param name="errno">The positive errno value.</param>
     /// <param name="hint">What the user can do, one sentence; null when nothing is known.</param>
-    public XdpException(string call, int errno, string? hint = null)
+    /// <param name="details">What is too long for a message; null when there is no more to tell.</param>
+    public XdpException(string call, int errno, string? hint = null, string? details = null)
         : base(Describe(call, errno, hint))
     {
         Call = call;
         Errno = errno;
         Hint = hint;
+        Details = details;
     }
 
     public string Call { get; }
@@ -25,6 +27,9 @@ public sealed class XdpException : IOException
     public int Errno { get; }
 
     public string? Hint { get; }
+
+    /// <summary>For whoever looks into it: of a refused program, the verifier's log.</summary>
+    public string? Details { get; }
 
     private static string Describe(string call, int errno, string? hint)
     {

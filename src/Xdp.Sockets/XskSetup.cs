@@ -17,19 +17,11 @@ internal static unsafe class XskSetup
         if (!OperatingSystem.IsLinux())
             throw new PlatformNotSupportedException("AF_XDP is a part of Linux.");
         int fd = XskNative.socket(IfXdp.AF_XDP, XskNative.SOCK_RAW | XskNative.SOCK_CLOEXEC, 0);
-        return fd >= 0 ? new XskHandle(fd, umem.Root) : throw SocketError(XskNative.Errno);
+        return fd >= 0 ? new XskHandle(fd, umem.Root) : throw SocketError(XskNative.Errno, ProcessFacts.Read());
     }
 
-    internal static XdpException SocketError(int errno) => new("socket(AF_XDP, SOCK_RAW)", errno, errno switch
-    {
-        ErrnoNames.EPERM =>
-            "It wants CAP_NET_RAW in the user namespace that owns the network namespace "
-            + "(setcap, or --cap-add NET_RAW).",
-        ErrnoNames.EAFNOSUPPORT =>
-            "The kernel has no AF_XDP: it wants 4.18 or later with CONFIG_XDP_SOCKETS=y. gVisor and WSL 1 have none.",
-        ErrnoNames.EACCES => "A security policy (seccomp, SELinux) forbids AF_XDP sockets.",
-        _ => null,
-    });
+    internal static XdpException SocketError(int errno, ProcessFacts facts) =>
+        new("socket(AF_XDP, SOCK_RAW)", errno, ProcessFacts.Sentence(facts.WhyNoSocket(errno)));
 
     /// <returns>0 or the errno.</returns>
     internal static int RegisterUmem(XskHandle handle, Umem umem)

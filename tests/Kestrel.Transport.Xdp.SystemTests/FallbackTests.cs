@@ -48,7 +48,9 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
     {
         { "no such interface", "nosuch0" },
         { "no capability", "CAP_" },
-        { "no AF_XDP in the kernel", "AF_XDP" },
+        { "AF_XDP is filtered, by systemd", "a seccomp filter forbids AF_XDP" },
+        { "AF_XDP is filtered, by a container", "a seccomp filter forbids AF_XDP" },
+        { "a user namespace", "user namespace" },
     };
 
     private static HelloWebSettings Without(string what, bool required) => what switch
@@ -59,14 +61,16 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
             Through = ["setpriv", "--bounding-set", "-net_raw,-net_admin,-bpf,-sys_admin", "--inh-caps", "-all"],
             Required = required,
         },
-        _ => new() { WithoutAfXdp = true, Required = required },
+        "a user namespace" => new() { Through = ["unshare", "--user", "--map-root-user"], Required = required },
+        "AF_XDP is filtered, by systemd" => new() { AfXdpErrno = SystemCalls.EAFNOSUPPORT, Required = required },
+        _ => new() { AfXdpErrno = SystemCalls.EPERM, Required = required },
     };
 
     [SkippableTheory]
     [MemberData(nameof(Obstacles))]
     public async Task XdpImpossible_IsServedBySockets_WithOneClearLogLine(string obstacle, string named)
     {
-        Lab.Require("setpriv");
+        Lab.Require("setpriv", "unshare");
         await WithServerAsync(lab.Server, Without(obstacle, required: false), async server =>
         {
             using (HttpClient client = lab.Client.HttpClient())
@@ -82,6 +86,7 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
             Assert.StartsWith("warn:", only, StringComparison.Ordinal);
             Assert.Contains("served by sockets, not by AF_XDP", only, StringComparison.Ordinal);
             Assert.Contains(named, only, StringComparison.Ordinal);
+            Assert.DoesNotContain("kernel has no", only, StringComparison.Ordinal);
         });
     }
 
@@ -89,7 +94,7 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
     [MemberData(nameof(Obstacles))]
     public async Task XdpImpossible_AndRequired_RefusesToStart(string obstacle, string named)
     {
-        Lab.Require("setpriv");
+        Lab.Require("setpriv", "unshare");
         (int code, string log) = await HelloWebServer.RunToExitAsync(lab.Server, Without(obstacle, required: true));
         Output.WriteLine(log);
         Assert.Equal(1, code);

@@ -99,7 +99,7 @@ public sealed class BpfObject : IDisposable
 
     internal static string? PrivilegeHint(int errno) => errno switch
     {
-        ErrnoNames.EPERM => "Needs CAP_BPF and CAP_NET_ADMIN; before Linux 5.11 also a higher RLIMIT_MEMLOCK",
+        ErrnoNames.EPERM => ProcessFacts.Sentence(ProcessFacts.Read().WhyNoBpf()),
         ErrnoNames.ENOSYS => "This kernel or machine type has no bpf(2) known here",
         ErrnoNames.ENOMEM => "Not enough kernel memory, or a memory limit of the cgroup",
         _ => null,

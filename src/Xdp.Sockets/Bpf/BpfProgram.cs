@@ -31,7 +31,7 @@ public sealed unsafe class BpfProgram : IDisposable
     private const int LogSize = 1 << 20;
 
     /// <summary>
-    /// How much of the log an error shows, in characters. What the verifier objects to stands at the end.
+    /// How much of the log an exception keeps, in characters. What the verifier objects to stands at the end.
     /// </summary>
     private const int LogTail = 4000;
 
@@ -75,9 +75,19 @@ public sealed unsafe class BpfProgram : IDisposable
         string text = Encoding.UTF8.GetString(log, 0, length < 0 ? log.Length : length).TrimEnd();
         if (text.Length > LogTail)
             text = "…" + text[^LogTail..];
-        string? hint = text.Length == 0 ? BpfObject.PrivilegeHint(error) : $"The verifier says:\n{text}";
-        throw new XdpException($"bpf(BPF_PROG_LOAD, \"{name}\", {instructions.Length / 8} instructions)", error, hint);
+        throw new XdpException(
+            $"bpf(BPF_PROG_LOAD, \"{name}\", {instructions.Length / 8} instructions)", error,
+            Objection(text) ?? BpfObject.PrivilegeHint(error), text.Length == 0 ? null : text);
     }
+
+    // Behind the objection stands how much was looked at.
+    private static string? Objection(string log) =>
+        log.Split('\n').LastOrDefault(IsObjection) is { } line
+            ? $"The verifier says: {line}. A newer kernel, or CAP_PERFMON, may let it pass"
+            : null;
+
+    private static bool IsObjection(string line) =>
+        line.Length > 0 && !line.StartsWith("processed ", StringComparison.Ordinal);
 
     private static int Load(
         string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license,

@@ -35,8 +35,8 @@ internal sealed record HelloWebSettings
     /// <summary>A program and its arguments that starts what follows it, with fewer rights for instance.</summary>
     internal IReadOnlyList<string> Through { get; init; } = [];
 
-    /// <summary>In a kernel that has no AF_XDP, as far as the process can tell.</summary>
-    internal bool WithoutAfXdp { get; init; }
+    /// <summary>Unless 0: what <c>socket(AF_XDP, …)</c> fails with for the process, by a seccomp filter.</summary>
+    internal int AfXdpErrno { get; init; }
 
     internal static HelloWebSettings Sockets { get; } = new()
     {
@@ -159,8 +159,8 @@ internal sealed class HelloWebServer : IAsyncDisposable
     {
         string[] command =
             at.Inside([.. settings.Through, "dotnet", Repository.SampleAssembly("HelloWeb"), .. settings.Arguments()]);
-        Process process = settings.WithoutAfXdp
-            ? SystemCalls.WithoutAfXdp(() => Command.Start(command, settings.Environment))
+        Process process = settings.AfXdpErrno != 0
+            ? SystemCalls.WithoutAfXdp(settings.AfXdpErrno, () => Command.Start(command, settings.Environment))
             : Command.Start(command, settings.Environment);
         return new HelloWebServer(at, settings, process);
     }

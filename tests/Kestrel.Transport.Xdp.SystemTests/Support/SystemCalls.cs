@@ -8,6 +8,8 @@ internal static partial class SystemCalls
     internal const int SIGKILL = 9;
     internal const int SIGTERM = 15;
 
+    internal const int EPERM = 1, EAFNOSUPPORT = 97;
+
     private const int PR_SET_SECCOMP = 22;
     private const int PR_SET_NO_NEW_PRIVS = 38;
     private const nint SECCOMP_MODE_FILTER = 2;
@@ -19,19 +21,20 @@ internal static partial class SystemCalls
     }
 
     /// <summary>
-    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails with EAFNOSUPPORT, as it does in a kernel built
-    /// without CONFIG_XDP_SOCKETS. Processes started there inherit it.
+    /// Runs on a thread for which <c>socket(AF_XDP, …)</c> fails with <paramref name="errno"/>, by a seccomp filter.
+    /// Processes started there inherit it. RestrictAddressFamilies= of systemd answers EAFNOSUPPORT, the profiles of
+    /// containers EPERM.
     /// </summary>
-    internal static T WithoutAfXdp<T>(Func<T> action) => OwnThread.Run(() =>
+    internal static T WithoutAfXdp<T>(int errno, Func<T> action) => OwnThread.Run(() =>
     {
-        InstallFilter();
+        InstallFilter(errno);
         return action();
     });
 
     // struct sock_filter over struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }.
-    private static void InstallFilter()
+    private static void InstallFilter(int errno)
     {
-        const int AF_XDP = 44, EAFNOSUPPORT = 97, ArgumentsAt = 16;
+        const int AF_XDP = 44, ArgumentsAt = 16;
         const uint SECCOMP_RET_ALLOW = 0x7fff0000, SECCOMP_RET_ERRNO = 0x00050000;
         const ushort LoadWord = 0x20, JumpEqual = 0x15, Return = 0x06;
         uint socket = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 198u : 41u;
@@ -41,7 +44,7 @@ internal static partial class SystemCalls
             new(JumpEqual, 0, 3, socket),
             new(LoadWord, 0, 0, ArgumentsAt),
             new(JumpEqual, 0, 1, AF_XDP),
-            new(Return, 0, 0, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+            new(Return, 0, 0, SECCOMP_RET_ERRNO | (uint)errno),
             new(Return, 0, 0, SECCOMP_RET_ALLOW),
         ];
         GCHandle pinned = GCHandle.Alloc(filter, GCHandleType.Pinned);

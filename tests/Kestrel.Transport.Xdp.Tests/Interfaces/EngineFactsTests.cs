@@ -44,6 +44,23 @@ public class EngineFactsTests
     }
 
     [Fact]
+    public void FrameBudget_MemoryLockLimit_IsSharedInWholePages()
+    {
+        const long Plenty = 512 << 20;
+        var budget = new FrameBudget(() => 8 << 20);
+        int[] taken = [.. new[] { 3, 2, 1 }.Select(queues => budget.Take(16384, queues, Plenty))];
+        Assert.Equal(4096, taken.Sum());
+        int framesPerPage = Math.Max(1, Environment.SystemPageSize / 2048);
+        Assert.All(taken, frames => Assert.Equal(0, frames % framesPerPage));
+        Assert.InRange(taken.Min(), 4096 / 3 - framesPerPage, 4096 / 3);
+        Assert.Equal(0, budget.Take(256, 1, Plenty));
+        Assert.StartsWith(
+            "the memory-lock limit (8192 KiB, 8192 in use) leaves no frames", budget.WhyNone(Plenty),
+            StringComparison.Ordinal);
+        Assert.StartsWith("MemoryBudget (1 MiB, 8 in use)", budget.WhyNone(1 << 20), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Selector_Default_LeavesOutWhatIsNotOurs()
     {
         NetworkInterfaceInfo[] all =

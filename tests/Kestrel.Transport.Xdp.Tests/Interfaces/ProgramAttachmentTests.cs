@@ -1,4 +1,5 @@
 using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
 
@@ -7,14 +8,15 @@ public class ProgramAttachmentTests
 {
     private const string NoInterface = "nosuch0";
 
-    private readonly ProgramAttachment _attachment = new(NoInterface, FakeInterface.Settings());
+    private readonly ProgramAttachment _attachment =
+        new(NoInterface, FakeInterface.Settings(), NullLogger.Instance);
 
     [SkippableFact]
     public void MissingInterface_IsSaid_AndNotTriedAgainAtOnce()
     {
         Skip.IfNot(OperatingSystem.IsLinux());
         Assert.True(_attachment.MayTry(now: 0));
-        Assert.False(_attachment.TryAttach(TimeSpan.Zero, now: 0));
+        Assert.False(_attachment.TryLoad(TimeSpan.Zero, now: 0));
         Assert.Equal("there is no interface nosuch0", _attachment.Failure);
         Assert.Null(_attachment.Program);
         Assert.Null(_attachment.Device);

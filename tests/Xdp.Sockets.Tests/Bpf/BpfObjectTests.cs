@@ -91,6 +91,8 @@ public class BpfObjectTests
         XdpException e = Assert.Throws<XdpException>(
             () => BpfProgram.Load("bad", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, exitOnly, "GPL\0"u8));
         Assert.Contains("R0 !read_ok", e.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', e.Message);
+        Assert.Contains("\nprocessed ", e.Details, StringComparison.Ordinal);
         Assert.Contains("\"bad\", 1 instructions", e.Call, StringComparison.Ordinal);
     }
 

@@ -8,7 +8,7 @@ internal static class TestNative
     internal const int AF_PACKET = 17, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_SNDBUF = 7,
         SO_RCVTIMEO = 20, SO_RCVBUFFORCE = 33;
     internal const int RLIMIT_MEMLOCK = 8;
-    internal const int CAP_NET_RAW = 13, CAP_IPC_LOCK = 14;
+    internal const int CAP_NET_ADMIN = 12, CAP_NET_RAW = 13, CAP_IPC_LOCK = 14, CAP_BPF = 39;
 
     [DllImport("libc", SetLastError = true)]
     internal static extern int socket(int domain, int type, int protocol);
@@ -54,12 +54,21 @@ internal static class TestNative
         T.IsNegative(result) ? throw new XdpException(call, Marshal.GetLastPInvokeError()) : result;
 
     /// <summary>Takes one capability off the calling thread's effective set, for the thread's life.</summary>
-    internal static void DropCapability(int capability)
+    internal static void DropCapability(int capability) =>
+        ChangeCapabilities(effective => effective & ~(1ul << capability));
+
+    /// <summary>Takes all others off the calling thread's effective set, for the thread's life.</summary>
+    internal static void KeepCapabilities(params int[] capabilities) =>
+        ChangeCapabilities(_ => capabilities.Aggregate(0ul, (set, capability) => set | 1ul << capability));
+
+    // struct __user_cap_data_struct, twice: effective, permitted, inheritable, 32 capabilities each.
+    private static void ChangeCapabilities(Func<ulong, ulong> change)
     {
-        uint[] header = [0x20080522, 0];
+        uint[] header = [0x20080522, 0]; // _LINUX_CAPABILITY_VERSION_3
         uint[] data = new uint[6];
         Check(capget(header, data), "capget");
-        data[0] &= ~(1u << capability);
+        ulong effective = change(data[0] | (ulong)data[3] << 32);
+        (data[0], data[3]) = ((uint)effective, (uint)(effective >> 32));
         Check(capset(header, data), "capset");
     }
 }

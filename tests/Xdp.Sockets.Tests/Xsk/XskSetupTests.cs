@@ -177,12 +177,6 @@ public class XskSetupTests
         Assert.Contains("CAP_NET_RAW", e.Hint);
     }
 
-    [Theory]
-    [InlineData(ErrnoNames.EAFNOSUPPORT, "CONFIG_XDP_SOCKETS")]
-    [InlineData(ErrnoNames.EPERM, "CAP_NET_RAW")]
-    public void SocketError_Hint_SaysWhatToDo(int errno, string hint) =>
-        Assert.Contains(hint, XskSetup.SocketError(errno).Message);
-
     [Fact]
     public void UmemError_TxMetadataRefused_SaysWhichKernel() =>
         Assert.Contains("6.11", XskSetup.UmemError(16, 2048, txMetadata: true, ErrnoNames.EINVAL).Message);

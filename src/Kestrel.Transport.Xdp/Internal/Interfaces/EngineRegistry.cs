@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging;
+using Xdp.Sockets;
 using Xdp.TcpLite;
 using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
@@ -19,7 +20,7 @@ internal sealed class EngineRegistry
     private readonly Lock _lock = new();
     private readonly Dictionary<(ulong Namespace, string Interface), (XdpEngine Engine, int Leases)> _engines = [];
     private readonly Dictionary<ulong, QueueResources> _resources = [];
-    private readonly FrameBudget _frames = new();
+    private readonly FrameBudget _frames = new(static () => XdpPrivileges.MemoryLockLimit);
     private readonly byte[] _secret = RandomNumberGenerator.GetBytes(32);
 
     /// <summary>Heap blocks for payload, of all queues.</summary>

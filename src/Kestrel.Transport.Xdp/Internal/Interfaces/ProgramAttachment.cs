@@ -1,6 +1,10 @@
+using System.Diagnostics;
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Steering;
+using Microsoft.Extensions.Logging;
 using Xdp.Sockets;
+using Xdp.Sockets.Bpf;
 using Xdp.Sockets.Net;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
@@ -9,7 +13,7 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// The XDP program on one interface. Owns the program while it is attached, what is known of the device, when it may be
 /// tried again, and why the interface is not served. Under the engine's lock. Times are in milliseconds.
 /// </summary>
-internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings settings)
+internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings settings, ILogger logger)
 {
     /// <summary>
     /// Between two attempts to take an interface that is missing, down or held by another program. Nothing is changed
@@ -17,7 +21,11 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     /// </summary>
     internal const long RetryAfter = 2_000;
 
-    private readonly RetryPause _queuesRetry = new();
+    // Between two looks at a program that is in the way.
+    private static readonly TimeSpan s_holderPause = TimeSpan.FromMilliseconds(10);
+
+    private readonly RetryPause _retry = new();
+    private SteeringProgram? _loaded;
     private long _nextAttempt;
 
     /// <summary>Null while it is not attached.</summary>
@@ -36,11 +44,12 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     internal bool MayTry(long now) => now >= _nextAttempt;
 
     /// <summary>
-    /// Attaches the program, without an endpoint in it. False, with a <see cref="Failure"/>, when that is refused.
+    /// Looks at the device and loads the program, which changes nothing on the interface. False, with a
+    /// <see cref="Failure"/>, when it cannot be served.
     /// </summary>
     /// <param name="patience">How long to wait for a predecessor's program to go.</param>
     /// <param name="now">In milliseconds.</param>
-    internal bool TryAttach(TimeSpan patience, long now)
+    internal bool TryLoad(TimeSpan patience, long now)
     {
         RetrySoon(now);
         SteeringProgram? program = null;
@@ -51,32 +60,60 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
                 return Refuse($"there is no interface {interfaceName}");
             if (!Device.IsUp)
                 return Refuse($"the interface {interfaceName} is down");
+            if (XdpPrivileges.FindMissing() is { Count: > 0 } missing)
+                return Refuse(string.Join("; ", missing));
+            if (WaitForHolder(Device.Index, patience) is { } holder)
+            {
+                return Refuse(
+                    $"{interfaceName} is held by XDP program {holder.ProgramId} \"{holder.ProgramName}\" "
+                    + $"({holder.Mode}); see bpftool net");
+            }
             program = SteeringProgram.Load();
             program.SetMacs([Device.Mac]);
             program.SetAllowedSources(settings.AllowedSources);
             program.SetDeniedSources(settings.DeniedSources);
-            (Mode, _) = program.Attach(Device.Index, settings.AttachMode, patience);
-            Program = program;
+            _loaded = program;
+            return true;
+        }
+        catch (Exception e) when (IsRefusal(e))
+        {
+            program?.Dispose();
+            return Refuse(e);
+        }
+    }
+
+    /// <summary>
+    /// After <see cref="TryLoad"/>: attaches the program, without an endpoint in it. False, with a
+    /// <see cref="Failure"/>, when that is refused; the program is gone then.
+    /// </summary>
+    internal bool TryAttach(TimeSpan patience, long now)
+    {
+        try
+        {
+            (Mode, _) = _loaded!.Attach(Device!.Index, settings.AttachMode, patience);
+            Program = _loaded;
             Failure = null;
             return true;
         }
-        catch (Exception e) when (e is XdpException or PlatformNotSupportedException or DllNotFoundException
-            or EntryPointNotFoundException or ArgumentException)
+        catch (Exception e) when (IsRefusal(e))
         {
-            program?.Dispose();
-            return Refuse(e.Message);
+            Release(e.Message, now);
+            RetryLater(now);
+            return Refuse(e);
         }
     }
 
     /// <summary>Nothing is steered any more. The maps stay until <see cref="Release"/>.</summary>
     internal void Detach() => Program?.Detach();
 
-    /// <summary>After <see cref="Detach"/>, and after the queues that the maps refer to are closed.</summary>
+    /// <summary>
+    /// The program goes. After <see cref="Detach"/>, and after the queues that the maps refer to are closed.
+    /// </summary>
     internal void Release(string reason, long now)
     {
         Failure = reason;
-        Program?.Dispose();
-        Program = null;
+        _loaded?.Dispose();
+        _loaded = Program = null;
         RetrySoon(now);
     }
 
@@ -86,7 +123,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
         // Attaching and detaching make a driver tell of changes as well: those are no reason to try again.
         if (device is { IsUp: true } && !LooksLike(device, Device))
         {
-            _queuesRetry.Reset();
+            _retry.Reset();
             _nextAttempt = 0;
         }
     }
@@ -107,7 +144,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     {
         Failure = null;
         if (all)
-            _queuesRetry.Reset();
+            _retry.Reset();
         else
             RetryLater(now);
     }
@@ -115,8 +152,32 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     /// <summary>After a failure that costs nothing to find again.</summary>
     internal void RetrySoon(long now) => _nextAttempt = now + RetryAfter;
 
-    /// <summary>After queues could not be opened: see <see cref="RetryPause"/>.</summary>
-    internal void RetryLater(long now) => _nextAttempt = now + (long)_queuesRetry.Next().TotalMilliseconds;
+    /// <summary>After a failure that takes something to find again: see <see cref="RetryPause"/>.</summary>
+    internal void RetryLater(long now) => _nextAttempt = now + (long)_retry.Next().TotalMilliseconds;
+
+    private static bool IsRefusal(Exception e) =>
+        e is XdpException or PlatformNotSupportedException or DllNotFoundException or EntryPointNotFoundException
+            or ArgumentException;
+
+    // The program that is still in the way in the end; null when none is.
+    private static XdpAttachment? WaitForHolder(int device, TimeSpan patience)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (XdpLink.Query(device) is { } holder)
+        {
+            if (Stopwatch.GetElapsedTime(start) >= patience)
+                return holder;
+            Thread.Sleep(s_holderPause);
+        }
+        return null;
+    }
+
+    private bool Refuse(Exception e)
+    {
+        if (e is XdpException { Details: { } details })
+            TransportLog.RefusalDetails(logger, interfaceName, details);
+        return Refuse(e.Message);
+    }
 
     private bool Refuse(string reason)
     {

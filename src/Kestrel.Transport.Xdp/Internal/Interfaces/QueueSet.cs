@@ -30,9 +30,14 @@ internal sealed class QueueSet(
     ILogger logger)
     : IQueueOwner, IListeningStacks
 {
+    // The errno for a UMEM above RLIMIT_MEMLOCK.
+    private const int ENOBUFS = 105;
+
     private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
+    private readonly List<XdpQueue> _prepared = [];
     private volatile XdpQueue[] _queues = [];
     private Dictionary<int, string> _refusals = [];
+    private (int Frames, int Wanted) _shortage;
 
     /// <summary>The queues that are open.</summary>
     internal IReadOnlyList<XdpQueue> Open => _queues;
@@ -65,7 +70,18 @@ internal sealed class QueueSet(
     public void StopListening(IpAddr address, ushort port) => OnStacks(stack => stack.StopListening(address, port));
 
     /// <summary>
-    /// Opens the queues that are missing, and hands them their packets. Returns why not one is open, or null.
+    /// Makes the sockets of the queues that are missing, with their frames. Nothing changes on the interface. Returns
+    /// why there is not one, or null.
+    /// </summary>
+    internal string? PrepareMissing(NetworkInterfaceInfo device)
+    {
+        Dictionary<int, string> refusals = Prepare(device);
+        return WhyNone(_prepared.Count, refusals);
+    }
+
+    /// <summary>
+    /// Binds the queues that are prepared, or else missing, and hands them their packets. Returns why not one is open,
+    /// or null.
     /// </summary>
     /// <param name="device">The interface.</param>
     /// <param name="maps">Of its program.</param>
@@ -75,23 +91,24 @@ internal sealed class QueueSet(
     internal string? OpenMissing(
         NetworkInterfaceInfo device, ISteeringMaps maps, IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> listening)
     {
-        int[] missing = [.. Wanted(device).Where(number => _queues.All(queue => queue.Settings.QueueId != number))];
+        Dictionary<int, string> refusals = Prepare(device);
         var opened = new List<XdpQueue>();
-        var refusals = new Dictionary<int, string>();
-        for (int i = 0; i < missing.Length; i++)
+        foreach (XdpQueue queue in _prepared)
         {
             try
             {
-                opened.Add(OpenQueue(device, missing[i], missing.Length - i));
+                queue.Bind();
+                opened.Add(queue);
             }
-            catch (Exception e) when (e is XdpException or PlatformNotSupportedException or ArgumentException
-                or OutOfMemoryException)
+            catch (XdpException e)
             {
-                refusals.Add(missing[i], e.Message);
+                refusals.Add(queue.Settings.QueueId, e.Message);
+                Close(queue);
             }
         }
-        if (_queues.Length + opened.Count == 0)
-            return refusals.Count > 0 ? $"queue {refusals.Last().Key}: {refusals.Last().Value}" : "it has no queues";
+        _prepared.Clear();
+        if (WhyNone(opened.Count, refusals) is { } reason)
+            return reason;
         LogRefusals(refusals);
         _queues = [.. _queues, .. opened];
         foreach (XdpQueue queue in opened)
@@ -130,8 +147,9 @@ internal sealed class QueueSet(
     /// <summary>Closes all queues, and returns them.</summary>
     internal IReadOnlyList<XdpQueue> CloseAll()
     {
-        XdpQueue[] queues = _queues;
+        XdpQueue[] queues = [.. _queues, .. _prepared];
         _queues = [];
+        _prepared.Clear();
         foreach (XdpQueue queue in queues)
             Close(queue);
         IsIncomplete = false;
@@ -141,27 +159,63 @@ internal sealed class QueueSet(
     private IEnumerable<int> Wanted(NetworkInterfaceInfo device) =>
         settings.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, SteeringProgram.MaxQueues));
 
-    private XdpQueue OpenQueue(NetworkInterfaceInfo device, int number, int sharers)
+    // Why those are refused that could not be made.
+    private Dictionary<int, string> Prepare(NetworkInterfaceInfo device)
+    {
+        int[] missing =
+            [.. Wanted(device).Except(_queues.Concat(_prepared).Select(queue => queue.Settings.QueueId))];
+        var refusals = new Dictionary<int, string>();
+        for (int i = 0; i < missing.Length; i++)
+        {
+            try
+            {
+                _prepared.Add(Prepare(device, missing[i], missing.Length - i));
+            }
+            catch (Exception e) when (e is XdpException or PlatformNotSupportedException or ArgumentException
+                or OutOfMemoryException)
+            {
+                refusals.Add(missing[i], e.Message);
+            }
+        }
+        LogShortage();
+        return refusals;
+    }
+
+    private string? WhyNone(int opened, Dictionary<int, string> refusals) =>
+        _queues.Length + opened > 0 ? null
+        : refusals.Count > 0 ? $"queue {refusals.Last().Key}: {refusals.Last().Value}"
+        : "it has no queues";
+
+    private XdpQueue Prepare(NetworkInterfaceInfo device, int number, int sharers)
     {
         if (number >= device.RxQueues)
             throw new ArgumentException($"{interfaceName} has {device.RxQueues} receive queues, numbered from 0");
-        int wanted = settings.FramesPerQueue ?? 2 * settings.ReceiveRingSize;
-        int frames = shared.Frames.Take(wanted, sharers, settings.MemoryBudget);
-        if (frames == 0)
+        int wanted = FramesWanted;
+        while (true)
         {
-            long budget = settings.MemoryBudget >> 20, used = shared.Frames.Used >> 20;
-            throw new ArgumentException($"MemoryBudget ({budget} MiB, {used} in use) leaves no frames for it");
-        }
-        try
-        {
-            return new XdpQueue(this, SettingsFor(device, number, frames), shared.Blocks, logger);
-        }
-        catch
-        {
-            shared.Frames.Return(frames);
-            throw;
+            int frames = shared.Frames.Take(wanted, sharers, settings.MemoryBudget);
+            if (frames == 0)
+                throw new ArgumentException(shared.Frames.WhyNone(settings.MemoryBudget));
+            try
+            {
+                return new XdpQueue(this, SettingsFor(device, number, frames), shared.Blocks, logger);
+            }
+            catch (XdpException e)
+                when (e.Errno == ENOBUFS && frames / 2 >= XdpOptionsValidator.SmallestFrameCount)
+            {
+                // Other processes of the same user count against the memory-lock limit as well.
+                shared.Frames.Return(frames);
+                wanted = frames / 2;
+            }
+            catch
+            {
+                shared.Frames.Return(frames);
+                throw;
+            }
         }
     }
+
+    private int FramesWanted => settings.FramesPerQueue ?? 2 * settings.ReceiveRingSize;
 
     private QueueSettings SettingsFor(NetworkInterfaceInfo device, int number, int frames) => new()
     {
@@ -185,6 +239,21 @@ internal sealed class QueueSet(
                 TransportLog.QueueRefused(logger, interfaceName, queue, reason.TrimEnd('.'));
         }
         _refusals = refusals;
+    }
+
+    // What the memory-lock limit costs: once, as long as it stays the same.
+    private void LogShortage()
+    {
+        if (shared.Frames.MemoryLock is not { } limit)
+            return;
+        XdpQueue[] queues = [.. _queues, .. _prepared];
+        (int Frames, int Wanted) shortage =
+            (queues.Sum(queue => queue.Settings.FrameCount), queues.Length * FramesWanted);
+        long needed = (long)shortage.Wanted * QueueSettings.FrameSize;
+        if (shortage.Frames < shortage.Wanted && needed <= settings.MemoryBudget && shortage != _shortage)
+            TransportLog.FewerFrames(
+                logger, interfaceName, shortage.Frames, shortage.Wanted, limit >> 10, needed >> 10);
+        _shortage = shortage;
     }
 
     private void Close(XdpQueue queue)

@@ -1,9 +1,9 @@
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>
-/// How long to wait before an interface whose queues could not be opened is tried again: twice as long each time. An
-/// attempt is not free. It attaches the program and takes it off again, for which many drivers restart the interface,
-/// and it asks for the memory of all frames.
+/// How long to wait before an interface that refuses the program or its queues is tried again: twice as long each time.
+/// An attempt is not free. It asks for the memory of all frames. And where only the last step fails, it attaches the
+/// program and takes it off again, for which many drivers restart the interface.
 /// </summary>
 internal sealed class RetryPause
 {

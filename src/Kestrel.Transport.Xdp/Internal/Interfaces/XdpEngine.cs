@@ -16,10 +16,10 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// network changes, and from time to time, on a thread of its own that stays in the interface's network namespace. So
 /// an interface that is missing, busy or refused at start is taken later, without anybody asking.
 /// <para>
-/// Order at start: <see cref="Prepare"/> (program attached, no endpoint in it) → the listener binds its companion →
-/// <see cref="Activate"/> (sockets, then the endpoint, mixed) → the companion listens. At the end: <see cref="Drain"/>
-/// → the companion closes → connections finish → <see cref="Close"/>. All of it is for any thread, and never from
-/// within a queue's turn.
+/// Order at start: <see cref="Prepare"/> (sockets with their frames, then the program attached, no endpoint in it) →
+/// the listener binds its companion → <see cref="Activate"/> (sockets bound, then the endpoint, mixed) → the companion
+/// listens. At the end: <see cref="Drain"/> → the companion closes → connections finish → <see cref="Close"/>. All of
+/// it is for any thread, and never from within a queue's turn.
 /// </para>
 /// <para>
 /// It owns the order in which things happen: one lock, the control thread, and the watch on the network. What happens
@@ -58,7 +58,7 @@ internal sealed class XdpEngine
         Key = key;
         Settings = settings;
         _logger = logger;
-        _attachment = new ProgramAttachment(InterfaceName, settings);
+        _attachment = new ProgramAttachment(InterfaceName, settings, logger);
         _queues = new QueueSet(InterfaceName, settings, shared, _paths, failed: () => _wake.Set(), logger);
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
@@ -110,7 +110,7 @@ internal sealed class XdpEngine
         lock (_lock)
         {
             if (_attachment.Program is null && !_stopping)
-                _attachment.TryAttach(XdpLink.BusyRetry, Now);
+                TryAttach(XdpLink.BusyRetry);
             return _attachment.Failure;
         }
     }
@@ -273,12 +273,29 @@ internal sealed class XdpEngine
 
     private void TryUpgrade()
     {
-        if ((_attachment.Program is not null || _attachment.TryAttach(TimeSpan.Zero, Now)) && OpenQueues())
+        if ((_attachment.Program is not null || TryAttach(TimeSpan.Zero)) && OpenQueues())
         {
             Reconcile();
             foreach (EndpointBinding binding in _endpoints.Bindings.Where(b => !b.IsDraining))
                 TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
         }
+    }
+
+    // Attaching makes many drivers restart the interface. So first comes what may be refused without touching it.
+    private bool TryAttach(TimeSpan patience)
+    {
+        if (!_attachment.TryLoad(patience, Now))
+            return false;
+        if (_queues.PrepareMissing(_attachment.Device!) is { } refusal)
+        {
+            _attachment.Release(refusal, Now);
+            _attachment.RetryLater(Now);
+            return false;
+        }
+        if (_attachment.TryAttach(patience, Now))
+            return true;
+        _queues.CloseAll();
+        return false;
     }
 
     // With the program attached. False when not one queue is open; then the program is off again as well.

@@ -99,6 +99,19 @@ internal static partial class TransportLog
     internal static partial void SharedInterface(ILogger logger, string @interface, string options);
 
     [LoggerMessage(
+        EventId = 119, Level = LogLevel.Warning, EventName = "FewerFrames",
+        Message = "{Interface} has {Frames} frames instead of {Wanted}: the memory-lock limit is {Limit} KiB. All of "
+            + "them need {Needed} KiB (ulimit -l, LimitMEMLOCK= of systemd, --ulimit memlock= of a container), or "
+            + "CAP_IPC_LOCK.")]
+    internal static partial void FewerFrames(
+        ILogger logger, string @interface, int frames, int wanted, long limit, long needed);
+
+    [LoggerMessage(
+        EventId = 122, Level = LogLevel.Debug, EventName = "RefusalDetails",
+        Message = "{Interface} was refused, with these words: {Details}")]
+    internal static partial void RefusalDetails(ILogger logger, string @interface, string details);
+
+    [LoggerMessage(
         EventId = 120, Level = LogLevel.Debug, EventName = "CompanionAcceptFailed",
         Message = "A connection could not be accepted by the companion socket of {EndPoint}.")]
     internal static partial void CompanionAcceptFailed(ILogger logger, IPEndPoint endPoint, Exception exception);

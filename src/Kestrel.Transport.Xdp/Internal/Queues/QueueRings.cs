@@ -35,7 +35,7 @@ internal sealed class QueueRings : IDisposable
     private bool _fillStarved;
 
     /// <summary>
-    /// Opens and binds the socket, with FILL full. No packet arrives before the program knows the socket.
+    /// Opens the socket, with its frames. To be bound.
     /// </summary>
     /// <exception cref="XdpException">The kernel refused; says why.</exception>
     internal QueueRings(QueueSettings settings, QueueCounters counters)
@@ -47,18 +47,7 @@ internal sealed class QueueRings : IDisposable
         {
             Poison = EnvironmentSwitches.PoisonsMemory,
         };
-        Xsk? xsk = null;
-        try
-        {
-            _xsk = xsk = Xsk.Create(_umem, settings.ToXskOptions());
-            Refill(all: true);
-            _xsk.Bind();
-        }
-        catch
-        {
-            xsk?.Dispose();
-            throw;
-        }
+        _xsk = Xsk.Create(_umem, settings.ToXskOptions());
     }
 
     internal FramePool Frames { get; }
@@ -67,6 +56,14 @@ internal sealed class QueueRings : IDisposable
 
     /// <summary>For the program's map.</summary>
     internal int SocketDescriptor => _xsk.FileDescriptor;
+
+    /// <summary>Binds the socket, with FILL full. No packet arrives before the program knows the socket.</summary>
+    /// <exception cref="XdpException">The kernel refused; says why.</exception>
+    internal void Bind()
+    {
+        Refill(all: true);
+        _xsk.Bind();
+    }
 
     /// <summary>Packets that have arrived and were not received. Any thread.</summary>
     internal uint RxWaiting => _xsk.Rx.Available;

@@ -33,8 +33,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private volatile bool _closed;
 
     /// <summary>
-    /// Opens the socket. Nothing arrives before the program knows it, and nothing is handled before
-    /// <see cref="Start"/>.
+    /// Opens the socket, with its frames. To be bound, and started.
     /// </summary>
     /// <exception cref="XdpException">The kernel refused; says why.</exception>
     internal XdpQueue(IQueueOwner owner, QueueSettings settings, BlockPool blocks, ILogger logger)
@@ -98,6 +97,13 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
             return started == 0 ? TimeSpan.Zero : TimeSpan.FromTicks(Clock.Now.Ticks - started);
         }
     }
+
+    /// <summary>
+    /// Binds the socket. Nothing arrives before the program knows it, and nothing is handled before
+    /// <see cref="Start"/>. After a failure <see cref="Stop"/> is what is left.
+    /// </summary>
+    /// <exception cref="XdpException">The kernel refused; says why.</exception>
+    internal void Bind() => _rings.Bind();
 
     internal void Start() => _worker.Start();
 
