@@ -341,7 +341,7 @@ internal struct Sender
         if (unsent == 0)
         {
             flight.CwndUse.OnStopped(limited: false, SndUna, SndNxt);
-            flight.Recovery.OnAppLimited(state);
+            flight.Recovery.OnAllSent(state);
             fin = FinQueued;
             return 0;
         }
@@ -417,10 +417,13 @@ internal struct Sender
         bool idle = Outstanding == 0;
         if (decision.Length > Mss)
             flight.Recovery.MtuProbe.Begin(ref flight.Queue[index]);
-        flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
+        flight.Recovery.OnSent(ref flight.Queue[index], Outstanding);
         flight.Persist.OnSent();
         if (idle)
+        {
             flight.Retransmission.OnFirstSent(now);
+            _congestion.OnFirstSent(now);
+        }
         if (decision.Length > 0)
             _lastSentAt = now;
         SndNxt += decision.Length + (decision.Fin ? 1 : 0);
