@@ -34,6 +34,11 @@ public sealed record TcpStackOptions
     /// <summary>Decides how much a connection may have in flight.</summary>
     public CongestionAlgorithm CongestionControl { get; init; } = CongestionAlgorithm.Cubic;
 
+    /// <summary>
+    /// Segments are spread over the round trip, where that is 2 ms or more. False sends what the windows allow at once.
+    /// </summary>
+    public bool Pacing { get; init; } = true;
+
     /// <summary>Bytes up to which a connection's receive buffer grows.</summary>
     public int ReceiveBufferMax { get; init; } = 6 << 20;
 

@@ -13,7 +13,7 @@ namespace Xdp.TcpLite;
 /// tells each part what it has to know of the others. Calls change state and mark the connection; only
 /// <see cref="TcpStack.Emit"/> makes it write segments, and asks for the next until there is none.
 /// </remarks>
-public sealed partial class TcpConnection : FlowEntry
+public sealed class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
 
@@ -31,6 +31,7 @@ public sealed partial class TcpConnection : FlowEntry
 
     /// <summary>Null while no keepalive is asked for.</summary>
     private KeepAliveTimer? _keepAlive;
+    private AfterClose _afterClose;
     private TcpEvents _events;
     private SegmentOutput _output;
     private uint _segmentsIn;
@@ -181,6 +182,40 @@ public sealed partial class TcpConnection : FlowEntry
         RequestEmit();
     }
 
+    /// <summary>
+    /// Nothing more will be read either. From here on received bytes are acknowledged and dropped, and do not turn the
+    /// FIN into a RST. Written bytes are still delivered. Implies <see cref="Shutdown"/>. What a peer may do to make it
+    /// last is bounded by <see cref="TcpStackOptions.AfterCloseBytes"/> and the options behind it.
+    /// </summary>
+    public void Close()
+    {
+        Shutdown();
+        if (_rcv.Discards)
+            return;
+        _rcv.Discard(_stack.Environment);
+        if (State == TcpState.Closed)
+            return;
+        bool isDone = State == TcpState.FinWait2;
+        Orphan orphan = _afterClose.Begin(this, _rcv.BytesReceived, isDone, _options, _stack.Now);
+        _rcv.Invite(_afterClose.Invited(_rcv.BytesReceived, _options));
+        ArmWheel();
+        _stack.AddOrphan(orphan, _snd.Memory, isDone);
+    }
+
+    /// <summary>Ends the connection with a RST. Bytes not sent, or not taken, are dropped. Idempotent.</summary>
+    public void Abort()
+    {
+        if (State == TcpState.Closed)
+        {
+            // After an end in good order, received bytes wait for the application. It does not want them.
+            _rcv.ReturnReceived();
+            return;
+        }
+        if (State != TcpState.SynSent)
+            SendReset();
+        Finish(TcpEvents.None);
+    }
+
     /// <summary>What happened since the last call.</summary>
     public TcpEvents TakeEvents()
     {
@@ -272,10 +307,15 @@ public sealed partial class TcpConnection : FlowEntry
         if (_ecn.Receive(packet))
             AckNow();
         Acknowledge(packet, now);
-        if (State is TcpState.Closed || IsTooLate(packet, now))
+        if (State is TcpState.Closed)
             return false;
+        if (packet.PayloadLength > 0 && CanReceive && !_afterClose.TryTakeData(_options, now))
+        {
+            ResetLateSender();
+            return false;
+        }
         bool kept = packet.PayloadLength > 0 && ReceivePayload(packet, frame, start + packet.PayloadStart, now);
-        if (_orphan is not null && packet.PayloadLength > 0)
+        if (_rcv.Discards && CanReceive && packet.PayloadLength > 0)
             OnLateData(now);
         if (packet.IsFin)
             _rcv.NoteFin(packet, CanReceive);
@@ -323,7 +363,7 @@ public sealed partial class TcpConnection : FlowEntry
             OnSynAcknowledged(packet, now);
         AckOutcome outcome = _snd.Acknowledge(packet, _timestamps, _stack.Counters, now);
         if (outcome.Advanced)
-            OnOrphanProgress(now);
+            _afterClose.OnProgress(_stack.Orphans, _snd.Memory, _options, now);
         if (outcome.AllAcknowledged)
             Raise(TcpEvents.AllAcknowledged);
         if (outcome.Delivery.Fin)
@@ -346,7 +386,7 @@ public sealed partial class TcpConnection : FlowEntry
         {
             case TcpState.FinWait1:
                 State = TcpState.FinWait2;
-                OnOrphanFinAcknowledged(now);
+                _afterClose.OnFinAcknowledged(_stack.Orphans, _options, now);
                 break;
             case TcpState.Closing:
                 if (packet.IsFin)
@@ -546,8 +586,7 @@ public sealed partial class TcpConnection : FlowEntry
         get
         {
             Instant next = Instant.Min(_snd.NextDeadline, _rcv.Acks.Deadline);
-            if (_orphan is { } orphan)
-                next = Instant.Min(next, orphan.NextDeadline);
+            next = Instant.Min(next, _afterClose.NextDeadline);
             if (_keepAlive is { } keepAlive)
                 next = Instant.Min(next, keepAlive.Deadline);
             return _opening is { } opening ? Instant.Min(next, opening.Deadline) : next;
@@ -580,8 +619,10 @@ public sealed partial class TcpConnection : FlowEntry
             OnSenderDeadline(now);
         if (_keepAlive is { } keepAlive && keepAlive.Deadline <= now)
             OnKeepAliveTimeout(keepAlive, now);
-        if (_orphan is { } orphan && orphan.NextDeadline <= now)
-            OnOrphanDeadline(orphan, now);
+        if (_afterClose.IsLateDataDue(now))
+            ResetLateSender();
+        else if (_afterClose.NextDeadline <= now)
+            Finish(TcpEvents.None);
         if (State != TcpState.Closed)
             ArmWheel();
     }
@@ -589,7 +630,10 @@ public sealed partial class TcpConnection : FlowEntry
     private void OnSenderDeadline(Instant now)
     {
         SenderTimeouts fired = _snd.OnDeadline(_options, _timestamps, _stack.Counters, now);
-        if (fired.HasFlag(SenderTimeouts.GaveUp) || OrphanGivesUp(fired))
+        bool orphanGivesUp = _afterClose.GivesUp(fired, _options);
+        if (orphanGivesUp)
+            _stack.Counters.OrphansTimedOut++;
+        if (orphanGivesUp || fired.HasFlag(SenderTimeouts.GaveUp))
         {
             TimeOut();
             return;
@@ -623,6 +667,67 @@ public sealed partial class TcpConnection : FlowEntry
                 TimeOut();
                 break;
         }
+    }
+
+    // ---- the end
+
+    private void OnLateData(Instant now)
+    {
+        _stack.Drop(DropReason.ClosedReceive);
+        if (!_rcv.Invite(_afterClose.Invited(_rcv.BytesReceived, _options)))
+            _afterClose.OnUsedUp(_options, now);
+    }
+
+    private void ResetLateSender()
+    {
+        _stack.Counters.DataAfterCloseResets++;
+        Abort();
+    }
+
+    private void TimeOut()
+    {
+        if (State == TcpState.Closed)
+            return;
+        SendReset();
+        Finish(TcpEvents.TimedOut);
+    }
+
+    private void EnterTimeWait(Instant now)
+    {
+        var timeWait = new TimeWait(Key)
+        {
+            Path = _remote.Shared,
+            SndNxt = SndNxt,
+            RcvNxt = RcvNxt,
+            Window = _rcv.WindowField(_stack.Environment.Memory),
+            Timestamps = _timestamps.Enabled,
+            TsOffset = _timestamps.Offset,
+            TsRecent = _timestamps.Recent,
+        };
+        bool owesAck = _rcv.Acks.IsDue;
+        Finish(TcpEvents.None, inOrder: true);
+        _stack.AddTimeWait(timeWait, owesAck, now);
+    }
+
+    /// <summary>The connection is over: everything it holds goes home, and the stack forgets it.</summary>
+    /// <param name="why">What ended it, if it was not the application.</param>
+    /// <param name="inOrder">
+    /// Both sides have closed. What was received is complete, and stays for the application to take. After any other
+    /// end nobody would.
+    /// </param>
+    private void Finish(TcpEvents why, bool inOrder = false)
+    {
+        if (State == TcpState.Closed)
+            return;
+        State = TcpState.Closed;
+        _opening = null;
+        _afterClose.End(_stack.Orphans);
+        _snd.ReturnFlight(_stack.Environment);
+        _rcv.ClearReassembly(_stack.Environment);
+        if (!inOrder)
+            _rcv.ReturnReceived();
+        _stack.Forget(this);
+        Raise(why | TcpEvents.Closed);
     }
 
     // ---- states and lists

@@ -18,6 +18,9 @@ internal sealed class TimerWheel
     private const int WordsPerLevel = Slots / 64;
     private const long TicksPerTick = TimeSpan.TicksPerMillisecond;
 
+    /// <summary>How late an entry may fire.</summary>
+    internal static readonly TimeSpan Tick = new(TicksPerTick);
+
     /// <summary>
     /// How far ahead entries are filed, in ticks. What lies beyond is filed again on the way. It is half of what the
     /// levels cover, so that the distance of two ticks fits an int.

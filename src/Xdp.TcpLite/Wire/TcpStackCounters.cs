@@ -62,6 +62,9 @@ public sealed class TcpStackCounters
     /// <summary>How often a segment had to wait because no frame was free.</summary>
     public long EmitStarved;
 
+    /// <summary>How often a segment had to wait for the pace of its connection, for which a timer was set.</summary>
+    public long PacingWaits;
+
     /// <summary>Packets dropped for this reason.</summary>
     public long this[DropReason reason]
     {

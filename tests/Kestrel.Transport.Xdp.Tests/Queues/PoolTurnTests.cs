@@ -115,32 +115,53 @@ public class PoolTurnTests
     /// A long batch before the item: those who flush send what is written, and not each answer by itself.
     /// </summary>
     [Fact]
-    public void IsOverdue_CountsFromTheLastTurn_WhoeverRanIt()
+    public void AnswerWritten_OverdueCountsFromTheLastTurn_WhoeverRanIt()
     {
         _turn.Queue();
-        Assert.False(_turn.AnswersAreOverdue);
+        Assert.False(_turn.AnswerWritten());
         _now += PoolTurn.Patience;
-        Assert.True(_turn.AnswersAreOverdue);
+        Assert.True(_turn.AnswerWritten());
         _turn.TurnRan(_now, receives: true, delivered: 0);
-        Assert.False(_turn.AnswersAreOverdue);
+        Assert.False(_turn.AnswerWritten());
         _now += PoolTurn.Patience - TimeSpan.FromTicks(1);
-        Assert.False(_turn.AnswersAreOverdue);
+        Assert.False(_turn.AnswerWritten());
         Execute();
         Assert.False(_turn.IsLate);
-        Assert.False(_turn.AnswersAreOverdue);
+        Assert.False(_turn.AnswerWritten());
     }
 
-    [Fact]
-    public void IsOverdue_WhileThePoolIsLate_IsSooner()
+    /// <summary>
+    /// While the pool is late, answers of slow handlers leave one by one, and those of a fast batch together.
+    /// </summary>
+    /// <param name="microseconds">From one answer to the next.</param>
+    /// <param name="together">How many leave together.</param>
+    [Theory]
+    [InlineData(5000, 1)]
+    [InlineData(50, 1)]
+    [InlineData(49, 11)]
+    [InlineData(10, PoolTurn.MostAnswers)]
+    public void AnswerWritten_WhileThePoolIsLate_SlowOnesLeaveAlone(int microseconds, int together)
     {
         _turn.Queue();
         _now += PoolTurn.Patience;
         _turn.CheckOverdue();
         _turn.CheckOverdue();
-        _turn.TurnRan(_now, receives: true, delivered: 0);
-        Assert.False(_turn.AnswersAreOverdue);
-        _now += PoolTurn.Patience / 5;
-        Assert.True(_turn.AnswersAreOverdue);
+        Assert.True(_turn.IsLate);
+        _turn.AnswerWritten();
+        for (int turn = 0; turn < 3; turn++)
+        {
+            _turn.TurnRan(_now, receives: true, delivered: 0);
+            int answers = 0;
+            bool leave;
+            do
+            {
+                _now += TimeSpan.FromMicroseconds(microseconds);
+                answers++;
+                leave = _turn.AnswerWritten();
+            }
+            while (!leave);
+            Assert.Equal(together, answers);
+        }
     }
 
     /// <summary>A turn that only sends does not keep the worker from looking at what has arrived.</summary>
@@ -157,12 +178,16 @@ public class PoolTurnTests
     }
 
     /// <summary>
-    /// Whoever ran turns meanwhile: an item that has waited for long shows that the pool is still late.
+    /// Whoever ran turns meanwhile: an item that has waited for long shows that the pool is late, unless the batch
+    /// before it is the reason.
     /// </summary>
+    /// <param name="batch">Connections that the turns before have given the pool.</param>
+    /// <param name="late">The pool is late then.</param>
     [Theory]
     [InlineData(0, true)]
+    [InlineData(10, true)]
     [InlineData(100, false)]
-    public void Pool_Late_StaysSoUnlessTheBatchBeforeTheItemIsTheReason(int batch, bool late)
+    public void Pool_SlowBecauseOfALongBatch_IsNotLate(int batch, bool late)
     {
         _turn.Queue();
         for (int i = 0; i < 2; i++)
@@ -171,7 +196,8 @@ public class PoolTurnTests
             _turn.CheckOverdue();
             _turn.TurnRan(_now, receives: true, delivered: batch / 2);
         }
-        Assert.True(_turn.IsLate);
+        Assert.Equal(2, _turn.Overdue);
+        Assert.Equal(late, _turn.IsLate);
         Execute();
         Assert.Equal(late, _turn.IsLate);
     }

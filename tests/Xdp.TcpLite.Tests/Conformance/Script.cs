@@ -57,7 +57,9 @@ internal sealed partial class Script
     public string Name { get; }
     public IReadOnlyList<string> Lines { get; }
     public IReadOnlyList<ScriptStep> Steps { get; }
-    public TcpStackOptions StackOptions { get; } = new();
+
+    /// <summary>Without pacing unless the script asks for it: most tell what is sent, and not how fast.</summary>
+    public TcpStackOptions StackOptions { get; } = new() { Pacing = false };
 
     /// <summary>4 or 6 when the script holds for one of them only.</summary>
     public int? IpVersion { get; private set; }

@@ -84,6 +84,28 @@ public class FlowTests
         Assert.Equal(1_500_000, flows.Servers[40000].Received);
     }
 
+    /// <summary>The bottleneck's queue is a tenth of what is in flight: what comes in bursts is lost there.</summary>
+    [Fact]
+    public void ShortQueue_TakesWhatIsPaced()
+    {
+        double paced = Goodput(pacing: true), bursts = Goodput(pacing: false);
+        Assert.True(paced > 27 && paced > 1.3 * bursts, $"{paced:F1} and {bursts:F1} of 50 Mbit/s");
+
+        static double Goodput(bool pacing)
+        {
+            const long bytes = 10_000_000;
+            TimeSpan delay = TimeSpan.FromMilliseconds(50);
+            var link = new LinkOptions { Rate = 50_000_000, Delay = delay, Buffer = 64 << 10 };
+            var options = new TcpStackOptions { Pacing = pacing };
+            var network = new Network(1, link, link with { Rate = 0 }, options, options, frames: 4096);
+            Instant start = network.Now;
+            var flows = new Flows(network, 1, bytes);
+            AssertDone(flows.Run(), network, flows);
+            Assert.Equal(pacing, network.Client.Stack.Counters.PacingWaits > 0);
+            return bytes * 8 / (flows.AllDone!.Value - start).TotalSeconds / 1e6;
+        }
+    }
+
     /// <summary>
     /// RFC 4821, section 7.7: when small segments are lost as well, the size is not the reason. After the outage full
     /// segments carry the flow, at the path's rate.

@@ -26,10 +26,11 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     internal static readonly TimeSpan Patience = TimeSpan.FromMicroseconds(500);
 
     /// <summary>
-    /// The same while the pool is late. It is not zero: a pool may be late because of a long batch of the queue's own,
-    /// whose answers would leave with a kick each.
+    /// While the pool is late, an answer that comes so long after the one before leaves alone: its kick costs little
+    /// beside what was done for it. Answers that follow each other faster are a long batch of the queue's own. They
+    /// share kicks.
     /// </summary>
-    private static readonly TimeSpan s_patienceWhenLate = TimeSpan.FromMicroseconds(50);
+    private static readonly TimeSpan s_slowAnswers = TimeSpan.FromMicroseconds(50);
 
     /// <summary>
     /// Answers that leave together. With more of them in a kick the kick costs next to nothing less, and their clients
@@ -38,7 +39,7 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     internal const int MostAnswers = 16;
 
     /// <summary>What the pool may take for each connection of the batch before the item, and be in time.</summary>
-    private static readonly TimeSpan s_patiencePerAnswer = TimeSpan.FromMicroseconds(20);
+    private static readonly TimeSpan s_patiencePerAnswer = TimeSpan.FromMicroseconds(50);
 
     private readonly Action<IThreadPoolWorkItem> _pool =
         pool ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
@@ -57,8 +58,9 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     private long _writtenSince;
     private long _arrivedSince;
 
-    // Connections that had something to send since the last turn.
+    // Connections that had something to send since the last turn; and while the pool is late, when the last one had.
     private int _answers;
+    private long _answeredAt;
 
     /// <summary>The item waits in the pool. Any thread.</summary>
     internal bool IsQueued => Volatile.Read(ref _queued) != 0;
@@ -74,19 +76,22 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// <summary>When the worker runs the turn of an item that still waits.</summary>
     internal Instant OverdueAt => new(Volatile.Read(ref _arrivedSince) + Patience.Ticks);
 
-    /// <summary>
-    /// An item waits, and what is written has waited too long: whoever flushes runs the turn. Any thread.
-    /// </summary>
-    internal bool AnswersAreOverdue =>
-        IsQueued && _clock().Ticks >= Volatile.Read(ref _writtenSince) + (IsLate ? s_patienceWhenLate : Patience).Ticks;
-
     /// <summary>Times that the worker had to run the turn of an item.</summary>
     internal long Overdue { get; private set; }
 
     /// <summary>
     /// A connection has something to send. True when it leaves now, with what others have written. Any thread.
     /// </summary>
-    internal bool AnswerWritten() => Interlocked.Increment(ref _answers) >= MostAnswers || AnswersAreOverdue;
+    internal bool AnswerWritten()
+    {
+        if (Interlocked.Increment(ref _answers) >= MostAnswers)
+            return true;
+        if (!IsQueued)
+            return false;
+        long now = _clock().Ticks;
+        bool isSlow = IsLate && now - Interlocked.Exchange(ref _answeredAt, now) >= s_slowAnswers.Ticks;
+        return isSlow || now >= Volatile.Read(ref _writtenSince) + Patience.Ticks;
+    }
 
     /// <summary>Queues the item, unless it waits already. Any thread.</summary>
     internal void Queue()
@@ -119,11 +124,12 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// <summary>Notes it when the pool is too late with an item that waits. In the worker's thread.</summary>
     internal void CheckOverdue()
     {
-        if (!IsQueued || _clock() < OverdueAt)
+        Instant now = _clock();
+        if (!IsQueued || now < OverdueAt)
             return;
         Overdue++;
         // Once may be a pause of the whole process, or of the machine.
-        if (_overdueBefore)
+        if (_overdueBefore && IsTooLate(now))
             Volatile.Write(ref _late, true);
         _overdueBefore = true;
     }
@@ -131,8 +137,7 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// <summary>Runs the turn on a thread of the pool.</summary>
     public void Execute()
     {
-        long waited = _clock().Ticks - Volatile.Read(ref _queuedAt);
-        bool late = _late && waited >= (Patience + Volatile.Read(ref _batch) * s_patiencePerAnswer).Ticks;
+        bool late = _late && IsTooLate(_clock());
         Volatile.Write(ref _late, late);
         _overdueBefore = late;
         Interlocked.Increment(ref _running);
@@ -145,6 +150,11 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
             Queue();
         run();
     }
+
+    // Does the batch before the item explain how long it has waited?
+    private bool IsTooLate(Instant now) =>
+        now.Ticks - Volatile.Read(ref _queuedAt)
+            >= (Patience + Volatile.Read(ref _batch) * s_patiencePerAnswer).Ticks;
 
     /// <summary>
     /// The turn is over, and all that it wants to queue or to signal has been. A full fence. In the turn's thread.

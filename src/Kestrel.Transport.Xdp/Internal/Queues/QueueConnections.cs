@@ -22,20 +22,20 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     internal bool HasUndelivered => _undelivered.Count > 0;
 
     /// <summary>An application asks for something; a full fence. Any thread.</summary>
-    internal void Post(QueueSide connection) => _dirty.Push(connection);
+    internal void Post(QueueSide side) => _dirty.Push(side);
 
     /// <summary>Does what applications have asked for.</summary>
     internal void ApplyDirty()
     {
-        QueueSide? connection = _dirty.TakeAll();
-        while (connection is not null)
+        QueueSide? side = _dirty.TakeAll();
+        while (side is not null)
         {
             // Once its work is taken the connection may be pushed again, by anybody.
-            QueueSide? next = connection.Work.NextDirty;
-            connection.Work.NextDirty = null;
-            connection.ApplyWork(connection.TakeWork());
-            _undelivered.Add(connection);
-            connection = next;
+            QueueSide? next = side.Work.NextDirty;
+            side.Work.NextDirty = null;
+            side.ApplyWork(side.TakeWork());
+            _undelivered.Add(side);
+            side = next;
         }
     }
 
@@ -48,16 +48,16 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
         {
             TcpEvents events = ready.TakeEvents();
             // Connections that ended before they were accepted have no side here.
-            if (ready.Owner is not QueueSide connection)
+            if (ready.Owner is not QueueSide side)
                 continue;
-            connection.OnEvents(events);
-            _undelivered.Add(connection);
+            side.OnEvents(events);
+            _undelivered.Add(side);
             if ((events & TcpEvents.PathSuspect) != 0)
-                SuspectPath(connection);
+                SuspectPath(side);
             if ((events & TcpEvents.Closed) != 0)
-                OnEnded(connection);
+                OnEnded(side);
             else if ((events & TcpEvents.AllAcknowledged) != 0 && ready.State == TcpState.FinWait2)
-                OnAcknowledged(connection);
+                OnAcknowledged(side);
         }
     }
 
@@ -69,9 +69,9 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     internal int Deliver()
     {
         int delivered = 0;
-        foreach (QueueSide connection in _undelivered)
+        foreach (QueueSide side in _undelivered)
         {
-            if (connection.Deliver())
+            if (side.Deliver())
                 delivered++;
         }
         _undelivered.Clear();
@@ -81,28 +81,28 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     /// <summary>As <see cref="Deliver"/>, with no application code run in here.</summary>
     internal void Schedule()
     {
-        foreach (QueueSide connection in _undelivered)
-            connection.Deliver(inline: false);
+        foreach (QueueSide side in _undelivered)
+            side.Deliver(inline: false);
         _undelivered.Clear();
     }
 
     /// <summary>Ends the endpoints' connections with FIN, behind what was written.</summary>
     internal void CloseAll(ConnectionOwner[] endpoints)
     {
-        for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
+        for (QueueSide? side = _all.First; side is not null; side = side.NextInQueue)
         {
-            if (endpoints.Contains(connection.Owner))
-                connection.Shutdown(null);
+            if (endpoints.Contains(side.Owner))
+                side.Shutdown(null);
         }
     }
 
     /// <summary>Ends with RST what <see cref="CloseAll"/> could not send the FIN of.</summary>
     internal void AbortUnsent(ConnectionOwner[] endpoints)
     {
-        for (QueueSide? connection = _all.First; connection is not null; connection = connection.NextInQueue)
+        for (QueueSide? side = _all.First; side is not null; side = side.NextInQueue)
         {
-            if (endpoints.Contains(connection.Owner) && connection.HasUnsent)
-                connection.AbortTcp();
+            if (endpoints.Contains(side.Owner) && side.HasUnsent)
+                side.AbortTcp();
         }
     }
 
@@ -110,25 +110,25 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     /// <param name="stackIsSound">No turn has thrown: the stack can be asked to give back what it holds.</param>
     internal void EndAll(bool stackIsSound)
     {
-        while (_all.First is { } connection)
+        while (_all.First is { } side)
         {
             try
             {
-                owner.Flows.Remove(connection);
-                connection.Shutdown(new ConnectionAbortedException(
+                owner.Flows.Remove(side);
+                side.Shutdown(new ConnectionAbortedException(
                     "The network interface's queue that carried the connection was closed."));
-                connection.OnEvents(TcpEvents.Closed);
+                side.OnEvents(TcpEvents.Closed);
                 if (stackIsSound)
-                    connection.AbortTcp();
-                connection.Deliver(inline: false);
-                OnAcknowledged(connection);
-                connection.Owner.ConnectionEnded();
+                    side.AbortTcp();
+                side.Deliver(inline: false);
+                OnAcknowledged(side);
+                side.Owner.ConnectionEnded();
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
                 // The others are to be ended as well. What has failed may be the logger: nothing is logged here.
             }
-            _all.Remove(connection);
+            _all.Remove(side);
         }
         // Connections that ended in this turn, and have not been told yet.
         Schedule();
@@ -150,30 +150,30 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     }
 
     // The stack has forgotten the connection.
-    private void OnEnded(QueueSide connection)
+    private void OnEnded(QueueSide side)
     {
-        if (!_all.Remove(connection))
+        if (!_all.Remove(side))
             return;
-        owner.Flows.Remove(connection);
-        OnAcknowledged(connection);
-        connection.Owner.ConnectionEnded();
+        owner.Flows.Remove(side);
+        OnAcknowledged(side);
+        side.Owner.ConnectionEnded();
     }
 
     // The peer has acknowledged everything and our FIN. Whether it ever sends its own is nothing that an exit has to
     // wait for.
-    private static void OnAcknowledged(QueueSide connection)
+    private static void OnAcknowledged(QueueSide side)
     {
-        if (connection.IsAcknowledged)
+        if (side.IsAcknowledged)
             return;
-        connection.IsAcknowledged = true;
-        connection.Owner.ConnectionAcknowledged();
+        side.IsAcknowledged = true;
+        side.Owner.ConnectionAcknowledged();
     }
 
-    private void SuspectPath(QueueSide connection)
+    private void SuspectPath(QueueSide side)
     {
-        if (connection.PathIsSuspect)
+        if (side.PathIsSuspect)
             return;
-        connection.PathIsSuspect = true;
-        owner.PathSuspected(queue, connection);
+        side.PathIsSuspect = true;
+        owner.PathSuspected(queue, side);
     }
 }

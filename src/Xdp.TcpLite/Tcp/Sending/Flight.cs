@@ -18,6 +18,7 @@ internal sealed class Flight
     internal CwndUse CwndUse;
     internal RetransmissionTimer Retransmission = new();
     internal PersistTimer Persist = new();
+    internal Pacer Pacer = new();
 
     public Flight()
     {
@@ -27,13 +28,14 @@ internal sealed class Flight
 
     internal Instant NextDeadline => Instant.Min(
         Instant.Min(Retransmission.Deadline, Persist.Deadline),
-        Instant.Min(Recovery.Probe.Deadline, Recovery.ReorderDeadline));
+        Instant.Min(Pacer.Deadline, Instant.Min(Recovery.Probe.Deadline, Recovery.ReorderDeadline)));
 
-    /// <summary>What will be in flight starts here.</summary>
-    internal void Start(SeqNumber sndNxt)
+    /// <summary>What will be in flight starts here, in segments of <paramref name="mss"/> bytes.</summary>
+    internal void Start(SeqNumber sndNxt, int mss)
     {
         Recovery.Start(sndNxt);
         CwndUse.Start(sndNxt);
+        Pacer.Start(mss);
     }
 
     /// <summary>Returns every block; the flight is as new.</summary>
@@ -44,5 +46,6 @@ internal sealed class Flight
         CwndUse = default;
         Retransmission = new();
         Persist = new();
+        Pacer = new();
     }
 }

@@ -50,17 +50,17 @@ internal struct LossHistory
 }
 
 /// <summary>What <see cref="LossRecovery"/> is told of its sender with each call.</summary>
-internal readonly ref struct SendState
+internal readonly ref struct SendState(ref readonly Timestamps timestamps)
 {
+    internal readonly ref readonly Timestamps Timestamps = ref timestamps;
+
     internal required SeqNumber SndUna { get; init; }
     internal required SeqNumber SndNxt { get; init; }
 
     /// <summary>Payload bytes of a full segment.</summary>
     internal required int Mss { get; init; }
     internal required bool HasSack { get; init; }
-    internal required Timestamps Timestamps { get; init; }
     internal required ICongestionControl Congestion { get; init; }
-    internal required CwndUse CwndUse { get; init; }
     internal required TcpStackCounters Counters { get; init; }
     internal required Instant Now { get; init; }
 
@@ -96,8 +96,8 @@ internal sealed class LossRecovery(SendQueue queue)
     private ForwardRto _forwardRto;
 
     /// <summary>
-    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original (Eifel, RFC
-    /// 3522).
+    /// TSval of the first retransmission, of this episode or of one before that is still in flight: an ACK that echoes
+    /// less was caused by an original (Eifel, RFC 3522; Linux's retrans_stamp).
     /// </summary>
     private uint _firstRetransmitTsVal;
     private DeliveryRate _rate;
@@ -237,13 +237,10 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         bool open = Phase == RecoveryPhase.Open;
         bool advanced = outcome.Advanced;
-        bool echoesOriginal = state.Timestamps.EchoesBefore(packet, Probe.TsVal);
         if (!advanced)
             Probe.OnAckWithoutNews(packet, outcome.WindowChanged);
-        else if (Probe.TryFinish(packet, state.Timestamps.Enabled, echoesOriginal) && open)
-        {
+        else if (Probe.TryFinish(packet, state.Timestamps) && open)
             ReduceOnce(state, ref history);
-        }
         bool echoesBefore = advanced && !open && history.Spurious.MayUndo
             && state.Timestamps.EchoesBefore(packet, _firstRetransmitTsVal);
         if (_forwardRto.Conclude(state, advanced, isDuplicate: _dupAcks > 0) || echoesBefore)
@@ -269,7 +266,8 @@ internal sealed class LossRecovery(SendQueue queue)
     /// Ends a recovery that is complete, begins one if there are losses, and adjusts the window to the ACK.
     /// </summary>
     internal void AdjustWindow(
-        in SendState state, ref LossHistory history, in RttEstimator rtt, in Delivery delivery, bool advanced)
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in CwndUse use, in Delivery delivery,
+        bool advanced)
     {
         ICongestionControl congestion = state.Congestion;
         if (Phase != RecoveryPhase.Open && state.SndUna >= _recoveryPoint)
@@ -298,10 +296,10 @@ internal sealed class LossRecovery(SendQueue queue)
                 MinRtt = rtt.MinRtt,
                 Rate = _rate.Latest,
                 InFlight = InFlight(state),
-                IsCwndFull = state.CwndUse.Limited,
+                IsCwndFull = use.Limited,
                 InFastRecovery = Phase == RecoveryPhase.Fast,
                 HasSack = state.HasSack,
-                CwndLimited = Phase == RecoveryPhase.Timeout || state.CwndUse.IsUsed(congestion),
+                CwndLimited = Phase == RecoveryPhase.Timeout || use.IsUsed(congestion),
                 // In fast recovery rate reduction sets the window. And SACKs alone do not open it: they may be
                 // reordering.
                 MayGrow = Phase != RecoveryPhase.Fast
@@ -326,7 +324,7 @@ internal sealed class LossRecovery(SendQueue queue)
     {
         ReorderDeadline = Instant.Never;
         DetectLoss(state, history, rtt, advanced: false);
-        AdjustWindow(state, ref history, rtt, default, advanced: false);
+        AdjustWindow(state, ref history, rtt, default, default, advanced: false);
     }
 
     /// <summary>

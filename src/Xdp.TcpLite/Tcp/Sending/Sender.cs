@@ -260,7 +260,7 @@ internal struct Sender
         recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
             LossRecovery.OnCongestionEchoed(state, ref Losses);
-        recovery?.AdjustWindow(state, ref Losses, Rtt, outcome.Delivery, outcome.Advanced);
+        recovery?.AdjustWindow(state, ref Losses, Rtt, Flight!.CwndUse, outcome.Delivery, outcome.Advanced);
         bool resumes = outcome.WindowOpened && Outstanding > 0 && Backoff > 0;
         if (resumes)
             ResumeAfterShutWindow(Flight!, state, now);
@@ -305,12 +305,39 @@ internal struct Sender
         SendState state = StateAt(now, timestamps, counters);
         int retransmission = NextRetransmission(flight, state);
         if (retransmission >= 0)
-            return new SendDecision { Retransmission = retransmission };
+            return Paced(flight, new SendDecision { Retransmission = retransmission }, options, counters, now);
         int length = NextLength(flight, state, options, out bool fin);
         if (length == 0 && !fin && flight.Recovery.OnNoNewData(SndNxt))
             retransmission = NextRetransmission(flight, state);
-        return new SendDecision { Retransmission = retransmission, Length = length, Fin = fin };
+        SendDecision decision = new() { Retransmission = retransmission, Length = length, Fin = fin };
+        return Paced(flight, decision, options, counters, now);
     }
+
+    /// <summary>The decision, or none while its segment has to wait for the pace.</summary>
+    private readonly SendDecision Paced(
+        Flight flight, in SendDecision decision, TcpStackOptions options, TcpStackCounters counters, Instant now)
+    {
+        bool waits = decision.IsRetransmission ? _congestion.SetsWindowInRecovery : decision.Length > 0;
+        bool probes = flight.Recovery.Probe.SendsNewData || flight.Recovery.Probe.SendsTail;
+        if (!waits || probes || !IsPaced(flight, options))
+            return decision;
+        bool waitedBefore = flight.Pacer.Deadline != Instant.Never;
+        if (!flight.Pacer.Holds(now))
+            return decision;
+        if (!waitedBefore)
+            counters.PacingWaits++;
+        flight.CwndUse.OnStopped(limited: false, SndUna, SndNxt);
+        return new SendDecision { Retransmission = -1 };
+    }
+
+    /// <summary>
+    /// Are segments spread over the round trip? In recovery ACKs set the pace, unless congestion control sets its own,
+    /// which then holds for what is sent again too. And a window that is no larger than an initial one is no burst that
+    /// a path does not take.
+    /// </summary>
+    private readonly bool IsPaced(Flight flight, TcpStackOptions options) =>
+        options.Pacing && Pacer.Paces(Rtt.MinRtt) && _congestion.Cwnd > Pacer.Unpaced * Mss
+        && (flight.Recovery.Phase == RecoveryPhase.Open || _congestion.SetsWindowInRecovery);
 
     private readonly int NextRetransmission(Flight flight, in SendState state) =>
         flight.Recovery.NextRetransmission(state) is >= 0 and int index && FitsWindow(flight.Queue, index) ? index : -1;
@@ -425,11 +452,20 @@ internal struct Sender
             _congestion.OnFirstSent(now);
         }
         if (decision.Length > 0)
+        {
             _lastSentAt = now;
+            TellPacer(flight, decision.Length, options, now);
+        }
         SndNxt += decision.Length + (decision.Fin ? 1 : 0);
         BytesSent += decision.Length;
         _finSent |= decision.Fin;
         ArmTimers(options, now, restart: idle, progress: true);
+    }
+
+    private readonly void TellPacer(Flight flight, int bytes, TcpStackOptions options, Instant now)
+    {
+        long rate = IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0;
+        flight.Pacer.OnSent(bytes, rate, Mss, now);
     }
 
     /// <summary>A segment has been sent again.</summary>
@@ -441,6 +477,8 @@ internal struct Sender
         segment.SentAt = now;
         if (segment.Length > 0)
             _lastSentAt = now;
+        if (_congestion.SetsWindowInRecovery)
+            TellPacer(flight, segment.Length, options, now);
         flight.Recovery.OnRetransmitted(ref segment, StateAt(now, timestamps, counters), ref Losses);
         ArmTimers(options, now, restart: index == 0);
     }
@@ -517,6 +555,11 @@ internal struct Sender
         {
             flight.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
             ArmTimers(options, now, restart: false);
+            fired |= SenderTimeouts.Other;
+        }
+        if (flight.Pacer.Deadline <= now)
+        {
+            flight.Pacer.OnDeadline();
             fired |= SenderTimeouts.Other;
         }
         if (flight.Recovery.Probe.Deadline <= now)
@@ -624,7 +667,7 @@ internal struct Sender
         if (Flight is { } flight)
             return flight;
         flight = environment.Flights.Borrow();
-        flight.Start(SndNxt);
+        flight.Start(SndNxt, Mss);
         Flight = flight;
         return flight;
     }
@@ -652,15 +695,14 @@ internal struct Sender
         }
     }
 
-    private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new()
+    private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new(
+        in timestamps)
     {
         SndUna = SndUna,
         SndNxt = SndNxt,
         Mss = Mss,
         HasSack = HasSack,
-        Timestamps = timestamps,
         Congestion = _congestion,
-        CwndUse = Flight?.CwndUse ?? default,
         Counters = counters,
         Now = now,
     };

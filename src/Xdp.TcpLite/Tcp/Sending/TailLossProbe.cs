@@ -89,17 +89,16 @@ internal struct TailLossProbe()
     /// repaired a loss, so that the congestion window must answer.
     /// </summary>
     /// <param name="packet">The ACK.</param>
-    /// <param name="hasTimestamps">A timestamp tells which transmission it is for.</param>
-    /// <param name="echoesOriginal">And this one is for an original.</param>
-    internal bool TryFinish(in Packet packet, bool hasTimestamps, bool echoesOriginal)
+    /// <param name="timestamps">They tell which transmission it is for, if both sides send them.</param>
+    internal bool TryFinish(in Packet packet, in Timestamps timestamps)
     {
         if (EndSeq is not { } end || packet.Ack < end)
             return false;
         // An ACK that ends at the probe may be for the original. Without timestamps only the next ACK can tell.
-        if (IsRetransmission && packet.Ack == end && !hasTimestamps)
+        if (IsRetransmission && packet.Ack == end && !timestamps.Enabled)
             return false;
         EndSeq = null;
-        return IsRetransmission && packet.Sack.Count == 0 && !echoesOriginal;
+        return IsRetransmission && packet.Sack.Count == 0 && !timestamps.EchoesBefore(packet, TsVal);
     }
 
     /// <summary>

@@ -36,7 +36,8 @@ public class TailLossProbeTests
         {
             TailLossProbe probe = TailSentAgain(end);
             Assert.True(probe.SendsTail && probe.IsRetransmission);
-            Assert.Equal(repaired, probe.TryFinish(AckAt(end, ack, sacks), timestamps, original));
+            Packet packet = AckAt(end, ack, sacks) with { HasTimestamps = timestamps, TsEcr = original ? 6u : 7u };
+            Assert.Equal(repaired, probe.TryFinish(packet, WithTimestamps(timestamps)));
             Assert.Equal(ends, probe.EndSeq is null);
         }
     }
@@ -58,6 +59,9 @@ public class TailLossProbeTests
             Assert.Equal(ends, probe.EndSeq is null);
         }
     }
+
+    private static Timestamps WithTimestamps(bool enabled) =>
+        new(new NegotiatedOptions { Timestamps = enabled }, new Instant(TimeSpan.TicksPerHour));
 
     private static TailLossProbe TailSentAgain(uint end)
     {
@@ -84,7 +88,7 @@ public class TailLossProbeTests
         probe.OnNewDataSent();
         Assert.Equal((false, end), (probe.SendsNewData, probe.EndSeq));
         Packet packet = PartRig.Segment(TcpFlags.Ack, 1, end.Value);
-        Assert.False(probe.TryFinish(packet, hasTimestamps: true, echoesOriginal: false));
+        Assert.False(probe.TryFinish(packet, WithTimestamps(true)));
         Assert.Null(probe.EndSeq);
     }
 
