@@ -1,6 +1,7 @@
 using System.Net;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp;
 
@@ -95,6 +96,12 @@ public sealed class XdpTransportOptions
     /// <see cref="MaxWriteBufferSize"/>.
     /// </summary>
     public int SendBufferMax { get; set; } = 4 << 20;
+
+    /// <summary>
+    /// What decides how fast connections send. Kernel sockets call it TCP_CONGESTION. The kernel's own setting does not
+    /// matter here.
+    /// </summary>
+    public CongestionAlgorithm CongestionControl { get; set; } = CongestionAlgorithm.Cubic;
 
     /// <summary>
     /// How long a connection is silent before its peer is asked whether it is still there (TCP keepalive); null never

@@ -44,7 +44,8 @@ public sealed class TcpConnection : FlowEntry
         _stack = stack;
         _options = stack.Options;
         _remote = new RemoteHost(path, now);
-        _snd = new Sender(iss, CongestionControls.Create(_options.CongestionControl)) { NoDelay = _options.NoDelay };
+        ICongestionControl congestion = CongestionControls.Create(_options.CongestionControl, seed: iss.Value);
+        _snd = new Sender(iss, congestion) { NoDelay = _options.NoDelay };
         Agree(negotiated, now);
         _rcv = new Receiver(Math.Min(_options.ReceiveBufferInitial, _options.ReceiveBufferMax), _snd.Mss, now);
     }

@@ -3,6 +3,7 @@ using System.Reflection;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
 
@@ -22,6 +23,7 @@ public class InterfaceSettingsTests
         ["DeniedSources"] = o => o.DeniedSources[0] = IPNetwork.Parse("10.0.0.0/9"),
         ["ReceiveBufferMax"] = o => o.ReceiveBufferMax++,
         ["SendBufferMax"] = o => o.SendBufferMax++,
+        ["CongestionControl"] = o => o.CongestionControl = CongestionAlgorithm.Bbr,
         ["KeepAliveTime"] = o => o.KeepAliveTime = TimeSpan.FromSeconds(1),
         ["KeepAliveInterval"] = o => o.KeepAliveInterval *= 2,
         ["KeepAliveCount"] = o => o.KeepAliveCount++,

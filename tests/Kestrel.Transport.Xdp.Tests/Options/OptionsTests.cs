@@ -5,6 +5,7 @@ using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Options;
 
@@ -33,6 +34,7 @@ public class OptionsTests
         { "ShutdownLinger", o => o.ShutdownLinger = TimeSpan.FromDays(1) },
         { "ReceiveBufferMax", o => o.ReceiveBufferMax = 1 },
         { "SendBufferMax", o => o.SendBufferMax = 1 },
+        { "CongestionControl", o => o.CongestionControl = (CongestionAlgorithm)9 },
         { "Backlog", o => o.Backlog = 0 },
         { "MaxReadBufferSize", o => o.MaxReadBufferSize = -1 },
         { "MaxWriteBufferSize", o => o.MaxWriteBufferSize = -1 },
@@ -88,6 +90,7 @@ public class OptionsTests
             ["Kestrel:Xdp:UserTimeout"] = "00:01:00",
             ["Kestrel:Xdp:ReceiveBufferMax"] = "100000",
             ["Kestrel:Xdp:SendBufferMax"] = "200000",
+            ["Kestrel:Xdp:CongestionControl"] = "bbr",
             ["Kestrel:Xdp:Backlog"] = "7",
             ["Kestrel:Xdp:NoDelay"] = "false",
             ["Kestrel:Xdp:MaxReadBufferSize"] = "1",
@@ -114,6 +117,7 @@ public class OptionsTests
         Assert.Equal(TimeSpan.FromMinutes(1), options.UserTimeout);
         Assert.Equal(100_000, options.ReceiveBufferMax);
         Assert.Equal(200_000, options.SendBufferMax);
+        Assert.Equal(CongestionAlgorithm.Bbr, options.CongestionControl);
         Assert.Equal(7, options.Backlog);
         Assert.False(options.NoDelay);
         Assert.Equal(1, options.MaxReadBufferSize);
@@ -125,7 +129,7 @@ public class OptionsTests
     public void Configuration_CoversEveryProperty()
     {
         // EndpointFilter is code.
-        Assert.Equal(26, typeof(XdpTransportOptions).GetProperties().Length);
+        Assert.Equal(27, typeof(XdpTransportOptions).GetProperties().Length);
     }
 
     [Fact]

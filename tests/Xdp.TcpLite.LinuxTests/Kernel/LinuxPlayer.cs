@@ -316,6 +316,11 @@ internal sealed class LinuxPlayer : IDisposable
                 int mtu = news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0);
                 _host.Send(flow.EncodeTooBig(IpAddr.From(LinuxHost.Address(_ipv6, 3)), mtu, news[1]));
                 break;
+            case "icmp":
+                string[] words = argument.Split(' ');
+                long quoted = long.Parse(words[1], CultureInfo.InvariantCulture);
+                _host.Send(flow.EncodeIcmp(IpAddr.From(LinuxHost.Address(_ipv6, 3)), words[0], quoted));
+                break;
             case "shutdown":
                 SocketOf(flow).Shutdown();
                 break;

@@ -3,6 +3,7 @@ using System.Net;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Options;
 
@@ -46,6 +47,8 @@ internal sealed class InterfaceSettings
     /// <summary>Bytes that a connection sends ahead of the peer's acknowledgements.</summary>
     internal required int SendBufferMax { get; init => field = Named(value); }
 
+    internal required CongestionAlgorithm CongestionControl { get; init => field = Named(value); }
+
     /// <summary>Null probes no peer.</summary>
     internal required TimeSpan? KeepAliveTime { get; init => field = Named(value); }
 
@@ -77,6 +80,7 @@ internal sealed class InterfaceSettings
         DeniedSources = [.. options.DeniedSources],
         ReceiveBufferMax = options.ReceiveBufferMax,
         SendBufferMax = options.SendBufferMax,
+        CongestionControl = options.CongestionControl,
         KeepAliveTime = options.KeepAliveTime,
         KeepAliveInterval = options.KeepAliveInterval,
         KeepAliveCount = options.KeepAliveCount,

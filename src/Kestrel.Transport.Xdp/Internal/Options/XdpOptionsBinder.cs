@@ -4,6 +4,7 @@ using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Options;
 
@@ -90,6 +91,9 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
                 break;
             case "SENDBUFFERMAX":
                 options.SendBufferMax = Parse(key, ParseNumber<int>);
+                break;
+            case "CONGESTIONCONTROL":
+                options.CongestionControl = Parse(key, ParseEnum<CongestionAlgorithm>);
                 break;
             case "BACKLOG":
                 options.Backlog = Parse(key, ParseNumber<int>);

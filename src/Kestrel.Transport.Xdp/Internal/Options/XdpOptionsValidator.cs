@@ -79,6 +79,8 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
                 + "ends there).");
         if (options.SendBufferMax is < 4096 or > 1 << 30)
             errors.Add($"SendBufferMax is {options.SendBufferMax}; 4096 to {1 << 30} bytes are possible.");
+        if (!Enum.IsDefined(options.CongestionControl))
+            errors.Add($"CongestionControl is {(int)options.CongestionControl}; Cubic, NewReno or Bbr is expected.");
         if (options.Backlog is < 1)
             errors.Add($"Backlog is {options.Backlog}; 1 or more is expected.");
         if (options.MaxReadBufferSize is < 0)

@@ -65,6 +65,7 @@ internal sealed record QueueSettings
         NoDelay = Interface.NoDelay,
         ReceiveBufferMax = Interface.ReceiveBufferMax,
         SendBufferMax = Interface.SendBufferMax,
+        CongestionControl = Interface.CongestionControl,
         KeepAlive = Interface.KeepAliveTime,
         KeepAliveInterval = Interface.KeepAliveInterval,
         KeepAliveCount = Interface.KeepAliveCount,

@@ -14,6 +14,34 @@ internal struct DeliveryMark
 
     /// <summary>When the first segment of the flight was sent that this one belongs to.</summary>
     public uint FirstSentAt;
+
+    /// <summary>Bytes in the network, this segment included.</summary>
+    public uint InFlight;
+
+    /// <summary>Bytes taken for lost by then.</summary>
+    public uint Lost;
+}
+
+/// <summary>
+/// What one ACK tells of the time between the sending and the delivery of a segment: the one that was sent last among
+/// those which the ACK delivers.
+/// </summary>
+internal struct RateSample
+{
+    /// <summary>Bytes a second; 0 when the time was too short to tell.</summary>
+    public long BytesPerSecond;
+
+    /// <summary>Bytes delivered in that time.</summary>
+    public long Delivered;
+
+    /// <summary>Bytes taken for lost in that time.</summary>
+    public long Lost;
+
+    /// <summary>Bytes in the network when the segment was sent, the segment included.</summary>
+    public long InFlightAtSend;
+
+    /// <summary>The application had too little to send when the segment was sent.</summary>
+    public bool IsAppLimited;
 }
 
 /// <summary>
@@ -46,7 +74,15 @@ internal struct DeliveryRate
     /// <summary>It was measured while the application had too little to send, so the path may be faster.</summary>
     internal bool IsAppLimited { get; private set; }
 
-    internal void OnSent(ref SentSegment segment, bool firstInFlight)
+    /// <summary>What the last ACK that delivered something has told.</summary>
+    internal RateSample Latest { get; private set; }
+
+    /// <summary>A segment is sent, or sent again.</summary>
+    /// <param name="segment">The segment. It remembers the moment.</param>
+    /// <param name="firstInFlight">Nothing else is in flight.</param>
+    /// <param name="inFlight">Bytes in the network, the segment included.</param>
+    /// <param name="lost">Bytes taken for lost since the flight began; wraps.</param>
+    internal void OnSent(ref SentSegment segment, bool firstInFlight, long inFlight, uint lost)
     {
         uint now = Low(segment.SentAt);
         if (firstInFlight)
@@ -56,6 +92,8 @@ internal struct DeliveryRate
             Delivered = _delivered,
             DeliveredAt = _deliveredAt,
             FirstSentAt = _firstSentAt,
+            InFlight = (uint)inFlight,
+            Lost = lost,
         };
         segment.Flags = _isAppLimited ? segment.Flags | SentFlags.AppLimited : segment.Flags & ~SentFlags.AppLimited;
     }
@@ -84,7 +122,9 @@ internal struct DeliveryRate
     }
 
     /// <summary>An ACK has been worked through. A span shorter than the least round trip is no measure.</summary>
-    internal void OnAckEnd(TimeSpan minRtt)
+    /// <param name="minRtt">The least round trip.</param>
+    /// <param name="lost">Bytes taken for lost since the flight began; wraps.</param>
+    internal void OnAckEnd(TimeSpan minRtt, uint lost)
     {
         if (!_hasSample)
             return;
@@ -92,10 +132,18 @@ internal struct DeliveryRate
         uint sending = _sampleSentAt - _sample.FirstSentAt;
         uint acknowledging = _deliveredAt - _sample.DeliveredAt;
         long span = Math.Max(sending, acknowledging);
-        if (span == 0 || span < minRtt.Ticks)
-            return;
-        BytesPerSecond = (_delivered - _sample.Delivered) * TimeSpan.TicksPerSecond / span;
-        IsAppLimited = _sampleIsAppLimited;
+        uint delivered = _delivered - _sample.Delivered;
+        bool isMeasured = span > 0 && span >= minRtt.Ticks;
+        Latest = new RateSample
+        {
+            BytesPerSecond = isMeasured ? delivered * TimeSpan.TicksPerSecond / span : 0,
+            Delivered = delivered,
+            Lost = lost - _sample.Lost,
+            InFlightAtSend = _sample.InFlight,
+            IsAppLimited = _sampleIsAppLimited,
+        };
+        if (isMeasured)
+            (BytesPerSecond, IsAppLimited) = (Latest.BytesPerSecond, Latest.IsAppLimited);
     }
 
     private static uint Low(Instant at) => (uint)at.Ticks;

@@ -96,8 +96,8 @@ internal sealed class LossRecovery(SendQueue queue)
     private ForwardRto _forwardRto;
 
     /// <summary>
-    /// TSval of the episode's first retransmission: an ACK that echoes less was caused by an original (Eifel, RFC
-    /// 3522).
+    /// TSval of the first retransmission, of this episode or of one before that is still in flight: an ACK that echoes
+    /// less was caused by an original (Eifel, RFC 3522; Linux's retrans_stamp).
     /// </summary>
     private uint _firstRetransmitTsVal;
     private DeliveryRate _rate;
@@ -140,7 +140,12 @@ internal sealed class LossRecovery(SendQueue queue)
         Phase == RecoveryPhase.Open && _board is { SackedBytes: 0, LostBytes: 0 } && !MtuProbe.IsRunning;
 
     /// <summary>Something is going to be in flight, from <paramref name="sndNxt"/> on.</summary>
-    internal void Start(SeqNumber sndNxt) => _board.Start(sndNxt);
+    internal void Start(SeqNumber sndNxt)
+    {
+        _board.Start(sndNxt);
+        // There was nothing to send until now. How fast the first segments are delivered tells little of the path.
+        _rate.OnAppLimited(inFlight: 0);
+    }
 
     /// <summary>Nothing is in flight any more: as new.</summary>
     internal void Clear()
@@ -275,7 +280,7 @@ internal sealed class LossRecovery(SendQueue queue)
         ICongestionControl congestion = state.Congestion;
         if (Phase != RecoveryPhase.Open && state.SndUna >= _recoveryPoint)
         {
-            if (Phase == RecoveryPhase.Fast)
+            if (Phase == RecoveryPhase.Fast && !congestion.SetsWindowInRecovery)
                 congestion.SetCwnd(Math.Max(congestion.Ssthresh, 2L * state.Mss));
             congestion.OnRecoveryExit(state.Now);
             history.Reordering.OnRecoveryExit();
@@ -288,7 +293,7 @@ internal sealed class LossRecovery(SendQueue queue)
             else
                 EnterRecovery(state, ref history);
         }
-        _rate.OnAckEnd(rtt.MinRtt);
+        _rate.OnAckEnd(rtt.MinRtt, _board.EverLost);
         if (delivery.Bytes > 0)
         {
             congestion.OnAck(new AckSample
@@ -297,9 +302,11 @@ internal sealed class LossRecovery(SendQueue queue)
                 Rtt = delivery.Rtt ?? TimeSpan.Zero,
                 Srtt = rtt.Srtt,
                 MinRtt = rtt.MinRtt,
-                DeliveryRate = _rate.BytesPerSecond,
-                RateIsAppLimited = _rate.IsAppLimited,
+                Rate = _rate.Latest,
                 InFlight = InFlight(state),
+                IsCwndFull = use.Limited,
+                InFastRecovery = Phase == RecoveryPhase.Fast,
+                HasSack = state.HasSack,
                 CwndLimited = Phase == RecoveryPhase.Timeout || use.IsUsed(congestion),
                 // In fast recovery rate reduction sets the window. And SACKs alone do not open it: they may be
                 // reordering.
@@ -308,8 +315,10 @@ internal sealed class LossRecovery(SendQueue queue)
                 IsPaced = isPaced,
                 Now = state.Now,
             });
+            if (congestion.HoldsBack)
+                _rate.OnAppLimited(InFlight(state));
         }
-        if (Phase == RecoveryPhase.Fast)
+        if (Phase == RecoveryPhase.Fast && !congestion.SetsWindowInRecovery)
         {
             long inFlight = InFlight(state);
             long send = _reduction.OnDelivered(delivery.Bytes, inFlight, congestion.Ssthresh, state.Mss);
@@ -345,9 +354,18 @@ internal sealed class LossRecovery(SendQueue queue)
         if (Phase != RecoveryPhase.Timeout)
             BeginEpisode(state, ref history);
         if (isFirst)
+        {
             state.Congestion.OnRto(state.Now);
+            for (int i = 0; i < queue.Count; i++)
+            {
+                if (!Rack.IsSettled(queue[i]))
+                    MarkLost(ref queue[i], state);
+            }
+        }
         else
+        {
             state.Congestion.SetCwnd(state.Mss);
+        }
         Phase = RecoveryPhase.Timeout;
         _recoveryPoint = state.SndNxt;
         _dupAcks = 0;
@@ -403,9 +421,12 @@ internal sealed class LossRecovery(SendQueue queue)
     internal bool OnNoNewData(SeqNumber sndNxt) => _forwardRto.TryGiveUp(sndNxt);
 
     /// <summary>A segment was sent for the first time.</summary>
-    internal void OnSent(ref SentSegment segment, bool firstInFlight)
+    /// <param name="segment">The segment.</param>
+    /// <param name="outstanding">Sequence space between SND.UNA and SND.NXT before it.</param>
+    internal void OnSent(ref SentSegment segment, long outstanding)
     {
-        _rate.OnSent(ref segment, firstInFlight);
+        long inFlight = _board.InFlight(outstanding) + segment.SequenceLength;
+        _rate.OnSent(ref segment, firstInFlight: outstanding == 0, inFlight, _board.EverLost);
         _reduction.OnSent(segment.Length);
         Probe.OnNewDataSent();
     }
@@ -413,8 +434,8 @@ internal sealed class LossRecovery(SendQueue queue)
     /// <summary>A segment was sent again.</summary>
     internal void OnRetransmitted(ref SentSegment segment, in SendState state, ref LossHistory history)
     {
-        _rate.OnSent(ref segment, firstInFlight: false);
         _board.MarkRetransmitted(ref segment);
+        _rate.OnSent(ref segment, firstInFlight: false, InFlight(state), _board.EverLost);
         _reduction.OnSent(segment.SequenceLength);
         if (state.HasSack)
             _rack.OnRetransmitted(queue, segment);
@@ -426,8 +447,12 @@ internal sealed class LossRecovery(SendQueue queue)
         state.Counters.Retransmits++;
     }
 
-    /// <summary>All that was written has been sent.</summary>
-    internal void OnAppLimited(in SendState state) => _rate.OnAppLimited(InFlight(state));
+    /// <summary>All that was written has been sent. The window may have had room for more.</summary>
+    internal void OnAllSent(in SendState state)
+    {
+        if (InFlight(state) < state.Congestion.Cwnd && !HasUnrepairedLoss)
+            _rate.OnAppLimited(InFlight(state));
+    }
 
     // ---- below
 
@@ -514,7 +539,8 @@ internal sealed class LossRecovery(SendQueue queue)
         bool recovering = Phase != RecoveryPhase.Open;
         if (_board.SackedBytes == 0 && !recovering)
             return;
-        if (_rack.DetectLoss(queue, ref _board, state.Now, ReorderingWindow(history, rtt)) is { } wait)
+        TimeSpan reorderingWindow = ReorderingWindow(history, rtt);
+        if (_rack.DetectLoss(queue, ref _board, state.Now, reorderingWindow, state.Congestion) is { } wait)
             ReorderDeadline = state.Now + wait;
     }
 
@@ -533,7 +559,7 @@ internal sealed class LossRecovery(SendQueue queue)
             return;
         _mustRetransmit |= partial;
         if (!head.Has(SentFlags.Lost))
-            _board.MarkLost(ref head);
+            MarkLost(ref head, state);
     }
 
     /// <summary>
@@ -553,6 +579,12 @@ internal sealed class LossRecovery(SendQueue queue)
         else
             MtuProbe.Forget();
         return isAlone;
+    }
+
+    private void MarkLost(ref SentSegment segment, in SendState state)
+    {
+        _board.MarkLost(ref segment);
+        state.Congestion.OnLost(LossSample.Of(segment, _board.EverLost, state.Now));
     }
 
     private void EnterRecovery(in SendState state, ref LossHistory history)

@@ -104,8 +104,10 @@ internal struct Rack
     /// <param name="board">Gets the marks.</param>
     /// <param name="now">The present.</param>
     /// <param name="reorderingWindow">RACK.reo_wnd: what a segment may be late.</param>
+    /// <param name="congestion">Is told of each lost segment.</param>
     /// <returns>How long until the next segment would be lost; null when none is suspected.</returns>
-    internal TimeSpan? DetectLoss(SendQueue queue, ref Scoreboard board, Instant now, TimeSpan reorderingWindow)
+    internal TimeSpan? DetectLoss(
+        SendQueue queue, ref Scoreboard board, Instant now, TimeSpan reorderingWindow, ICongestionControl congestion)
     {
         if (!_valid || queue.Count == 0)
             return null;
@@ -119,7 +121,7 @@ internal struct Rack
                 continue;
             if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq))
                 break;
-            if (!Judge(ref segment, now, patience, ref wait, ref board))
+            if (!Judge(ref segment, now, patience, ref wait, ref board, congestion))
                 break;
         }
         _freshFrom = i < queue.Count ? queue[i].Seq : queue[queue.Count - 1].EndSeq;
@@ -129,7 +131,7 @@ internal struct Rack
             {
                 ref SentSegment segment = ref queue[index];
                 if (!IsSentAfter(_xmitAt, _endSeq, segment.SentAt, segment.EndSeq)
-                    || !Judge(ref segment, now, patience, ref wait, ref board))
+                    || !Judge(ref segment, now, patience, ref wait, ref board, congestion))
                 {
                     break;
                 }
@@ -141,7 +143,8 @@ internal struct Rack
 
     /// <returns>False when the segment has time left.</returns>
     private static bool Judge(
-        ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref Scoreboard board)
+        ref SentSegment segment, Instant now, TimeSpan patience, ref TimeSpan? wait, ref Scoreboard board,
+        ICongestionControl congestion)
     {
         TimeSpan left = segment.SentAt + patience - now;
         if (left > TimeSpan.Zero)
@@ -150,11 +153,12 @@ internal struct Rack
             return false;
         }
         board.MarkLost(ref segment);
+        congestion.OnLost(LossSample.Of(segment, board.EverLost, now));
         return true;
     }
 
     /// <summary>SACKed, or taken for lost and not sent again since: nothing needs to be found out about it.</summary>
-    private static bool IsSettled(in SentSegment segment) =>
+    internal static bool IsSettled(in SentSegment segment) =>
         segment.Has(SentFlags.Sacked) || (segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) == SentFlags.Lost;
 
     /// <summary>

@@ -10,6 +10,12 @@ internal struct Scoreboard
     internal int SackedSegments { get; private set; }
     internal long LostBytes { get; private set; }
 
+    /// <summary>
+    /// Bytes taken for lost since the flight began; wraps. A retransmission that is lost counts again. Segments that
+    /// were only too large do not count.
+    /// </summary>
+    internal uint EverLost { get; private set; }
+
     /// <summary>Of retransmissions that still count as in flight.</summary>
     internal long RetransmittedBytes { get; private set; }
 
@@ -69,6 +75,14 @@ internal struct Scoreboard
 
     /// <summary>The segment is taken for lost, and so is its retransmission, if there was one.</summary>
     internal void MarkLost(ref SentSegment segment)
+    {
+        if ((segment.Flags & (SentFlags.Lost | SentFlags.Retransmitted)) != SentFlags.Lost)
+            EverLost += (uint)segment.SequenceLength;
+        TakeOut(ref segment);
+    }
+
+    /// <summary>Whatever was sent of the segment is no longer in flight.</summary>
+    private void TakeOut(ref SentSegment segment)
     {
         if (segment.Has(SentFlags.Retransmitted))
         {
@@ -135,7 +149,7 @@ internal struct Scoreboard
             ref SentSegment segment = ref queue[i];
             if (segment.Length <= mss || segment.Has(SentFlags.Sacked))
                 continue;
-            MarkLost(ref segment);
+            TakeOut(ref segment);
             any = true;
         }
         return any;

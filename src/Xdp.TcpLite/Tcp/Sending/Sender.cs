@@ -312,7 +312,7 @@ internal struct Sender
         SendState state = StateAt(now, timestamps, counters);
         int retransmission = NextRetransmission(flight, state);
         if (retransmission >= 0)
-            return new SendDecision { Retransmission = retransmission };
+            return Paced(flight, new SendDecision { Retransmission = retransmission }, options, counters, now);
         int length = NextLength(flight, state, options, out bool fin, out SendLimit limit);
         if (length == 0)
         {
@@ -331,7 +331,9 @@ internal struct Sender
     private readonly SendDecision Paced(
         Flight flight, in SendDecision decision, TcpStackOptions options, TcpStackCounters counters, Instant now)
     {
-        if (decision.Length == 0 || !IsPaced(flight, options) || flight.Recovery.Probe.SendsNewData)
+        bool waits = decision.IsRetransmission ? _congestion.SetsWindowInRecovery : decision.Length > 0;
+        bool probes = flight.Recovery.Probe.SendsNewData || flight.Recovery.Probe.SendsTail;
+        if (!waits || probes || !IsPaced(flight, options))
             return decision;
         bool waitedBefore = flight.Pacer.Deadline != Instant.Never;
         if (!flight.Pacer.Holds(now))
@@ -343,12 +345,13 @@ internal struct Sender
     }
 
     /// <summary>
-    /// Is new data spread over the round trip? In recovery ACKs set the pace, and a window that is no larger than an
-    /// initial one is no burst that a path does not take.
+    /// Are segments spread over the round trip? In recovery ACKs set the pace, unless congestion control sets its own,
+    /// which then holds for what is sent again too. And a window that is no larger than an initial one is no burst that
+    /// a path does not take.
     /// </summary>
     private readonly bool IsPaced(Flight flight, TcpStackOptions options) =>
-        options.Pacing && Pacer.Paces(Rtt.MinRtt) && flight.Recovery.Phase == RecoveryPhase.Open
-        && _congestion.Cwnd > Pacer.Unpaced * Mss;
+        options.Pacing && Pacer.Paces(Rtt.MinRtt) && _congestion.Cwnd > Pacer.Unpaced * Mss
+        && (flight.Recovery.Phase == RecoveryPhase.Open || _congestion.SetsWindowInRecovery);
 
     private readonly int NextRetransmission(Flight flight, in SendState state) =>
         flight.Recovery.NextRetransmission(state) is >= 0 and int index && FitsWindow(flight.Queue, index) ? index : -1;
@@ -381,7 +384,7 @@ internal struct Sender
         long unsent = flight.Queue.UnsentBytes;
         if (unsent == 0)
         {
-            flight.Recovery.OnAppLimited(state);
+            flight.Recovery.OnAllSent(state);
             fin = FinQueued;
             if (!FinQueued && Outstanding >= Buffer(options))
                 limit = SendLimit.SendBuffer;
@@ -463,20 +466,28 @@ internal struct Sender
         flight.Clock.Start(now);
         if (decision.Length > Mss)
             flight.Recovery.MtuProbe.Begin(ref flight.Queue[index]);
-        flight.Recovery.OnSent(ref flight.Queue[index], firstInFlight: idle);
+        flight.Recovery.OnSent(ref flight.Queue[index], Outstanding);
         flight.Persist.OnSent();
         if (idle)
+        {
             flight.Retransmission.OnFirstSent(now);
+            _congestion.OnFirstSent(now);
+        }
         if (decision.Length > 0)
         {
             _lastSentAt = new FineInstant(now);
-            long rate = IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0;
-            flight.Pacer.OnSent(decision.Length, rate, Mss, now);
+            TellPacer(flight, decision.Length, options, now);
         }
         SndNxt += decision.Length + (decision.Fin ? 1 : 0);
         BytesSent += decision.Length;
         _finSent |= decision.Fin;
         ArmTimers(options, now, restart: idle, progress: true);
+    }
+
+    private readonly void TellPacer(Flight flight, int bytes, TcpStackOptions options, Instant now)
+    {
+        long rate = IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0;
+        flight.Pacer.OnSent(bytes, rate, Mss, now);
     }
 
     /// <summary>A segment has been sent again.</summary>
@@ -488,6 +499,8 @@ internal struct Sender
         segment.SentAt = now;
         if (segment.Length > 0)
             _lastSentAt = new FineInstant(now);
+        if (_congestion.SetsWindowInRecovery)
+            TellPacer(flight, segment.Length, options, now);
         flight.Recovery.OnRetransmitted(ref segment, StateAt(now, timestamps, counters), ref Losses);
         ArmTimers(options, now, restart: index == 0);
     }

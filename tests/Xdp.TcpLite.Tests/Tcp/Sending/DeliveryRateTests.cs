@@ -11,7 +11,7 @@ public class DeliveryRateTests
     private SentSegment Send(Instant now, bool first = false)
     {
         var segment = new SentSegment { Length = Mss, SentAt = now };
-        _rate.OnSent(ref segment, first);
+        _rate.OnSent(ref segment, first, inFlight: Mss, lost: 0);
         return segment;
     }
 
@@ -19,7 +19,7 @@ public class DeliveryRateTests
     {
         foreach (ref readonly SentSegment segment in segments)
             _rate.OnDelivered(segment, Mss, now);
-        _rate.OnAckEnd(s_rtt);
+        _rate.OnAckEnd(s_rtt, lost: 0);
     }
 
     /// <summary>
@@ -65,7 +65,7 @@ public class DeliveryRateTests
         SentSegment segment = Send(start, first: true);
         Deliver(start + s_rtt / 2, segment);
         Assert.Equal(0, _rate.BytesPerSecond);
-        _rate.OnAckEnd(default);
+        _rate.OnAckEnd(default, lost: 0);
         Assert.Equal(0, _rate.BytesPerSecond);
     }
 

@@ -8,14 +8,23 @@ public enum CongestionAlgorithm
 
     /// <summary>NewReno (RFC 5681, RFC 6582).</summary>
     NewReno,
+
+    /// <summary>
+    /// BBRv3 (draft-ietf-ccwg-bbr): as fast as the path delivers, and little in queues. Losses that are no congestion
+    /// cost it little.
+    /// </summary>
+    Bbr,
 }
 
 internal static class CongestionControls
 {
-    internal static ICongestionControl Create(CongestionAlgorithm algorithm) => algorithm switch
+    /// <param name="algorithm">Which.</param>
+    /// <param name="seed">Differs from connection to connection.</param>
+    internal static ICongestionControl Create(CongestionAlgorithm algorithm, uint seed) => algorithm switch
     {
         CongestionAlgorithm.Cubic => new Cubic(),
         CongestionAlgorithm.NewReno => new NewReno(),
+        CongestionAlgorithm.Bbr => new Bbr(seed),
         _ => throw new ArgumentOutOfRangeException(
             nameof(algorithm), algorithm, "There is no such congestion control."),
     };

@@ -24,12 +24,29 @@ internal interface ICongestionControl
     /// <param name="srtt">Smoothed round trip; zero when unknown.</param>
     long PacingRate(TimeSpan srtt);
 
+    /// <summary>
+    /// The algorithm sets the window in fast recovery itself. False leaves that to rate reduction, which calls
+    /// <see cref="SetCwnd"/>.
+    /// </summary>
+    bool SetsWindowInRecovery { get; }
+
+    /// <summary>
+    /// It sends less than the path carries, on purpose: the rate that is measured meanwhile says nothing of the path.
+    /// </summary>
+    bool HoldsBack { get; }
+
+    /// <summary>Something is sent while nothing was in flight.</summary>
+    void OnFirstSent(Instant now);
+
+    /// <summary>A segment is taken for lost. The calls for an ACK come before those below.</summary>
+    void OnLost(in LossSample sample);
+
     /// <summary>New data was acknowledged, in recovery too.</summary>
     void OnAck(in AckSample sample);
 
     /// <summary>
     /// A loss was detected, or ECN was echoed: lowers <see cref="Ssthresh"/>. Until <see cref="OnRecoveryExit"/>
-    /// recovery brings the window down with <see cref="SetCwnd"/> (PRR).
+    /// recovery brings the window down with <see cref="SetCwnd"/> (PRR), unless <see cref="SetsWindowInRecovery"/>.
     /// </summary>
     void OnCongestion(Instant now);
 

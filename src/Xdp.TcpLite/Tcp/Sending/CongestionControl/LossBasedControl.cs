@@ -35,12 +35,16 @@ internal abstract class LossBasedControl : ICongestionControl
         private protected set => _ssthresh = (int)Math.Min(value, Unlimited);
     }
 
+    public bool SetsWindowInRecovery => false;
+
+    public bool HoldsBack => false;
+
     private protected int Mss => _mss;
 
     public void Start(int mss)
     {
         _mss = (ushort)mss;
-        Cwnd = InitialWindow;
+        Cwnd = InitialWindow(mss);
         Ssthresh = Unlimited;
     }
 
@@ -56,6 +60,15 @@ internal abstract class LossBasedControl : ICongestionControl
     /// </summary>
     public long PacingRate(TimeSpan srtt) =>
         srtt <= TimeSpan.Zero ? 0 : (long)((Cwnd < Ssthresh / 2 ? 2.0 : 1.2) * Cwnd / srtt.TotalSeconds);
+
+    public void OnFirstSent(Instant now)
+    {
+    }
+
+    /// <summary>What matters is that there was a loss, which <see cref="OnCongestion"/> tells.</summary>
+    public void OnLost(in LossSample sample)
+    {
+    }
 
     public void OnAck(in AckSample sample)
     {
@@ -106,7 +119,7 @@ internal abstract class LossBasedControl : ICongestionControl
         ObserveIdle(idle, now);
         if (rto <= TimeSpan.Zero)
             return;
-        long restart = Math.Min(InitialWindow, Cwnd);
+        long restart = Math.Min(InitialWindow(Mss), Cwnd);
         Ssthresh = Math.Max(Ssthresh, Cwnd / 4 * 3);
         for (TimeSpan left = idle - rto; left > TimeSpan.Zero && Cwnd > restart; left -= rto)
             Cwnd /= 2;
@@ -126,7 +139,7 @@ internal abstract class LossBasedControl : ICongestionControl
     }
 
     /// <summary>IW of RFC 6928: ten segments, but no more than 14600 bytes unless two are more.</summary>
-    private long InitialWindow => Math.Min(10L * Mss, Math.Max(2L * Mss, 14600));
+    internal static long InitialWindow(int mss) => Math.Min(10L * mss, Math.Max(2L * mss, 14600));
 
     private void Begin(bool isTimeout)
     {

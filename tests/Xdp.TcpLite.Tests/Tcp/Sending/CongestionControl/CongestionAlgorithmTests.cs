@@ -49,8 +49,9 @@ public class CongestionAlgorithmTests
     public void Default_IsCubic()
     {
         Assert.Equal(CongestionAlgorithm.Cubic, new TcpStackOptions().CongestionControl);
-        Assert.IsType<Cubic>(CongestionControls.Create(CongestionAlgorithm.Cubic));
-        Assert.IsType<NewReno>(CongestionControls.Create(CongestionAlgorithm.NewReno));
-        Assert.Throws<ArgumentOutOfRangeException>(() => CongestionControls.Create((CongestionAlgorithm)2));
+        Assert.IsType<Cubic>(CongestionControls.Create(CongestionAlgorithm.Cubic, 1));
+        Assert.IsType<NewReno>(CongestionControls.Create(CongestionAlgorithm.NewReno, 1));
+        Assert.IsType<Bbr>(CongestionControls.Create(CongestionAlgorithm.Bbr, 1));
+        Assert.Throws<ArgumentOutOfRangeException>(() => CongestionControls.Create((CongestionAlgorithm)3, 1));
     }
 }
