@@ -16,13 +16,15 @@
  * The maps are described in xdp_steer.h. Read from the bottom: xdp_steer() parses, steer_segment() decides.
  *
  * It loads with CAP_BPF and CAP_NET_ADMIN. From whoever has no CAP_PERFMON the verifier takes less, so that nothing can
- * be read by speculation. Hence four rules:
+ * be read by speculation. Hence five rules:
  *
  *   - A pointer into the packet moves by constants. What stands behind a header of variable length is copied, by
  *     bpf_xdp_load_bytes().
  *   - A pointer is compared with NULL, or with the end of the packet, right where it was got, and no second time.
  *   - What is worked out for a packet is in the `scratch` map. On the stack, each place that is written first, and each
- *     pointer that is kept over a call, costs a fence of about 6 ns.
+ *     pointer that is kept over a call, costs a fence of about 6 ns. Linux 6.1 takes no number of 32 bits that is
+ *     written there twice.
+ *   - Loops are unrolled: by speculation, a counted one never ends.
  *   - What two branches end with must not be made one: see keep_apart().
  */
 #include <linux/bpf.h>
@@ -156,8 +158,10 @@ struct segment {
 
 /* What is worked out for one packet. A CPU finishes it before it takes the next. */
 struct scratch {
-	__u32 key;  /* Of any array. First, so that its address is at hand already. */
-	__u32 mode; /* enum steer_mode */
+	__u32 key;    /* Of any array. First, so that its address is at hand already. */
+	__u32 mode;   /* enum steer_mode */
+	__u32 offset; /* of the header that comes next in the packet */
+	__u8 next;    /* its protocol, with IPv6 */
 	struct flow flow;
 	struct segment segment;
 	struct bpf_sock_tuple tuple;
@@ -372,37 +376,36 @@ static __always_inline int read_segment(struct scratch *s, void *packet, void *e
 	return SEGMENT;
 }
 
-static __always_inline int load_segment(struct xdp_md *ctx, struct scratch *s, __u32 offset)
+static __always_inline int load_segment(struct xdp_md *ctx, struct scratch *s)
 {
 	struct tcphdr *tcp = &s->copy.tcp;
 
-	if (!bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(*tcp)))
+	if (!bpf_xdp_load_bytes(ctx, s->offset, tcp, sizeof(*tcp)))
 		read_flags(s, tcp);
-	else if (bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(struct ports)))
+	else if (bpf_xdp_load_bytes(ctx, s->offset, tcp, sizeof(struct ports)))
 		return PASS_MALFORMED;
 	s->flow.local.port = tcp->dest;
 	s->flow.remote_port = tcp->source;
 	return SEGMENT;
 }
 
-static __always_inline int load_quoted_ports(struct xdp_md *ctx, struct scratch *s, __u32 offset)
+static __always_inline int load_quoted_ports(struct xdp_md *ctx, struct scratch *s)
 {
 	struct tcphdr *tcp = &s->copy.tcp;
 
-	if (bpf_xdp_load_bytes(ctx, offset, tcp, sizeof(struct ports)))
+	if (bpf_xdp_load_bytes(ctx, s->offset, tcp, sizeof(struct ports)))
 		return PASS_MALFORMED;
 	s->flow.local.port = tcp->source;
 	s->flow.remote_port = tcp->dest;
 	return QUOTE;
 }
 
-/* `offset` is where `ip` stands in the packet. */
-static __always_inline int parse_ipv4(struct xdp_md *ctx, struct scratch *s, struct iphdr *ip, __u32 offset,
-				      void *end)
+static __always_inline int parse_ipv4(struct xdp_md *ctx, struct scratch *s, struct iphdr *ip, void *end)
 {
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
 		return PASS_MALFORMED;
 	s->flow.local.family = 4;
+	s->offset += ip->ihl * 4;
 
 	if (ip->protocol == IPPROTO_TCP) {
 		if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
@@ -412,20 +415,20 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, struct scratch *s, str
 		copy_ipv4(&s->flow.remote.address, &ip->saddr);
 		if (ip->ihl == 5)
 			return read_segment(s, ip + 1, end);
-		return load_segment(ctx, s, offset + ip->ihl * 4);
+		return load_segment(ctx, s);
 	}
 
 	if (ip->protocol == IPPROTO_ICMP) {
 		struct icmp_header *icmp = &s->copy.ipv4.icmp;
 		struct iphdr *quote = &s->copy.ipv4.quote;
 
-		offset += ip->ihl * 4;
-		if (bpf_xdp_load_bytes(ctx, offset, &s->copy.ipv4, sizeof(s->copy.ipv4)) ||
+		if (bpf_xdp_load_bytes(ctx, s->offset, &s->copy.ipv4, sizeof(s->copy.ipv4)) ||
 		    icmp->type != ICMP_DEST_UNREACH || icmp->code != ICMP_FRAG_NEEDED || quote->protocol != IPPROTO_TCP)
 			return PASS_NOT_TCP;
 		copy_ipv4(&s->flow.local.address, &quote->saddr);
 		copy_ipv4(&s->flow.remote.address, &quote->daddr);
-		return load_quoted_ports(ctx, s, offset + sizeof(*icmp) + quote->ihl * 4);
+		s->offset += sizeof(*icmp) + quote->ihl * 4;
+		return load_quoted_ports(ctx, s);
 	}
 	return PASS_NOT_TCP;
 }
@@ -442,12 +445,9 @@ static __always_inline bool is_extension(__u8 next)
 	       next == IPPROTO_FRAGMENT;
 }
 
-/* `offset` is where `ip` stands in the packet. */
-static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, struct ipv6hdr *ip, __u32 offset,
-				      void *end)
+static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, struct ipv6hdr *ip, void *end)
 {
 	struct ipv6_extension *extension = &s->copy.extension;
-	__u8 next;
 
 	/* An IPv4-mapped address on the wire is forged. Let in, it would match IPv4 prefixes. */
 	if ((void *)(ip + 1) > end || ip->version != 6 || is_ipv4_mapped(&ip->saddr) || is_ipv4_mapped(&ip->daddr))
@@ -455,39 +455,43 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, str
 	s->flow.local.family = 6;
 	copy_ipv6(&s->flow.local.address, &ip->daddr);
 	copy_ipv6(&s->flow.remote.address, &ip->saddr);
-	next = ip->nexthdr;
-	if (next == IPPROTO_TCP)
+	if (ip->nexthdr == IPPROTO_TCP)
 		return read_segment(s, ip + 1, end);
 
-	offset += sizeof(*ip);
-	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {
-		if (bpf_xdp_load_bytes(ctx, offset, extension, sizeof(*extension)))
+	s->next = ip->nexthdr;
+	s->offset += sizeof(*ip);
+#pragma unroll
+	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+		if (!is_extension(s->next))
+			break;
+		if (bpf_xdp_load_bytes(ctx, s->offset, extension, sizeof(*extension)))
 			return PASS_MALFORMED;
-		offset += sizeof(*extension);
-		if (next != IPPROTO_FRAGMENT) {
-			offset += extension->length * 8;
+		s->offset += sizeof(*extension);
+		if (s->next != IPPROTO_FRAGMENT) {
+			s->offset += extension->length * 8;
 		} else {
 			if (extension->offset_and_flags & bpf_htons(IPV6_FRAGMENT_OFFSET))
 				return PASS_LATER_FRAGMENT;
 			s->segment.first_fragment = true;
 		}
-		next = extension->next;
+		s->next = extension->next;
 	}
-	if (is_extension(next))
+	if (is_extension(s->next))
 		return PASS_MALFORMED;
-	if (next == IPPROTO_TCP)
-		return load_segment(ctx, s, offset);
+	if (s->next == IPPROTO_TCP)
+		return load_segment(ctx, s);
 
-	if (next == IPPROTO_ICMPV6) {
+	if (s->next == IPPROTO_ICMPV6) {
 		struct icmp_header *icmp = &s->copy.ipv6.icmp;
 		struct ipv6hdr *quote = &s->copy.ipv6.quote;
 
-		if (bpf_xdp_load_bytes(ctx, offset, &s->copy.ipv6, sizeof(s->copy.ipv6)) ||
+		if (bpf_xdp_load_bytes(ctx, s->offset, &s->copy.ipv6, sizeof(s->copy.ipv6)) ||
 		    icmp->type != ICMPV6_PKT_TOOBIG || quote->nexthdr != IPPROTO_TCP)
 			return PASS_NOT_TCP;
 		copy_ipv6(&s->flow.local.address, &quote->saddr);
 		copy_ipv6(&s->flow.remote.address, &quote->daddr);
-		return load_quoted_ports(ctx, s, offset + sizeof(s->copy.ipv6));
+		s->offset += sizeof(s->copy.ipv6);
+		return load_quoted_ports(ctx, s);
 	}
 	return PASS_NOT_TCP;
 }
@@ -495,7 +499,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, str
 SEC("xdp")
 int xdp_steer(struct xdp_md *ctx)
 {
-	__u32 vlan = 0, zero = 0, offset = sizeof(struct ethhdr);
+	__u32 vlan = 0, tags = 0, zero = 0;
 	struct ethhdr *ethernet;
 	struct scratch *s;
 	void *payload, *end;
@@ -530,15 +534,16 @@ int xdp_steer(struct xdp_md *ctx)
 		vlan = vlan << 12 | (bpf_ntohs(tag->control) & 0xfff);
 		protocol = tag->protocol;
 		payload = tag + 1;
-		offset += sizeof(*tag);
+		tags++;
 	}
 	s->flow.local.vlan = vlan;
+	s->offset = sizeof(*ethernet) + tags * sizeof(struct vlan_tag);
 	s->segment = (struct segment){};
 
 	if (protocol == bpf_htons(ETH_P_IP))
-		what = parse_ipv4(ctx, s, payload, offset, end);
+		what = parse_ipv4(ctx, s, payload, end);
 	else if (protocol == bpf_htons(ETH_P_IPV6))
-		what = parse_ipv6(ctx, s, payload, offset, end);
+		what = parse_ipv6(ctx, s, payload, end);
 	else
 		what = PASS_NOT_TCP;
 
