@@ -18,6 +18,13 @@ public class GoodputTests
     private static readonly int[] s_roundTrips = [2, 20, 100];
     private static readonly int[] s_buffers = [16, 64, 256];
 
+    // Of flows that always have something to send.
+    private static readonly double[] s_steadyLosses = [0, 0.001, 0.01, 0.02];
+    private static readonly int[] s_steadyRoundTrips = [20, 100];
+    private static readonly double[] s_steadyBuffers = [0.1, 1, 4];
+    private static readonly CongestionAlgorithm[] s_algorithms = [CongestionAlgorithm.Cubic, CongestionAlgorithm.Bbr];
+    private const int SteadySeconds = 10;
+
     [Fact]
     public void Goodput_ByLossRoundTripAndBuffer_IsAsCommitted()
     {
@@ -55,8 +62,51 @@ public class GoodputTests
                 text.Append(CultureInfo.InvariantCulture, $" {Mean(0.01, 4, roundTrip, buffer):F2} |\n");
             }
         }
+        AppendSteady(text);
         return text.ToString();
     }
+
+    private static void AppendSteady(StringBuilder text)
+    {
+        text.Append("\n## CUBIC and BBR\n\n");
+        text.Append(
+            CultureInfo.InvariantCulture,
+            $"One flow that always has something to send, over {Rate / 1_000_000} Mbit/s, after the first 2 of ");
+        text.Append(CultureInfo.InvariantCulture, $"{SteadySeconds + 2} seconds.\n");
+        text.Append("Mbit/s, and the mean queue that a segment finds. ");
+        text.Append("Buffer and queue in bandwidth-delay products.\n\n");
+        text.Append("| round trip | buffer | algorithm |");
+        foreach (double loss in s_steadyLosses)
+            text.Append(CultureInfo.InvariantCulture, $" {loss:P1} |");
+        text.Append("\n|---|---|---|").Insert(text.Length, "---|", s_steadyLosses.Length).Append('\n');
+        foreach (int roundTrip in s_steadyRoundTrips)
+        {
+            foreach (double buffer in s_steadyBuffers)
+            {
+                foreach (CongestionAlgorithm algorithm in s_algorithms)
+                {
+                    text.Append(CultureInfo.InvariantCulture, $"| {roundTrip} ms | {buffer} | {algorithm} |");
+                    foreach (double loss in s_steadyLosses)
+                    {
+                        SteadyFlows.Result result = Steady(algorithm, loss, roundTrip, buffer);
+                        text.Append(CultureInfo.InvariantCulture, $" {result.Rate:F1}, {result.Queue:F2} |");
+                    }
+                    text.Append('\n');
+                }
+            }
+        }
+    }
+
+    private static SteadyFlows.Result Steady(
+        CongestionAlgorithm algorithm, double loss, int roundTrip, double buffer) => new SteadyFlows
+        {
+            Algorithm = algorithm,
+            Rate = Rate,
+            RoundTrip = TimeSpan.FromMilliseconds(roundTrip),
+            Loss = loss,
+            Buffer = buffer,
+            Duration = TimeSpan.FromSeconds(SteadySeconds),
+        }.Run();
 
     private static double Mean(double loss, double burst, int roundTrip, int buffer) =>
         Enumerable.Range(1, Seeds).Average(seed => Goodput(seed, loss, burst, roundTrip, buffer));

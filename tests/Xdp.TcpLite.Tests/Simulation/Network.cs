@@ -81,6 +81,20 @@ internal sealed class Network
         }
     }
 
+    /// <summary>Runs for a time, however little happens in it.</summary>
+    internal void RunFor(TimeSpan span, Action step)
+    {
+        Instant end = Now + span;
+        Run(
+            () =>
+            {
+                step();
+                return false;
+            },
+            span);
+        Now = end;
+    }
+
     /// <summary>Lets every timer run out, TIME-WAIT included, and reports completions.</summary>
     internal void Settle()
     {

@@ -39,11 +39,19 @@ internal sealed class SimLink(LinkOptions options, Random random)
 
     private bool _inBurst;
     private Instant _lastSend;
+    private long _queueSum;
+    private int _queueCount;
 
     internal LinkOptions Options { get; set; } = options;
     internal int Lost { get; private set; }
     internal int TooBig { get; private set; }
     internal int Overflowed { get; private set; }
+
+    /// <summary>Bytes that packets have found in the queue before them, in the mean.</summary>
+    internal double MeanQueue => _queueCount == 0 ? 0 : (double)_queueSum / _queueCount;
+
+    /// <summary><see cref="MeanQueue"/> is of what comes from now on.</summary>
+    internal void ForgetQueue() => _queueSum = _queueCount = 0;
 
     internal void Send(
         byte[] packet, Instant now, Action<byte[], Instant> arrive, Action<byte[], Instant>? bounce = null)
@@ -72,6 +80,8 @@ internal sealed class SimLink(LinkOptions options, Random random)
                 Overflowed++;
                 return;
             }
+            _queueSum += queued;
+            _queueCount++;
             _freeAt = start + TimeSpan.FromTicks(packet.Length * 8L * TimeSpan.TicksPerSecond / Options.Rate);
             at = _freeAt;
         }

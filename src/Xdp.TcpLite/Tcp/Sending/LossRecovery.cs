@@ -602,6 +602,9 @@ internal sealed class LossRecovery(SendQueue queue)
     private void BeginEpisode(in SendState state, ref LossHistory history)
     {
         history.Spurious.Begin(_board.RetransmittedSegments);
-        _firstRetransmitTsVal = state.Timestamps.At(state.Now);
+        // What was sent again in the last episode may still be in flight. Its ACK echoes that time, and no original's.
+        bool probes = Probe is { EndSeq: not null, IsRetransmission: true };
+        if (_board.RetransmittedSegments <= (probes ? 1 : 0))
+            _firstRetransmitTsVal = state.Timestamps.At(state.Now);
     }
 }

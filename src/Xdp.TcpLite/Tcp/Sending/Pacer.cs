@@ -64,8 +64,10 @@ internal struct Pacer()
     /// <summary>Must a segment wait? If so, <see cref="Deadline"/> says until when.</summary>
     internal bool Holds(Instant now)
     {
-        if (Deadline != Instant.Never)
-            return Deadline > now;
+        if (Deadline != Instant.Never && Deadline > now)
+            return true;
+        // An ACK may come before the wheel has fired: what has waited goes, at the pace.
+        Deadline = Instant.Never;
         if (_quantum == TimeSpan.Zero || _next <= now)
             return false;
         Deadline = _next + _quantum;

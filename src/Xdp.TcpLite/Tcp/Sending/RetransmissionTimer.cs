@@ -32,6 +32,9 @@ internal struct RetransmissionTimer()
     /// </summary>
     internal void OnShutWindow() => FirstUnackedAt = Instant.Never;
 
+    /// <summary>Has the oldest segment waited longer than the user is willing to?</summary>
+    internal readonly bool HasExceeded(TimeSpan userTimeout, Instant now) => now - FirstUnackedAt >= userTimeout;
+
     /// <summary>The RTO counts from now.</summary>
     internal void Restart(Instant now) => _since = now;
 

@@ -332,8 +332,7 @@ internal struct Sender
         Flight flight, in SendDecision decision, TcpStackOptions options, TcpStackCounters counters, Instant now)
     {
         bool waits = decision.IsRetransmission ? _congestion.SetsWindowInRecovery : decision.Length > 0;
-        bool probes = flight.Recovery.Probe.SendsNewData || flight.Recovery.Probe.SendsTail;
-        if (!waits || probes || !IsPaced(flight, options))
+        if (!waits || flight.Recovery.Probe.Sends || !IsPaced(flight, options))
             return decision;
         bool waitedBefore = flight.Pacer.Deadline != Instant.Never;
         if (!flight.Pacer.Holds(now))
@@ -346,8 +345,7 @@ internal struct Sender
 
     /// <summary>
     /// Are segments spread over the round trip? In recovery ACKs set the pace, unless congestion control sets its own,
-    /// which then holds for what is sent again too. And a window that is no larger than an initial one is no burst that
-    /// a path does not take.
+    /// which holds for what is sent again too. A window no larger than an initial one is no burst for a path.
     /// </summary>
     private readonly bool IsPaced(Flight flight, TcpStackOptions options) =>
         options.Pacing && Pacer.Paces(Rtt.MinRtt) && _congestion.Cwnd > Pacer.Unpaced * Mss
@@ -484,11 +482,8 @@ internal struct Sender
         ArmTimers(options, now, restart: idle, progress: true);
     }
 
-    private readonly void TellPacer(Flight flight, int bytes, TcpStackOptions options, Instant now)
-    {
-        long rate = IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0;
-        flight.Pacer.OnSent(bytes, rate, Mss, now);
-    }
+    private readonly void TellPacer(Flight flight, int bytes, TcpStackOptions options, Instant now) =>
+        flight.Pacer.OnSent(bytes, IsPaced(flight, options) ? _congestion.PacingRate(Rtt.Srtt) : 0, Mss, now);
 
     /// <summary>A segment has been sent again.</summary>
     internal void OnRetransmitted(
@@ -593,10 +588,6 @@ internal struct Sender
         return fired;
     }
 
-    /// <summary>Has the oldest segment waited longer than the user is willing to?</summary>
-    private static bool HasExceeded(Flight flight, TimeSpan userTimeout, Instant now) =>
-        now - flight.Retransmission.FirstUnackedAt >= userTimeout;
-
     /// <summary>
     /// Tail loss probe (RFC 8985, section 7.3): new data if there is any, else the last segment again.
     /// </summary>
@@ -607,7 +598,7 @@ internal struct Sender
         probe.Deadline = Instant.Never;
         if (flight.Queue.Count == 0)
             return SenderTimeouts.None;
-        if (HasExceeded(flight, options.UserTimeout, now))
+        if (flight.Retransmission.HasExceeded(options.UserTimeout, now))
             return SenderTimeouts.GaveUp;
         counters.TlpProbes++;
         int length = NextCut(flight);
@@ -628,7 +619,7 @@ internal struct Sender
         flight.Retransmission.Disarm();
         if (flight.Queue.Count == 0)
             return SenderTimeouts.None;
-        if (HasExceeded(flight, options.UserTimeout, now))
+        if (flight.Retransmission.HasExceeded(options.UserTimeout, now))
             return SenderTimeouts.GaveUp;
         counters.RtoFires++;
         // A shut window says nothing about the path: neither that it is congested, nor that it takes no large packets.

@@ -33,6 +33,9 @@ internal struct TailLossProbe()
     /// </summary>
     internal bool SendsNewData { get; private set; }
 
+    /// <summary>What is sent next is the probe.</summary>
+    internal readonly bool Sends => SendsTail || SendsNewData;
+
     /// <summary>TSval of the probe: an ACK that echoes less was caused by the original.</summary>
     internal uint TsVal { get; private set; }
 

@@ -65,6 +65,22 @@ public class PacerTests
     }
 
     /// <summary>
+    /// An ACK may let segments go when the deadline is over and the wheel has not fired yet. The pace holds for them.
+    /// </summary>
+    [Fact]
+    public void Holds_DeadlineOverAndNotFired_KeepsThePace()
+    {
+        var pacer = new Pacer();
+        SendAll(ref pacer, 100_000, s_start);
+        Instant late = pacer.Deadline + new TimeSpan(1);
+        int sent = 0;
+        for (; sent < 10 && !pacer.Holds(late); sent++)
+            pacer.OnSent(Mss, 100_000, Mss, late);
+        Assert.InRange(sent, 2, 3);
+        Assert.True(pacer.Deadline > late);
+    }
+
+    /// <summary>
     /// The wheel fires up to a tick late. Over time the rate is kept all the same, and never exceeded.
     /// </summary>
     [Theory]
