@@ -128,5 +128,6 @@ public class LinuxScriptTests
         Require.Root();
         Require.That(File.Exists("/dev/net/tun"), "/dev/net/tun");
         Require.That(File.Exists("/proc/self/ns/net"), "network namespaces");
+        Require.That(File.Exists("/proc/sys/net/ipv4/tcp_rto_max_ms"), "a kernel of 6.15 or later");
     }
 }
