@@ -62,7 +62,7 @@ internal sealed class XdpEngine
         _queues = new QueueSet(InterfaceName, settings, shared, _paths, failed: () => _wake.Set(), logger);
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
-        _stalls = new StallWatch(InterfaceName, logger);
+        _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
@@ -198,7 +198,7 @@ internal sealed class XdpEngine
         if (Served is { } served)
             _endpoints.PromoteQuiet(served, Now);
         foreach (XdpQueue queue in Queues)
-            _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters);
+            _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters, Now);
         if (_attachment.Program is { } program)
         {
             foreach (XdpQueue queue in Queues)

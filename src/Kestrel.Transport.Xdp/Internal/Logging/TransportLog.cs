@@ -73,9 +73,10 @@ internal static partial class TransportLog
 
     [LoggerMessage(
         EventId = 114, Level = LogLevel.Warning, EventName = "TurnStalled",
-        Message = "{Interface}, queue {Queue}: a turn has been running for {Duration} ms. With inline scheduling a "
-            + "handler blocks it, and with it every connection of the queue.")]
-    internal static partial void TurnStalled(ILogger logger, string @interface, int queue, long duration);
+        Message = "{Interface}, queue {Queue}: a turn has been running for {Duration} ms, and every connection of the "
+            + "queue waits. {Cause}{NotTold}")]
+    internal static partial void TurnStalled(
+        ILogger logger, string @interface, int queue, long duration, string cause, string notTold);
 
     [LoggerMessage(
         EventId = 115, Level = LogLevel.Error, EventName = "ControlFailed",
@@ -89,8 +90,9 @@ internal static partial class TransportLog
     [LoggerMessage(
         EventId = 117, Level = LogLevel.Warning, EventName = "SynsLimited",
         Message = "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are "
-            + "answered, with SYN cookies, and the rest are dropped.")]
-    internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);
+            + "answered, with SYN cookies, and the rest are dropped.{NotTold}")]
+    internal static partial void SynsLimited(
+        ILogger logger, string @interface, int queue, long perSecond, string notTold);
 
     [LoggerMessage(
         EventId = 118, Level = LogLevel.Warning, EventName = "SharedInterface",
