@@ -1,8 +1,12 @@
+using System.Diagnostics.Metrics;
 using Kestrel.Transport.Xdp;
+using Kestrel.Transport.Xdp.Internal.Listeners;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 
 namespace Microsoft.Extensions.DependencyInjection;
@@ -22,7 +26,16 @@ public static class XdpServiceCollectionExtensions
         ArgumentNullException.ThrowIfNull(services);
 
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, SocketTransportFactory>());
-        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, XdpTransportFactory>());
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IConnectionListenerFactory, XdpTransportFactory>(
+            static provider => new XdpTransportFactory(
+                provider.GetRequiredService<IOptions<XdpTransportOptions>>(),
+                provider.GetRequiredService<ILoggerFactory>(),
+                provider.GetService<IOptions<SocketTransportOptions>>(),
+                provider.GetService<IMeterFactory>(),
+                provider.GetService<IMemoryPoolFactory<byte>>(),
+                provider.GetRequiredService<EndpointTally>())));
+        services.TryAddSingleton<EndpointTally>();
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, StartCheck>());
 
         services.AddOptions();
         services.TryAddEnumerable(

@@ -31,6 +31,7 @@ public sealed class XdpTransportFactory
     private static readonly TimeSpan s_exitPatience = TimeSpan.FromSeconds(5);
 
     private readonly ListenerContext _context;
+    private readonly EndpointTally _endpoints;
     private readonly Lock _lock = new();
     private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
     private readonly List<XdpConnectionListener> _listeners = [];
@@ -52,6 +53,18 @@ public sealed class XdpTransportFactory
         IOptions<SocketTransportOptions>? socketOptions = null,
         IMeterFactory? meterFactory = null,
         IMemoryPoolFactory<byte>? poolFactory = null)
+        : this(options, loggerFactory, socketOptions, meterFactory, poolFactory, new EndpointTally())
+    {
+    }
+
+    // For hosts that look at the tally once they have started.
+    internal XdpTransportFactory(
+        IOptions<XdpTransportOptions> options,
+        ILoggerFactory loggerFactory,
+        IOptions<SocketTransportOptions>? socketOptions,
+        IMeterFactory? meterFactory,
+        IMemoryPoolFactory<byte>? poolFactory,
+        EndpointTally endpoints)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(loggerFactory);
@@ -61,8 +74,11 @@ public sealed class XdpTransportFactory
             loggerFactory.CreateLogger(TransportLog.Category),
             poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared,
             meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
-        if (EnvironmentSwitches.TransportIsOff)
-            TransportLog.SwitchedOff(Logger);
+        _endpoints = endpoints;
+        if (Settings.SwitchedOffBy is { } what)
+            TransportLog.SwitchedOff(Logger, what);
+        if (EnvironmentSwitches.IsUnknown)
+            TransportLog.SwitchUnknown(Logger, EnvironmentSwitches.Value);
         AppDomain.CurrentDomain.ProcessExit += OnProcessExit;
         AppDomain.CurrentDomain.UnhandledException += OnUnhandledException;
     }
@@ -96,9 +112,21 @@ public sealed class XdpTransportFactory
     public bool CanBind(EndPoint endpoint)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
-        if (endpoint is FileHandleEndPoint file && !EnvironmentSwitches.TransportIsOff)
-            TransportLog.HandedOver(Logger, $"{file.FileHandleType} handle {file.FileHandle}");
-        return Settings.Serves(endpoint);
+        string? whyNot = Settings.WhyNot(endpoint);
+        if (whyNot is null)
+        {
+            _endpoints.Take();
+        }
+        else if (Settings.SwitchedOffBy is null)
+        {
+            // Not every kind of endpoint can say where it is.
+            var file = endpoint as FileHandleEndPoint;
+            string name = file is null ? $"{endpoint}" : $"{file.FileHandleType} handle {file.FileHandle}";
+            if (file is not null)
+                TransportLog.HandedOver(Logger, name);
+            _endpoints.Leave(name, whyNot);
+        }
+        return whyNot is null;
     }
 
     /// <inheritdoc/>

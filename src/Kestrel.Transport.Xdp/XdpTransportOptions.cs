@@ -12,8 +12,15 @@ namespace Kestrel.Transport.Xdp;
 public sealed class XdpTransportOptions
 {
     /// <summary>
-    /// Names of the interfaces to serve on. Empty: those that own an endpoint's address and accept native XDP, without
-    /// bridges, bonds and tunnels. In the host's initial network namespace none is taken unless it is named.
+    /// Whether the transport serves anything. False leaves everything to the socket transport, whatever the other
+    /// settings are.
+    /// </summary>
+    public bool Enabled { get; set; } = true;
+
+    /// <summary>
+    /// Names of the interfaces to serve on; alternative names are as good. Empty: those that own an endpoint's address
+    /// and accept native XDP, without bridges, bonds and tunnels. In the host's initial network namespace none is taken
+    /// unless it is named.
     /// </summary>
     public IList<string> Interfaces { get; } = [];
 

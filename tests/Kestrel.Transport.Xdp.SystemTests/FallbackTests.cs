@@ -8,6 +8,8 @@ namespace Kestrel.Transport.Xdp.SystemTests;
 [Collection(DirectCollection.Name)]
 public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
+    private const string Bare = "bare0";
+
     [SkippableFact]
     public async Task Companion_ClientsOfTheSameHost_AreServedBySockets()
     {
@@ -116,6 +118,76 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
             await server.StopAsync();
             Assert.Single(server.Lines, line => line.Contains("KESTREL_XDP=off", StringComparison.Ordinal));
         });
+    }
+
+    /// <summary>Nothing arrives at an interface without an address, so it serves nothing until it gets one.</summary>
+    [SkippableFact]
+    public async Task InterfaceWithoutAddress_IsNotServed_UntilItHasOne()
+    {
+        Lab.Require();
+        await AddBareInterfaceAsync();
+        try
+        {
+            var settings = new HelloWebSettings { Interfaces = [Bare], Required = false };
+            await WithServerAsync(lab.Server, settings, async server =>
+            {
+                await LineAsync(server, 1, "not by AF_XDP: bare0 has no address");
+                (await lab.Server.RunAsync("ip", "addr", "add", "10.99.0.1/24", "dev", Bare)).Succeeded();
+                await LineAsync(server, 2, "is now served over AF_XDP on bare0");
+                (await lab.Server.RunAsync("ip", "addr", "del", "10.99.0.1/24", "dev", Bare)).Succeeded();
+                await LineAsync(server, 3, "is not served by AF_XDP on bare0: bare0 has no address");
+                await server.StopAsync();
+            });
+            (int code, string log) = await HelloWebServer.RunToExitAsync(lab.Server, settings with { Required = true });
+            Assert.Equal(1, code);
+            Assert.Contains("bare0 has no address", log, StringComparison.Ordinal);
+        }
+        finally
+        {
+            await lab.Server.RunAsync("ip", "link", "del", Bare);
+        }
+    }
+
+    /// <summary>One interface by two of its names.</summary>
+    [SkippableFact]
+    public async Task OtherNameOfAnInterface_IsTheInterface()
+    {
+        const string OtherName = "the-other-name-of-srv0";
+        Lab.Require();
+        (await lab.Server.RunAsync("ip", "link", "property", "add", "dev", Lab.Interface, "altname", OtherName))
+            .Succeeded();
+        try
+        {
+            var settings = new HelloWebSettings { Interfaces = [OtherName, Lab.Interface] };
+            await OnXdpAsync(lab.Server, settings, async server =>
+            {
+                using HttpClient client = lab.Client.HttpClient();
+                (await FactsAsync(client, server.Url("/connection"))).AssertOnXdp();
+                Assert.Contains("AF_XDP on srv0", Assert.Single(TransportLines(server)), StringComparison.Ordinal);
+            });
+        }
+        finally
+        {
+            await lab.Server.RunAsync("ip", "link", "property", "del", "dev", Lab.Interface, "altname", OtherName);
+        }
+    }
+
+    // Up, in the server's namespace, and without so much as a link-local address.
+    private async Task AddBareInterfaceAsync()
+    {
+        foreach (string command in (string[])[
+            $"link add {Bare} type veth peer name bare1", $"link set {Bare} addrgenmode none", $"link set {Bare} up",
+            "link set bare1 up"])
+            (await lab.Server.RunAsync(["ip", .. command.Split(' ')])).Succeeded();
+    }
+
+    private static string[] TransportLines(HelloWebServer server) =>
+        [.. server.Lines.Where(line => line.Contains("Kestrel.Transport.Xdp", StringComparison.Ordinal))];
+
+    private static async Task LineAsync(HelloWebServer server, int number, string text)
+    {
+        await Eventually.TrueAsync(() => TransportLines(server).Length >= number, () => server.Log);
+        Assert.Contains(text, TransportLines(server)[number - 1], StringComparison.Ordinal);
     }
 
     /// <summary>The firewall is passed by: whoever relies on it is told.</summary>

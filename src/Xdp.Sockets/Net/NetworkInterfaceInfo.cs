@@ -33,6 +33,9 @@ public sealed record NetworkInterfaceInfo
 
     public required string Name { get; init; }
 
+    /// <summary>Its other names (<c>ip link property add … altname</c>), of up to 127 characters each.</summary>
+    public IReadOnlyList<string> AltNames { get; init; } = [];
+
     /// <summary>All zero for loopback, empty for devices without one (tun).</summary>
     public required PhysicalAddress Mac { get; init; }
 
@@ -67,8 +70,9 @@ public sealed record NetworkInterfaceInfo
 
     public required IReadOnlyList<InterfaceAddress> Addresses { get; init; }
 
+    /// <param name="name">Its name, or one of its other names: no two interfaces share any of these.</param>
     /// <returns>Null when there is no interface of that name.</returns>
-    public static NetworkInterfaceInfo? Get(string name) => List().FirstOrDefault(i => i.Name == name);
+    public static NetworkInterfaceInfo? Get(string name) => List().FirstOrDefault(i => i.IsNamed(name));
 
     /// <returns>Null when there is no interface of that index.</returns>
     public static NetworkInterfaceInfo? Get(int index) => List().FirstOrDefault(i => i.Index == index);
@@ -108,6 +112,9 @@ public sealed record NetworkInterfaceInfo
         ];
     }
 
+    /// <summary>Is this its name, or one of its other names?</summary>
+    public bool IsNamed(string name) => Name == name || AltNames.Contains(name);
+
     internal static NetworkInterfaceInfo ParseLink(ReadOnlySpan<byte> body)
     {
         var header = MemoryMarshal.Read<NetlinkNative.IfInfoMsg>(body);
@@ -116,6 +123,7 @@ public sealed record NetworkInterfaceInfo
         int mtu = 0, master = 0, rxQueues = 1, txQueues = 1;
         string? kind = null;
         XdpAttachment? xdp = null;
+        IReadOnlyList<string> altNames = [];
 
         var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfInfoMsg>()..]);
         while (attributes.MoveNext())
@@ -129,6 +137,7 @@ public sealed record NetworkInterfaceInfo
                 case NetlinkNative.IFLA_NUM_RX_QUEUES: rxQueues = attributes.Int32; break;
                 case NetlinkNative.IFLA_NUM_TX_QUEUES: txQueues = attributes.Int32; break;
                 case NetlinkNative.IFLA_LINKINFO: kind = ParseKind(attributes.Value); break;
+                case NetlinkNative.IFLA_PROP_LIST: altNames = ParseAltNames(attributes.Value); break;
                 case NetlinkNative.IFLA_XDP: xdp = XdpLink.ParseAttachment(attributes.Value); break;
             }
         }
@@ -136,6 +145,7 @@ public sealed record NetworkInterfaceInfo
         {
             Index = header.Index,
             Name = name,
+            AltNames = altNames,
             Mac = mac,
             Mtu = mtu,
             IsUp = (header.Flags & NetlinkNative.IFF_UP) != 0,
@@ -186,6 +196,18 @@ public sealed record NetworkInterfaceInfo
                 return attributes.Text;
         }
         return null;
+    }
+
+    private static List<string> ParseAltNames(ReadOnlySpan<byte> properties)
+    {
+        var names = new List<string>();
+        var attributes = new NetlinkAttributes(properties);
+        while (attributes.MoveNext())
+        {
+            if (attributes.Type == NetlinkNative.IFLA_ALT_IFNAME)
+                names.Add(attributes.Text);
+        }
+        return names;
     }
 
     /// <summary>The driver's side of an interface.</summary>

@@ -49,6 +49,61 @@ public class EndpointReconcilerTests
     }
 
     [Fact]
+    public void WithoutAnAddress_IsNotServed_UntilItComes()
+    {
+        _addresses = [];
+        EndpointBinding binding = Serve("0.0.0.0:80");
+        Assert.False(_endpoints.IsServed(binding));
+        AssertChanges(begun: [], ended: []);
+
+        _addresses = ["2001:db8::1"];
+        Reconcile();
+        AssertChanges(begun: [], ended: []);
+
+        _addresses = ["10.0.0.1", "2001:db8::1"];
+        Reconcile();
+        Assert.True(_endpoints.IsServed(binding));
+        AssertChanges(begun: [binding], ended: []);
+        AssertChanges(begun: [], ended: []);
+
+        _addresses = [];
+        Reconcile();
+        Assert.False(_endpoints.IsServed(binding));
+        AssertChanges(begun: [], ended: [binding]);
+    }
+
+    [Fact]
+    public void TentativeAddress_IsNotServed()
+    {
+        EndpointBinding binding = Binding("[::]:80");
+        _endpoints.Add(binding);
+        _endpoints.Reconcile(
+            Served with { Addresses = [Address("2001:db8::1") with { IsTentative = true }] }, _now);
+        Assert.False(_endpoints.IsServed(binding));
+    }
+
+    [Fact]
+    public void Draining_IsNoChange()
+    {
+        EndpointBinding binding = Serve("0.0.0.0:80");
+        AssertChanges(begun: [binding], ended: []);
+        binding.Drain();
+        Reconcile();
+        AssertChanges(begun: [], ended: []);
+    }
+
+    [Fact]
+    public void InterfaceThatComesBack_IsServedAnew()
+    {
+        EndpointBinding binding = Serve("0.0.0.0:80");
+        AssertChanges(begun: [binding], ended: []);
+        _endpoints.ForgetInstalled();
+        AssertChanges(begun: [], ended: []);
+        Reconcile();
+        AssertChanges(begun: [binding], ended: []);
+    }
+
+    [Fact]
     public void Address_ComesAndGoes()
     {
         Serve("[::]:80");
@@ -197,6 +252,13 @@ public class EndpointReconcilerTests
         IPEndPoint.Parse(endpoint), new TransportSettings(new XdpTransportOptions(), new SocketTransportOptions()),
         Channel.CreateUnbounded<ConnectionContext>().Writer, new AcceptBacklog(10), MemoryPool<byte>.Shared,
         NullLogger.Instance);
+
+    private void AssertChanges(EndpointBinding[] begun, EndpointBinding[] ended)
+    {
+        _endpoints.TakeServedChanges(out var served, out var lost);
+        Assert.Equal(begun, served);
+        Assert.Equal(ended, lost);
+    }
 
     private ServedInterface Served => new(
         _interface, [.. _addresses.Select(Address)], _allQueues);

@@ -97,6 +97,26 @@ public class EngineFactsTests
         Assert.Contains("belongs to eth0", none.Reason, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Selector_SameInterfaceTwice_IsOne()
+    {
+        NetworkInterfaceInfo[] all =
+            [Device("eth0", "10.0.0.1") with { AltNames = ["enp1s0", "wan"] }, Device("eth1", "10.0.1.1")];
+        var options = new XdpTransportOptions { Interfaces = { "eth0", "wan", "eth9", "enp1s0", "eth9", "eth0" } };
+        Assert.Equal(["eth0", "eth9"], InterfaceSelector.Named(options, new IPEndPoint(IPAddress.Any, 80), all).Names);
+        var byOtherName = new XdpTransportOptions { Interfaces = { "wan" } };
+        Assert.Equal(
+            ["eth0"], InterfaceSelector.Named(byOtherName, IPEndPoint.Parse("10.0.0.1:80"), all).Names);
+    }
+
+    [Fact]
+    public void Selector_Default_NeedsAnAddressThatTheEndpointListensOn()
+    {
+        NetworkInterfaceInfo[] all = [Device("eth0", "2001:db8::1"), Device("eth1", "10.0.1.1"), Device("eth2")];
+        Assert.Equal(["eth1"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.Any, 80), all).Names);
+        Assert.Equal(["eth0", "eth1"], InterfaceSelector.ByDefault(new IPEndPoint(IPAddress.IPv6Any, 80), all).Names);
+    }
+
     private static NetworkInterfaceInfo Device(string name, params string[] addresses) => new()
     {
         Index = name.GetHashCode(StringComparison.Ordinal),

@@ -60,4 +60,21 @@ public class SynLimiterTests
         _limiter.Check(0, 0, _maps, now: 250);
         Assert.Empty(_maps.SynRates);
     }
+
+    /// <summary>A peer that begins and ends a flood again and again must not fill the log.</summary>
+    [Fact]
+    public void FloodAfterFlood_IsLimitedEachTime_AndToldWithPauses()
+    {
+        const long Period = SynLimiter.PressureLasts + 1_000;
+        int limited = 0;
+        for (long flood = 0; flood * Period < WarningPause.First; flood++)
+        {
+            _limiter.Check(0, flood + 1, _maps, now: flood * Period);
+            limited += _maps.SynRates[0] > 0 ? 1 : 0;
+            _limiter.Check(0, flood + 1, _maps, now: flood * Period + SynLimiter.PressureLasts);
+            Assert.Equal(0, _maps.SynRates[0]);
+        }
+        Assert.Equal(WarningPause.First / Period, limited);
+        Assert.Single(_log.AboveDebug);
+    }
 }

@@ -59,15 +59,54 @@ public class CompanionTests
     }
 
     [Fact]
-    public async Task Loopback_IsTheSocketTransports()
+    public async Task Loopback_IsTheSocketTransports_AndThatNothingIsServedIsSaid()
     {
         var log = new CollectedLog();
         await using WebApplication app = await StartAsync("http://127.0.0.1:0", log);
         Assert.Empty(
             app.Services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>().Single().Listeners);
-        Assert.Empty(log.Lines);
+        (LogLevel Level, int Id, string Text) line = Assert.Single(log.Lines);
+        Assert.Equal((LogLevel.Warning, 107), (line.Level, line.Id));
+        Assert.Contains("AF_XDP serves nothing", line.Text, StringComparison.Ordinal);
+        Assert.Contains("127.0.0.1:0: it is a loopback address", line.Text, StringComparison.Ordinal);
         using HttpClient http = new();
         Assert.Equal("127.0.0.1 False", await http.GetStringAsync(new Uri($"http://127.0.0.1:{Port(app)}")));
+    }
+
+    [Fact]
+    public async Task Filter_LeavesNothing_IsSaid()
+    {
+        var log = new CollectedLog();
+        await using WebApplication app =
+            await StartAsync("http://0.0.0.0:0", log, o => o.EndpointFilter = static _ => false);
+        Assert.Contains(
+            "0.0.0.0:0: EndpointFilter leaves it out", Assert.Single(log.Lines).Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Loopback_BesideAnotherEndpoint_IsNotWorthALine()
+    {
+        var log = new CollectedLog();
+        await using WebApplication app = await StartAsync("http://127.0.0.1:0;http://0.0.0.0:0", log);
+        Assert.Equal(101, Assert.Single(log.Lines, l => l.Level >= LogLevel.Information).Id);
+    }
+
+    [Fact]
+    public async Task Loopback_Disabled_OnlyThatIsSaid()
+    {
+        var log = new CollectedLog();
+        await using WebApplication app =
+            await StartAsync("http://127.0.0.1:0", log, o => (o.Enabled, o.Required) = (false, true));
+        Assert.Equal(
+            "AF_XDP is switched off (Enabled=false): sockets serve everything.", Assert.Single(log.Lines).Text);
+    }
+
+    [Fact]
+    public async Task Required_LoopbackOnly_RefusesToStart()
+    {
+        var error = await Assert.ThrowsAsync<XdpUnavailableException>(
+            () => StartAsync("http://127.0.0.1:0", new CollectedLog(), o => o.Required = true));
+        Assert.Contains("it is a loopback address", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

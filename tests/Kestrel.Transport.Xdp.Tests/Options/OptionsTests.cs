@@ -18,8 +18,7 @@ public class OptionsTests
     public static TheoryData<string, Action<XdpTransportOptions>> Mistakes => new()
     {
         { "Interfaces[0]", o => o.Interfaces.Add("a/b") },
-        { "Interfaces[0]", o => o.Interfaces.Add("sixteencharacters") },
-        { "\"eth0\" twice", o => { o.Interfaces.Add("eth0"); o.Interfaces.Add("eth0"); } },
+        { "Interfaces[0]", o => o.Interfaces.Add(new string('a', 128)) },
         { "AttachMode", o => o.AttachMode = (AttachMode)9 },
         { "BindMode", o => o.BindMode = (BindMode)9 },
         { "ZeroCopy needs", o => { o.AttachMode = AttachMode.Generic; o.BindMode = BindMode.ZeroCopy; } },
@@ -69,6 +68,7 @@ public class OptionsTests
     {
         XdpTransportOptions options = FromConfiguration(new()
         {
+            ["Kestrel:Xdp:Enabled"] = "false",
             ["Kestrel:Xdp:Interfaces:0"] = "eth0",
             ["Kestrel:Xdp:Interfaces:1"] = "eth1",
             ["Kestrel:Xdp:AttachMode"] = "generic",
@@ -97,6 +97,7 @@ public class OptionsTests
             ["Kestrel:Xdp:MaxWriteBufferSize"] = "2",
             ["Kestrel:Xdp:UnsafePreferInlineScheduling"] = "true",
         });
+        Assert.False(options.Enabled);
         Assert.Equal(["eth0", "eth1"], options.Interfaces);
         Assert.Equal(AttachMode.Generic, options.AttachMode);
         Assert.Equal(BindMode.Copy, options.BindMode);
@@ -129,7 +130,7 @@ public class OptionsTests
     public void Configuration_CoversEveryProperty()
     {
         // EndpointFilter is code.
-        Assert.Equal(27, typeof(XdpTransportOptions).GetProperties().Length);
+        Assert.Equal(28, typeof(XdpTransportOptions).GetProperties().Length);
     }
 
     [Fact]
@@ -139,7 +140,30 @@ public class OptionsTests
         Assert.Equal(9, options.Backlog);
     }
 
+    [Fact]
+    public void Interfaces_FromConfigurationAndCode_MayBeTheSame()
+    {
+        XdpTransportOptions options = FromConfiguration(
+            new() { ["Kestrel:Xdp:Interfaces"] = "eth0,eth1" }, o => o.Interfaces.Add("eth1"));
+        Assert.Equal(["eth0", "eth1"], options.Interfaces.Distinct());
+    }
+
+    [Fact]
+    public void OtherNamesOfInterfaces_AreValid()
+    {
+        var options = new XdpTransportOptions { Interfaces = { new string('a', 127) } };
+        Assert.True(new XdpOptionsValidator().Validate(null, options).Succeeded);
+    }
+
+    [Fact]
+    public void Disabled_SettingsThatCannotWork_AreNoMistake()
+    {
+        var options = new XdpTransportOptions { Enabled = false, ReceiveRingSize = 3 };
+        Assert.True(new XdpOptionsValidator().Validate(null, options).Succeeded);
+    }
+
     [Theory]
+    [InlineData("Enabled", "nein")]
     [InlineData("Backlog", "many")]
     [InlineData("AttachMode", "sideways")]
     [InlineData("BusySpin", "soon")]

@@ -55,6 +55,23 @@ public class NetworkInterfaceInfoTests
     }
 
     [SkippableFact]
+    public void Get_ByAnotherName_FindsTheInterface()
+    {
+        const string Long = "a-name-of-an-interface-that-is-longer-than-fifteen-characters";
+        using var network = new TestNetwork();
+        network.Ip("link add v0 type veth peer name v1");
+        network.Ip($"link property add dev v0 altname wan altname {Long}");
+        network.Run(() =>
+        {
+            NetworkInterfaceInfo v0 = NetworkInterfaceInfo.Get("v0")!;
+            Assert.Equal(["wan", Long], v0.AltNames);
+            Assert.Equal(v0.Index, NetworkInterfaceInfo.Get("wan")?.Index);
+            Assert.Equal(v0.Index, NetworkInterfaceInfo.Get(Long)?.Index);
+            Assert.Empty(NetworkInterfaceInfo.Get("v1")!.AltNames);
+        });
+    }
+
+    [SkippableFact]
     public void LinkLocalAddress_CarriesItsScope()
     {
         using var network = new TestNetwork();

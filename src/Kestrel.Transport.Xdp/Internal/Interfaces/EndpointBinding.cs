@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using System.Net;
-using System.Net.Sockets;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Options;
@@ -64,11 +63,7 @@ internal sealed class EndpointBinding : ListeningEndpoint
     internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any);
 
     /// <summary>Is a segment to this address of a steered interface the endpoint's?</summary>
-    internal bool Covers(IPAddress local) =>
-        IsDualMode
-        || (EndPoint.Address.Equals(IPAddress.Any) && local.AddressFamily == AddressFamily.InterNetwork)
-        || EndPoint.Address.Equals(local)
-        || (EndPoint.Address.IsIPv4MappedToIPv6 && EndPoint.Address.MapToIPv4().Equals(local));
+    internal bool Covers(IPAddress local) => InterfaceSelector.Covers(EndPoint.Address, local);
 
     internal override bool HasRoom() => _backlog.HasRoom;
 

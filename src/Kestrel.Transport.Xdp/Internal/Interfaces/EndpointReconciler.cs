@@ -17,8 +17,8 @@ internal readonly record struct ServedInterface(
 
 /// <summary>
 /// Keeps the endpoints in the program's map and in the stacks equal to what is wanted: each address of the interface
-/// that a listener covers, with the listener's port. Owns the listeners' bindings, and what it has installed for them.
-/// Under the engine's lock. Times are in milliseconds.
+/// that a listener covers, with the listener's port. Owns the listeners' bindings, what it has installed for them, and
+/// which of them were served when that was last asked. Under the engine's lock. Times are in milliseconds.
 /// </summary>
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="stacks">Those of all queues that are open.</param>
@@ -42,6 +42,7 @@ internal sealed class EndpointReconciler(
 
     private readonly List<EndpointBinding> _bindings = [];
     private readonly Dictionary<(IPAddress Address, int Port), Endpoint> _installed = [];
+    private HashSet<EndpointBinding> _served = [];
     private long _nextQuietCheck;
 
     private sealed class Endpoint(EndpointBinding binding, long now)
@@ -123,7 +124,27 @@ internal sealed class EndpointReconciler(
     }
 
     /// <summary>The program and the queues are gone, and with them what was installed. What is wanted stays.</summary>
-    internal void ForgetInstalled() => _installed.Clear();
+    internal void ForgetInstalled()
+    {
+        _installed.Clear();
+        _served = [];
+    }
+
+    /// <summary>Does the interface have an address that is steered for the listener?</summary>
+    internal bool IsServed(EndpointBinding binding) => _installed.Values.Any(e => e.Binding == binding);
+
+    /// <summary>
+    /// Open bindings that have been served since the last call, and those that are no longer although the interface
+    /// still is.
+    /// </summary>
+    internal void TakeServedChanges(
+        out IReadOnlyList<EndpointBinding> begun, out IReadOnlyList<EndpointBinding> ended)
+    {
+        HashSet<EndpointBinding> served = [.. _bindings.Where(b => !b.IsDraining && IsServed(b))];
+        begun = [.. served.Except(_served)];
+        ended = [.. _served.Except(served).Where(b => !b.IsDraining)];
+        _served = served;
+    }
 
     // A stack must be listening before the first SYN is sent to it, and must not be left before the last.
     private void Install((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, long now)

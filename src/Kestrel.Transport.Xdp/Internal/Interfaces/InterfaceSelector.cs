@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Xdp.Sockets.Net;
 using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
@@ -28,20 +29,21 @@ internal static class InterfaceSelector
 
     /// <summary>
     /// Named interfaces are all meant, also those that are missing now. Only when another interface has the endpoint's
-    /// address, none of them is.
+    /// address, none of them is. An interface may be named more than once, and by any of its names.
     /// </summary>
     internal static Selection Named(
         XdpTransportOptions options, IPEndPoint endpoint, IReadOnlyList<NetworkInterfaceInfo> all)
     {
-        if (IsWildcard(endpoint.Address))
-            return new([.. options.Interfaces], null);
-        NetworkInterfaceInfo? owner = all.FirstOrDefault(i => Owns(i, endpoint.Address));
+        string[] names =
+            [.. options.Interfaces.Select(name => all.FirstOrDefault(i => i.IsNamed(name))?.Name ?? name).Distinct()];
+        NetworkInterfaceInfo? owner =
+            IsWildcard(endpoint.Address) ? null : all.FirstOrDefault(i => Owns(i, endpoint.Address));
         if (owner is null)
-            return new([.. options.Interfaces], null);
-        return options.Interfaces.Contains(owner.Name)
+            return new(names, null);
+        return names.Contains(owner.Name)
             ? new([owner.Name], null)
             : new([], $"the address belongs to {owner.Name}, "
-                + $"which is not among the named interfaces ({string.Join(", ", options.Interfaces)})");
+                + $"which is not among the named interfaces ({string.Join(", ", names)})");
     }
 
     internal static Selection ByDefault(IPEndPoint endpoint, IReadOnlyList<NetworkInterfaceInfo> all)
@@ -50,10 +52,7 @@ internal static class InterfaceSelector
         var refusals = new List<string>();
         foreach (NetworkInterfaceInfo device in all)
         {
-            bool hasAddress = IsWildcard(endpoint.Address)
-                ? device.Addresses.Count > 0
-                : Owns(device, endpoint.Address);
-            if (device.IsLoopback || !hasAddress)
+            if (device.IsLoopback || !device.Addresses.Any(a => Covers(endpoint.Address, a.Address)))
                 continue;
             if (Unsuitable(device) is { } refusal)
                 refusals.Add($"{device.Name} {refusal}");
@@ -84,6 +83,15 @@ internal static class InterfaceSelector
         address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
 
     private static bool Owns(NetworkInterfaceInfo device, IPAddress address) =>
-        device.Addresses.Any(a =>
-            a.Address.Equals(address) || (address.IsIPv4MappedToIPv6 && a.Address.Equals(address.MapToIPv4())));
+        device.Addresses.Any(a => Covers(address, a.Address));
+
+    /// <summary>
+    /// Does a listener on <paramref name="address"/> get what is sent to <paramref name="local"/>? The IPv6 wildcard
+    /// takes IPv4 too.
+    /// </summary>
+    internal static bool Covers(IPAddress address, IPAddress local) =>
+        address.Equals(IPAddress.IPv6Any)
+        || (address.Equals(IPAddress.Any) && local.AddressFamily == AddressFamily.InterNetwork)
+        || address.Equals(local)
+        || (address.IsIPv4MappedToIPv6 && address.MapToIPv4().Equals(local));
 }

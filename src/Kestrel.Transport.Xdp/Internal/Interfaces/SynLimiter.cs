@@ -9,7 +9,8 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// clients than its backlog. Its SYNs are then limited in the program, where dropping one is nearly free, until no
 /// cookie has been sent for a while. A client whose SYN is dropped tries again.
 /// <para>
-/// Owns, for each queue, the pressure it was seen under and whether it is limited. Under the engine's lock.
+/// Owns, for each queue, the pressure it was seen under and whether it is limited; and when to tell of it. Under the
+/// engine's lock.
 /// </para>
 /// </summary>
 internal sealed class SynLimiter(string interfaceName, ILogger logger)
@@ -27,6 +28,7 @@ internal sealed class SynLimiter(string interfaceName, ILogger logger)
     internal const long PressureLasts = 2_000;
 
     private readonly Dictionary<int, Pressure> _pressures = [];
+    private readonly WarningPause _pause = new();
 
     private sealed class Pressure
     {
@@ -53,8 +55,8 @@ internal sealed class SynLimiter(string interfaceName, ILogger logger)
             return;
         maps.SetSynRate(queue, limit ? PerSecond : 0, Burst);
         pressure.IsLimited = limit;
-        if (limit)
-            TransportLog.SynsLimited(logger, interfaceName, queue, PerSecond);
+        if (limit && _pause.MayTell(now, out string notTold))
+            TransportLog.SynsLimited(logger, interfaceName, queue, PerSecond, notTold);
     }
 
     /// <summary>The queue is closed; one that is opened in its place begins without a limit.</summary>

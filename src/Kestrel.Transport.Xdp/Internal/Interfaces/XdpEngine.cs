@@ -62,7 +62,7 @@ internal sealed class XdpEngine
         _queues = new QueueSet(InterfaceName, settings, shared, _paths, failed: () => _wake.Set(), logger);
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
-        _stalls = new StallWatch(InterfaceName, logger);
+        _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
@@ -93,6 +93,8 @@ internal sealed class XdpEngine
         }
     }
 
+    private string NoAddress => $"{InterfaceName} has no address that the endpoint listens on";
+
     private static long Now => Environment.TickCount64;
 
     // What the endpoints need; null while the interface is not served.
@@ -116,8 +118,8 @@ internal sealed class XdpEngine
     }
 
     /// <summary>
-    /// Serves the binding's endpoint from now on, or as soon as that is possible. Returns why the interface is not
-    /// served, or null.
+    /// Serves the binding's endpoint from now on, or as soon as that is possible. Returns why the interface does not
+    /// serve it, or null.
     /// </summary>
     internal string? Activate(EndpointBinding binding)
     {
@@ -126,7 +128,8 @@ internal sealed class XdpEngine
             _endpoints.Add(binding);
             if (_attachment.Program is not null && OpenQueues())
                 Reconcile();
-            return _attachment.Failure;
+            TellServedChanges(apartFrom: binding);
+            return _attachment.Failure ?? (_endpoints.IsServed(binding) ? null : NoAddress);
         }
     }
 
@@ -198,7 +201,7 @@ internal sealed class XdpEngine
         if (Served is { } served)
             _endpoints.PromoteQuiet(served, Now);
         foreach (XdpQueue queue in Queues)
-            _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters);
+            _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters, Now);
         if (_attachment.Program is { } program)
         {
             foreach (XdpQueue queue in Queues)
@@ -247,6 +250,7 @@ internal sealed class XdpEngine
         else if (_attachment.FollowDevice(device))
         {
             Reconcile();
+            TellServedChanges();
         }
         else
         {
@@ -276,9 +280,18 @@ internal sealed class XdpEngine
         if ((_attachment.Program is not null || TryAttach(TimeSpan.Zero)) && OpenQueues())
         {
             Reconcile();
-            foreach (EndpointBinding binding in _endpoints.Bindings.Where(b => !b.IsDraining))
-                TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+            TellServedChanges();
         }
+    }
+
+    // An endpoint comes to be served, or ceases to be, when the interface does or when its addresses change.
+    private void TellServedChanges(EndpointBinding? apartFrom = null)
+    {
+        _endpoints.TakeServedChanges(out var begun, out var ended);
+        foreach (EndpointBinding binding in begun.Where(b => b != apartFrom))
+            TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+        foreach (EndpointBinding binding in ended)
+            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, NoAddress);
     }
 
     // Attaching makes many drivers restart the interface. So first comes what may be refused without touching it.

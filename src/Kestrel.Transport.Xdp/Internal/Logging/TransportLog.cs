@@ -34,9 +34,8 @@ internal static partial class TransportLog
 
     [LoggerMessage(
         EventId = 104, Level = LogLevel.Information, EventName = "SwitchedOff",
-        Message = "AF_XDP is switched off by the environment (" + EnvironmentSwitches.Transport
-            + "=off): sockets serve everything.")]
-    internal static partial void SwitchedOff(ILogger logger);
+        Message = "AF_XDP is switched off ({What}): sockets serve everything.")]
+    internal static partial void SwitchedOff(ILogger logger, string what);
 
     [LoggerMessage(
         EventId = 105, Level = LogLevel.Warning, EventName = "InputRules",
@@ -49,6 +48,17 @@ internal static partial class TransportLog
         Message = "{EndPoint} is a socket that was handed over (systemd socket activation, for instance): the socket "
             + "transport serves it, not AF_XDP.")]
     internal static partial void HandedOver(ILogger logger, string endPoint);
+
+    [LoggerMessage(
+        EventId = 107, Level = LogLevel.Warning, EventName = "NothingServed",
+        Message = "AF_XDP serves nothing, as all endpoints are left to the socket transport: {Reason}.")]
+    internal static partial void NothingServed(ILogger logger, string reason);
+
+    [LoggerMessage(
+        EventId = 108, Level = LogLevel.Warning, EventName = "SwitchUnknown",
+        Message = EnvironmentSwitches.Transport + " is \"{Value}\" in the environment, which has no effect: 0, false, "
+            + "no and off switch AF_XDP off; 1, true, yes and on do not.")]
+    internal static partial void SwitchUnknown(ILogger logger, string value);
 
     [LoggerMessage(
         EventId = 110, Level = LogLevel.Warning, EventName = "InterfaceLost",
@@ -73,9 +83,10 @@ internal static partial class TransportLog
 
     [LoggerMessage(
         EventId = 114, Level = LogLevel.Warning, EventName = "TurnStalled",
-        Message = "{Interface}, queue {Queue}: a turn has been running for {Duration} ms. With inline scheduling a "
-            + "handler blocks it, and with it every connection of the queue.")]
-    internal static partial void TurnStalled(ILogger logger, string @interface, int queue, long duration);
+        Message = "{Interface}, queue {Queue}: a turn has been running for {Duration} ms, and every connection of the "
+            + "queue waits. {Cause}{NotTold}")]
+    internal static partial void TurnStalled(
+        ILogger logger, string @interface, int queue, long duration, string cause, string notTold);
 
     [LoggerMessage(
         EventId = 115, Level = LogLevel.Error, EventName = "ControlFailed",
@@ -89,8 +100,9 @@ internal static partial class TransportLog
     [LoggerMessage(
         EventId = 117, Level = LogLevel.Warning, EventName = "SynsLimited",
         Message = "{Interface}, queue {Queue}, is flooded with connection attempts: {PerSecond} a second are "
-            + "answered, with SYN cookies, and the rest are dropped.")]
-    internal static partial void SynsLimited(ILogger logger, string @interface, int queue, long perSecond);
+            + "answered, with SYN cookies, and the rest are dropped.{NotTold}")]
+    internal static partial void SynsLimited(
+        ILogger logger, string @interface, int queue, long perSecond, string notTold);
 
     [LoggerMessage(
         EventId = 118, Level = LogLevel.Warning, EventName = "SharedInterface",

@@ -3,7 +3,7 @@ namespace Kestrel.Transport.Xdp.Internal.Options;
 /// <summary>The environment variables that the transport obeys. Nothing else of it reads the environment.</summary>
 internal static class EnvironmentSwitches
 {
-    /// <summary>Set to "off", the variable leaves everything to sockets.</summary>
+    /// <summary>"0", "false", "no" or "off" leaves everything to sockets.</summary>
     internal const string Transport = "KESTREL_XDP";
 
     /// <summary>
@@ -12,8 +12,18 @@ internal static class EnvironmentSwitches
     /// </summary>
     internal const string Poison = "KESTREL_XDP_POISON";
 
-    internal static bool TransportIsOff =>
-        string.Equals(Environment.GetEnvironmentVariable(Transport), "off", StringComparison.OrdinalIgnoreCase);
+    private static readonly string[] s_off = ["0", "false", "no", "off"];
+
+    private static readonly string[] s_on = ["1", "true", "yes", "on", ""];
+
+    /// <summary>Is the transport switched off?</summary>
+    internal static bool IsOff => s_off.Contains(Value, StringComparer.OrdinalIgnoreCase);
+
+    /// <summary>Is the variable set to something that means neither on nor off? Then it has no effect.</summary>
+    internal static bool IsUnknown => !IsOff && !s_on.Contains(Value, StringComparer.OrdinalIgnoreCase);
+
+    /// <summary>Of <see cref="Transport"/>; empty when it is not set.</summary>
+    internal static string Value => Environment.GetEnvironmentVariable(Transport)?.Trim() ?? "";
 
     internal static bool PoisonsMemory { get; } = Environment.GetEnvironmentVariable(Poison) == "1";
 }

@@ -1,4 +1,5 @@
 using System.Net;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
 namespace Kestrel.Transport.Xdp.Internal.Options;
@@ -16,6 +17,10 @@ internal sealed class TransportSettings
         Interface = InterfaceSettings.From(options, sockets);
         MaxReadBufferSize = options.MaxReadBufferSize ?? sockets.MaxReadBufferSize ?? 0;
         MaxWriteBufferSize = options.MaxWriteBufferSize ?? sockets.MaxWriteBufferSize ?? 0;
+        SwitchedOffBy =
+            EnvironmentSwitches.IsOff ? $"{EnvironmentSwitches.Transport}={EnvironmentSwitches.Value}"
+            : !options.Enabled ? $"{nameof(options.Enabled)}=false"
+            : null;
     }
 
     /// <summary>For what concerns the host alone.</summary>
@@ -35,14 +40,19 @@ internal sealed class TransportSettings
     /// <summary>Bytes; 0 is unlimited.</summary>
     internal long MaxWriteBufferSize { get; }
 
+    /// <summary>What has switched the transport off, as the user wrote it; null when nothing has.</summary>
+    internal string? SwitchedOffBy { get; }
+
     /// <summary>
-    /// Does this transport bind the endpoint? It binds IP endpoints that are not loopback and that the filter lets
-    /// through. Everything else is the socket transport's. The type is looked at first: other kinds of endpoint, such
-    /// as FileHandleEndPoint, throw when they are asked for their address family.
+    /// Why this transport does not bind an endpoint and leaves it to the socket transport; null when it binds it. The
+    /// type is looked at first: other kinds of endpoint, such as FileHandleEndPoint, throw when they are asked for
+    /// their address family.
     /// </summary>
-    internal bool Serves(EndPoint endpoint) =>
-        !EnvironmentSwitches.TransportIsOff
-        && endpoint.GetType() == typeof(IPEndPoint) && endpoint is IPEndPoint ip
-        && !IPAddress.IsLoopback(ip.Address)
-        && Options.EndpointFilter?.Invoke(ip) != false;
+    internal string? WhyNot(EndPoint endpoint) =>
+        SwitchedOffBy ?? (
+            endpoint is FileHandleEndPoint ? "it is a socket that was handed over"
+            : endpoint.GetType() != typeof(IPEndPoint) || endpoint is not IPEndPoint ip ? "it is no IP endpoint"
+            : IPAddress.IsLoopback(ip.Address) ? "it is a loopback address, which no interface receives packets for"
+            : Options.EndpointFilter?.Invoke(ip) == false ? "EndpointFilter leaves it out"
+            : null);
 }

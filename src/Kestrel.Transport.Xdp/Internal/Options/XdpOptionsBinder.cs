@@ -10,7 +10,8 @@ namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
 /// Reads <see cref="XdpTransportOptions"/> from the configuration section <see cref="Section"/>. Without reflection,
-/// and with an error that names the key and the value for whatever does not parse, unknown keys included.
+/// and with an error that names the key and the value for whatever does not parse, unknown keys included. While the
+/// environment switches the transport off, nothing is read: settings that are wrong are no reason not to start then.
 /// </summary>
 internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOptions<XdpTransportOptions>
 {
@@ -18,6 +19,8 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
 
     public void Configure(XdpTransportOptions options)
     {
+        if (EnvironmentSwitches.IsOff)
+            return;
         if (services.GetService<IConfiguration>() is { } configuration)
             Bind(configuration.GetSection(Section), options);
     }
@@ -32,6 +35,9 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
     {
         switch (key.Key.ToUpperInvariant())
         {
+            case "ENABLED":
+                options.Enabled = Parse(key, bool.Parse);
+                break;
             case "INTERFACES":
                 BindList(key, options.Interfaces, static text => text);
                 break;

@@ -6,7 +6,7 @@ namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
 /// Checks what can be judged without looking at the machine: names of interfaces and numbers of queues are checked when
-/// an endpoint is bound.
+/// an endpoint is bound. Settings of a transport that is switched off are not judged.
 /// </summary>
 internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions>
 {
@@ -15,22 +15,26 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
 
     private static readonly TimeSpan s_longestKeepAlive = TimeSpan.FromSeconds(32767);
 
+    // ALTIFNAMSIZ, less the zero at the end. The name proper has 15 characters at most (IFNAMSIZ).
+    private const int LongestName = 127;
+
     // A turn receives, answers and acknowledges from the same pool; below this it starves with one batch in flight.
     internal const int SmallestFrameCount = 256;
 
     public ValidateOptionsResult Validate(string? name, XdpTransportOptions options)
     {
+        if (EnvironmentSwitches.IsOff || !options.Enabled)
+            return ValidateOptionsResult.Success;
         var errors = new List<string>();
 
         for (int i = 0; i < options.Interfaces.Count; i++)
         {
             string device = options.Interfaces[i];
-            if (string.IsNullOrWhiteSpace(device) || device.Length > 15 || device.AsSpan().ContainsAny('/', ' ', ':'))
+            if (string.IsNullOrWhiteSpace(device) || device.Length > LongestName
+                || device.AsSpan().ContainsAny('/', ' ', ':'))
                 errors.Add(
-                    $"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to 15 characters "
+                    $"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to {LongestName} characters "
                     + "without '/', ':' and blanks.");
-            else if (options.Interfaces.IndexOf(device) != i)
-                errors.Add($"Interfaces has \"{device}\" twice.");
         }
         if (!Enum.IsDefined(options.AttachMode))
             errors.Add($"AttachMode is {(int)options.AttachMode}; Auto, Native or Generic is expected.");
