@@ -68,10 +68,11 @@ public sealed class XdpTransportFactory
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(loggerFactory);
+        var loggers = new GuardedLoggerFactory(loggerFactory);
         _context = new ListenerContext(
             new TransportSettings(options.Value, socketOptions?.Value ?? new SocketTransportOptions()),
-            loggerFactory,
-            loggerFactory.CreateLogger(TransportLog.Category),
+            loggers,
+            loggers.CreateLogger(TransportLog.Category),
             poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared,
             meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
         _endpoints = endpoints;
@@ -143,14 +144,14 @@ public sealed class XdpTransportFactory
         // On the calling thread: it is the one that is in the right network namespace.
         EnginePlan plan = Plan(ip);
         XdpConnectionListener listener = XdpConnectionListener.Bind(_context, ip, plan, Forget);
-        if (plan.IsServed)
-            WarnOfInputRules();
         lock (_lock)
         {
             _listeners.Add(listener);
             _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0);
             _bindings.Add(listener.Binding);
         }
+        if (plan.IsServed)
+            WarnOfInputRules();
         return new ValueTask<IConnectionListener>(listener);
     }
 
@@ -183,8 +184,9 @@ public sealed class XdpTransportFactory
                 foreach (string name in selection.Names)
                     engines.Add(Lease(name));
             }
-            catch (XdpException e)
+            catch (Exception e) when (e is IOException or (SystemException and not InvalidOperationException))
             {
+                // The system does not tell what is needed. Another host's source lists are the user's to settle.
                 reason = e.Message;
             }
         }
@@ -195,8 +197,17 @@ public sealed class XdpTransportFactory
     // Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.
     private void WarnOfInputRules()
     {
-        if (Interlocked.Exchange(ref _toldOfInputRules, 1) == 0 && InputFilter.Chains() is { Count: > 0 } chains)
-            TransportLog.InputRules(Logger, string.Join(", ", chains));
+        if (Interlocked.Exchange(ref _toldOfInputRules, 1) != 0)
+            return;
+        try
+        {
+            if (InputFilter.Chains() is { Count: > 0 } chains)
+                TransportLog.InputRules(Logger, string.Join(", ", chains));
+        }
+        catch (Exception e)
+        {
+            TransportLog.InputRulesUnknown(Logger, e);
+        }
     }
 
     private void Forget(XdpConnectionListener listener)
@@ -208,38 +219,46 @@ public sealed class XdpTransportFactory
     // The engine is the host's, from its first endpoint to its end: rebinding detaches nothing.
     private XdpEngine Lease(string interfaceName)
     {
+        var key = (EngineRegistry.CurrentNamespace, interfaceName);
         lock (_lock)
         {
-            var key = (EngineRegistry.CurrentNamespace, interfaceName);
-            if (!_engines.TryGetValue(key, out XdpEngine? engine))
-                _engines[key] = engine = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Logger);
-            return engine;
+            if (_engines.TryGetValue(key, out XdpEngine? own))
+                return own;
         }
+        // May wait for another host to give the interface back, so not under the lock.
+        XdpEngine leased = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Logger);
+        lock (_lock)
+        {
+            if (_engines.TryAdd(key, leased))
+                return leased;
+        }
+        // Another endpoint of this host was faster: it has the same engine.
+        EngineRegistry.Process.Release(leased);
+        return leased;
     }
 
     private async Task EndAsync()
     {
-        try
-        {
-            foreach (XdpConnectionListener listener in Listeners)
-                await listener.DisposeAsync().ConfigureAwait(false);
-            await LingerAsync().ConfigureAwait(false);
-        }
-        finally
-        {
-            Release();
-        }
+        CleanUp end = End;
+        foreach (XdpConnectionListener listener in Listeners)
+            await end.DoAsync(() => listener.DisposeAsync().AsTask()).ConfigureAwait(false);
+        await end.DoAsync(LingerAsync).ConfigureAwait(false);
+        Release();
         if (!ReferenceEquals(_context.Pool, MemoryPool<byte>.Shared))
-            _context.Pool.Dispose();
+            end.Do(_context.Pool.Dispose);
     }
 
+    private CleanUp End => new(Logger, "The transport");
+
+    // The interfaces first: what follows calls foreign code.
     private void Release()
     {
-        _context.Metrics?.Dispose();
+        CleanUp end = End;
         foreach (XdpEngine engine in Engines)
-            EngineRegistry.Process.Release(engine);
+            end.Do(() => EngineRegistry.Process.Release(engine));
         AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
         AppDomain.CurrentDomain.UnhandledException -= OnUnhandledException;
+        end.Do(() => _context.Metrics?.Dispose());
     }
 
     private async Task LingerAsync()
@@ -270,27 +289,20 @@ public sealed class XdpTransportFactory
                 end = _disposal ??= Task.Run(EndOnExitAsync);
         }
         TimeSpan most = Settings.Options.ShutdownLingerMax + Settings.Options.ShutdownLinger + s_exitPatience;
-        try
-        {
-            if (end?.Wait(most) == true)
-                return;
-        }
-        catch (AggregateException)
-        {
-            // What could not be ended in order is ended at once.
-        }
-        EndAtOnce();
+        if (end?.Wait(most) != true)
+            EndAtOnce();
     }
 
     private async Task EndOnExitAsync()
     {
+        CleanUp end = End;
         foreach (XdpConnectionListener listener in Listeners)
-            await listener.UnbindAsync().ConfigureAwait(false);
+            await end.DoAsync(() => listener.UnbindAsync().AsTask()).ConfigureAwait(false);
         EndpointBinding[] bindings = Bindings;
         foreach (XdpQueue queue in Queues)
-            queue.CloseConnections(bindings);
+            end.Do(() => queue.CloseConnections(bindings));
         // The host's memory, and its listeners, are still in use.
-        await LingerAsync().ConfigureAwait(false);
+        await end.DoAsync(LingerAsync).ConfigureAwait(false);
         Release();
     }
 
@@ -305,7 +317,7 @@ public sealed class XdpTransportFactory
     {
         EndpointBinding[] bindings = Bindings;
         foreach (XdpQueue queue in Queues)
-            queue.EndConnectionsAtOnce(bindings, s_crashPatience);
+            End.Do(() => queue.EndConnectionsAtOnce(bindings, s_crashPatience));
     }
 
     private static TimeSpan Uptime => TimeSpan.FromMilliseconds(Environment.TickCount64);

@@ -61,12 +61,21 @@ public sealed unsafe class NetworkWatcher : IDisposable
             _socket.Dispose();
             throw new XdpException("eventfd()", error);
         }
-        // Read after the socket has begun to listen. A link that changes in between is then reported once more, rather
-        // than missed.
-        foreach (NetworkInterfaceInfo link in NetworkInterfaceInfo.List())
-            _running[link.Index] = link.IsRunning;
-        _thread = new Thread(Run) { IsBackground = true, Name = "xdp network watcher" };
-        _thread.Start();
+        try
+        {
+            // Read after the socket has begun to listen. A link that changes in between is then reported once more,
+            // rather than missed.
+            foreach (NetworkInterfaceInfo link in NetworkInterfaceInfo.List())
+                _running[link.Index] = link.IsRunning;
+            _thread = new Thread(Run) { IsBackground = true, Name = "xdp network watcher" };
+            _thread.Start();
+        }
+        catch
+        {
+            _socket.Dispose();
+            _ = NetlinkNative.Close(_stopFd);
+            throw;
+        }
     }
 
     /// <summary>No handler runs any more once this returns, unless it is called from the handler.</summary>

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Tests.Support;
 using Microsoft.AspNetCore.Connections;
@@ -310,6 +311,37 @@ public sealed class XdpConnectionTests
         Assert.Equal(first.ConnectionId, first.ConnectionId);
         first.ConnectionId = "mine";
         Assert.Equal("mine", first.Features.Get<IConnectionIdFeature>()!.ConnectionId);
+    }
+
+    [Fact]
+    public async Task InlineContinuationThatThrows_EndsItsConnection_AndNoOther()
+    {
+        var queue = new FakeQueue();
+        FakePeer bad = queue.Connect(queue.Settings(inline: true)), good = queue.Connect(queue.Settings(inline: true));
+        PipeReader input = bad.Connection.Input;
+        ValueTaskAwaiter<ReadResult> awaiter = input.ReadAsync().GetAwaiter();
+        awaiter.UnsafeOnCompleted(() =>
+        {
+            input.AdvanceTo(awaiter.GetResult().Buffer.End);
+            throw new InvalidOperationException("the application's");
+        });
+        ValueTask<ReadResult> read = good.Connection.Input.ReadAsync();
+        queue.Turn(() =>
+        {
+            bad.Send("a"u8);
+            good.Send("b"u8);
+        });
+        Assert.True(bad.Aborted);
+        Assert.Contains(1, queue.Logger.Events);
+        ReadResult result = await read;
+        Assert.Equal("b"u8.ToArray(), result.Buffer.ToArray());
+        good.Connection.Input.AdvanceTo(result.Buffer.End);
+        ValueTask badEnds = bad.Connection.DisposeAsync(), goodEnds = good.Connection.DisposeAsync();
+        queue.Turn();
+        await badEnds;
+        await goodEnds;
+        queue.AssertAllHome();
+        Assert.Single(queue.Logger.AboveDebug);
     }
 
     [Fact]

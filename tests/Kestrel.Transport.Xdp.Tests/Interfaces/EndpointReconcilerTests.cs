@@ -5,6 +5,7 @@ using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
+using Kestrel.Transport.Xdp.Tests.Support;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -25,8 +26,10 @@ public class EndpointReconcilerTests
     private bool _allQueues = true;
     private long _now = 1_000_000;
 
+    private readonly CollectingLogger _log = new();
+
     public EndpointReconcilerTests() =>
-        _endpoints = new EndpointReconciler("eth7", _interface, KernelConnections, NullLogger.Instance);
+        _endpoints = new EndpointReconciler("eth7", _interface, KernelConnections, _log);
 
     [Fact]
     public void NewEndpoint_StackListensBeforeItIsSteered()
@@ -238,6 +241,66 @@ public class EndpointReconcilerTests
         _interface.Changes.Clear();
         Reconcile();
         Assert.Equal([$"{V4} listen", $"{V4} Mixed"], _interface.TakeChanges());
+    }
+
+    [Fact]
+    public void FullMap_WhatDoesNotFitStaysWithSockets_AndIsSaidOnce()
+    {
+        _interface.Capacity = 3;
+        _addresses = ["10.0.0.1", "10.0.0.2"];
+        EndpointBinding first = Serve("0.0.0.0:80"), second = Serve("0.0.0.0:81"), third = Serve("0.0.0.0:82");
+        Assert.Equal([V4, "10.0.0.1:81", OtherV4], _interface.Endpoints.Keys.Order());
+        // Nothing is steered to a stack for them, and no stack listens.
+        Assert.Equal(_interface.Endpoints.Keys.Order(), _interface.Listeners.Keys.Order());
+        Assert.Equal(3, _endpoints.Listening.Count);
+        Assert.Null(_endpoints.WhyRefused(first));
+        Assert.Null(_endpoints.WhyRefused(second));
+        Assert.Contains("it takes 3 entries", _endpoints.WhyRefused(third), StringComparison.Ordinal);
+        Assert.Equal([123], _log.Events.Where(id => id != 116));
+    }
+
+    [Fact]
+    public void FullMap_IsAskedOnceInAPass_AndTriedAgainLater()
+    {
+        _interface.Capacity = 1;
+        _addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"];
+        Serve("0.0.0.0:80");
+        Assert.Equal(1, _interface.Refusals);
+        Assert.False(_endpoints.MayRetry(_now + EndpointReconciler.RetryAfter - 1));
+        Assert.True(_endpoints.MayRetry(_now + EndpointReconciler.RetryAfter));
+        _interface.Capacity = 4;
+        Reconcile();
+        Assert.Equal(4, _interface.Endpoints.Count);
+        Assert.False(_endpoints.MayRetry(long.MaxValue));
+    }
+
+    [Fact]
+    public void FullMap_RoomOfAnEndpointThatEnds_IsTaken()
+    {
+        _interface.Capacity = 1;
+        EndpointBinding first = Serve("10.0.0.1:80"), second = Serve("10.0.0.1:81");
+        Assert.NotNull(_endpoints.WhyRefused(second));
+        first.Drain();
+        Reconcile();
+        Assert.True(_endpoints.RemoveEnded());
+        Reconcile();
+        Assert.Equal(["10.0.0.1:81"], _interface.Endpoints.Keys);
+        Assert.Null(_endpoints.WhyRefused(second));
+    }
+
+    [Fact]
+    public void EndpointThatCannotBeRemoved_KeepsItsListener_AndHoldsUpNoOther()
+    {
+        Serve("0.0.0.0:80");
+        _interface.RemovalFails = 12; // ENOMEM
+        _addresses = ["10.0.0.2"];
+        Reconcile();
+        Assert.Equal([V4, OtherV4], _interface.Listeners.Keys.Order());
+        Assert.True(_endpoints.MayRetry(long.MaxValue));
+        _interface.RemovalFails = 0;
+        Reconcile();
+        Assert.Equal([OtherV4], _interface.Listeners.Keys);
+        Assert.False(_endpoints.MayRetry(long.MaxValue));
     }
 
     private EndpointBinding Serve(string endpoint)

@@ -5,6 +5,7 @@ using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
+using Xdp.Sockets;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
@@ -24,6 +25,15 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
 
     internal Dictionary<int, long> SynRates { get; } = [];
 
+    /// <summary>How many endpoints the map takes.</summary>
+    internal int Capacity { get; set; } = int.MaxValue;
+
+    /// <summary>The errno that removing an endpoint fails with; 0 when it does not.</summary>
+    internal int RemovalFails { get; set; }
+
+    /// <summary>How often the map has refused something.</summary>
+    internal int Refusals { get; private set; }
+
     /// <summary>The changes since the last call.</summary>
     internal string[] TakeChanges()
     {
@@ -34,12 +44,16 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
 
     public void SetEndpoint(IPAddress local, int port, int vlan, SteeringMode mode)
     {
+        if (!Endpoints.ContainsKey($"{local}:{port}") && Endpoints.Count >= Capacity)
+            throw Refusal("BPF_MAP_UPDATE_ELEM", 7, $"The map is full: it takes {Capacity} entries"); // E2BIG
         Endpoints[$"{local}:{port}"] = mode;
         Changes.Add($"{local}:{port} {mode}");
     }
 
     public bool RemoveEndpoint(IPAddress local, int port, int vlan)
     {
+        if (RemovalFails != 0)
+            throw Refusal("BPF_MAP_DELETE_ELEM", RemovalFails, hint: null);
         Changes.Add($"{local}:{port} removed");
         return Endpoints.Remove($"{local}:{port}");
     }
@@ -61,6 +75,12 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
     {
         Listeners.Remove($"{address}:{port}");
         Changes.Add($"{address}:{port} stop");
+    }
+
+    private XdpException Refusal(string command, int errno, string? hint)
+    {
+        Refusals++;
+        return new XdpException($"bpf({command}, map \"endpoints\")", errno, hint);
     }
 
     internal static NetworkInterfaceInfo Device(string name = "eth7", int queues = 1) => new()

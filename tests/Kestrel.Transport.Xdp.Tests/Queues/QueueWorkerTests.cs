@@ -59,6 +59,29 @@ public sealed class QueueWorkerTests : IDisposable
         Assert.Empty(_pool);
     }
 
+    /// <summary>Else the exception would end the process.</summary>
+    [SkippableFact]
+    public void WorkerThatCannotWait_TellsTheQueue_AndEnds()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux());
+        var failure = new InvalidOperationException("ppoll");
+        _turns.WaitFails = failure;
+        Start().Stop();
+        Assert.Same(failure, _turns.WorkerFailure);
+    }
+
+    /// <summary>As after a start that the system has refused.</summary>
+    [SkippableFact]
+    public void Stop_OfAWorkerThatWasNotStarted_Returns()
+    {
+        Skip.IfNot(OperatingSystem.IsLinux());
+        using var worker = new QueueWorker(_turns, "not started", TimeSpan.Zero, inline: false, _pool.Enqueue);
+        worker.Stop();
+        worker.Run(() => _turns.IsClosed = true);
+        Assert.True(_turns.IsClosed);
+        Assert.Empty(_turns.Runs);
+    }
+
     [SkippableFact]
     public void Posted_AfterABatch_WaitsForThePoolsTurn_WhichAppliesAll()
     {
@@ -284,10 +307,22 @@ public sealed class QueueWorkerTests : IDisposable
             };
         }
 
+        internal Exception? WaitFails { get; set; }
+
+        internal Exception? WorkerFailure { get; private set; }
+
+        void ITurns.WorkerFailed(Exception exception)
+        {
+            WorkerFailure = exception;
+            _closed = true;
+        }
+
         // In steps, since the event and the packets are two things here.
         WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout)
         {
             _sleeps++;
+            if (WaitFails is { } failure)
+                throw failure;
             long end = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
             do
             {

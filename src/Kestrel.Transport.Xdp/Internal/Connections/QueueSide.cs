@@ -274,18 +274,32 @@ internal sealed class QueueSide : PipeOwner
         {
             // With both, only one runs inline: the reader's continuation could wait for the flush's.
             if (inline && deliveries == Deliveries.Flush)
-                Output.Execute();
+                RunInline(Output);
             else
                 Output.Schedule();
         }
         if ((deliveries & Deliveries.Read) != 0)
         {
             if (inline)
-                Input.Execute();
+                RunInline(Input);
             else
                 Input.Schedule();
         }
         return true;
+    }
+
+    // What awaits a pipe is foreign code. If it throws, its connection ends, and the turn's other connections go on.
+    private void RunInline(IThreadPoolWorkItem pipe)
+    {
+        try
+        {
+            pipe.Execute();
+        }
+        catch (Exception e)
+        {
+            ConnectionLog.ContinuationFailed(Settings.Logger, e, _connection.ConnectionId);
+            Shutdown(new ConnectionAbortedException("What awaited the connection's pipes failed.", e));
+        }
     }
 
     /// <summary>

@@ -3,6 +3,7 @@ using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Internal.Steering;
 using Microsoft.Extensions.Logging;
+using Xdp.Sockets;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
@@ -19,6 +20,9 @@ internal readonly record struct ServedInterface(
 /// Keeps the endpoints in the program's map and in the stacks equal to what is wanted: each address of the interface
 /// that a listener covers, with the listener's port. Owns the listeners' bindings, what it has installed for them, and
 /// which of them were served when that was last asked. Under the engine's lock. Times are in milliseconds.
+/// <para>
+/// An address that the program's map does not take stays with sockets, and is tried again. The others are served.
+/// </para>
 /// </summary>
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="stacks">Those of all queues that are open.</param>
@@ -40,10 +44,17 @@ internal sealed class EndpointReconciler(
     /// <summary>Between two looks at the kernel's connections.</summary>
     internal const long QuietCheck = 2_000;
 
+    /// <summary>Until what the map has refused is tried again.</summary>
+    internal const long RetryAfter = 10_000;
+
+    private const int E2BIG = 7; // a hash map that is full
+
     private readonly List<EndpointBinding> _bindings = [];
     private readonly Dictionary<(IPAddress Address, int Port), Endpoint> _installed = [];
+    private readonly Dictionary<EndpointBinding, string> _refusals = [];
     private HashSet<EndpointBinding> _served = [];
-    private long _nextQuietCheck;
+    private long _nextQuietCheck, _retryAt;
+    private bool _toldOfRefusals;
 
     private sealed class Endpoint(EndpointBinding binding, long now)
     {
@@ -70,6 +81,13 @@ internal sealed class EndpointReconciler(
 
     internal void Add(EndpointBinding binding) => _bindings.Add(binding);
 
+    /// <summary>Why the map has taken none of the binding's addresses; null when it has, or was not asked.</summary>
+    internal string? WhyRefused(EndpointBinding binding) =>
+        _installed.Values.Any(e => e.Binding == binding) ? null : _refusals.GetValueOrDefault(binding);
+
+    /// <summary>Is it time to try again what the map has refused?</summary>
+    internal bool MayRetry(long now) => _refusals.Count > 0 && now >= _retryAt;
+
     /// <summary>
     /// A draining endpoint goes when its last connection has: until then its segments must not reach a kernel that
     /// would answer with RST. False when there is none to go.
@@ -80,18 +98,25 @@ internal sealed class EndpointReconciler(
     internal void Reconcile(in ServedInterface served, long now)
     {
         Dictionary<(IPAddress, int), EndpointBinding> wanted = Wanted(served.Addresses);
+        _refusals.Clear();
         foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in _installed.ToArray())
         {
-            if (wanted.ContainsKey(key))
-                continue;
-            served.Maps.RemoveEndpoint(key.Address, key.Port, vlan: 0);
-            StopListening(key, endpoint);
-            _installed.Remove(key);
+            if (!wanted.ContainsKey(key))
+                Remove(key, endpoint, served);
         }
+        int left = 0;
+        string? full = null;
         foreach (((IPAddress Address, int Port) key, EndpointBinding binding) in wanted)
         {
-            if (!_installed.TryGetValue(key, out Endpoint? endpoint))
-                _installed[key] = endpoint = new Endpoint(binding, now);
+            bool isNew = !_installed.TryGetValue(key, out Endpoint? endpoint);
+            // What is full for one address is full for all.
+            if (isNew && full is not null)
+            {
+                _refusals.TryAdd(binding, full);
+                left++;
+                continue;
+            }
+            endpoint ??= new Endpoint(binding, now);
             if (endpoint.Binding != binding)
             {
                 StopListening(key, endpoint);
@@ -99,8 +124,26 @@ internal sealed class EndpointReconciler(
                 endpoint.Quiet = false;
                 endpoint.Since = now;
             }
-            Install(key, endpoint, served, now);
+            try
+            {
+                Install(key, endpoint, served, now);
+                if (isNew)
+                    _installed[key] = endpoint;
+            }
+            catch (XdpException e)
+            {
+                _refusals.TryAdd(binding, e.Message);
+                // One that is in the map already stays as it is.
+                if (!isNew)
+                    continue;
+                left++;
+                if (e.Errno == E2BIG)
+                    full = e.Message;
+                StopListening(key, endpoint);
+            }
         }
+        _retryAt = now + RetryAfter;
+        TellOfRefusals(left, wanted.Count);
     }
 
     /// <summary>
@@ -128,6 +171,7 @@ internal sealed class EndpointReconciler(
     {
         _installed.Clear();
         _served = [];
+        _refusals.Clear();
     }
 
     /// <summary>Does the interface have an address that is steered for the listener?</summary>
@@ -174,6 +218,31 @@ internal sealed class EndpointReconciler(
 
         if (!listen)
             StopListening(key, endpoint);
+    }
+
+    // Out of the map before the stacks stop listening: the last SYN must find its listener.
+    private void Remove((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served)
+    {
+        try
+        {
+            served.Maps.RemoveEndpoint(key.Address, key.Port, vlan: 0);
+        }
+        catch (XdpException e)
+        {
+            _refusals.TryAdd(endpoint.Binding, e.Message);
+            return;
+        }
+        StopListening(key, endpoint);
+        _installed.Remove(key);
+    }
+
+    // Once, however often it is tried again, until everything is in the map.
+    private void TellOfRefusals(int left, int wanted)
+    {
+        if (left > 0 && !_toldOfRefusals)
+            TransportLog.AddressesRefused(
+                logger, interfaceName, left, wanted, wanted - left, _refusals.Values.First().TrimEnd('.'));
+        _toldOfRefusals = left > 0;
     }
 
     private void StopListening((IPAddress Address, int Port) key, Endpoint endpoint)

@@ -17,8 +17,9 @@ internal sealed class EngineRegistry
 {
     internal static readonly EngineRegistry Process = new();
 
-    private readonly Lock _lock = new();
-    private readonly Dictionary<(ulong Namespace, string Interface), (XdpEngine Engine, int Leases)> _engines = [];
+    private readonly Leases<(ulong Namespace, string Interface), XdpEngine> _engines = new(static e => e.Close());
+
+    // While an engine is made, which one is at a time.
     private readonly Dictionary<ulong, QueueResources> _resources = [];
     private readonly FrameBudget _frames = new(static () => XdpPrivileges.MemoryLockLimit);
     private readonly byte[] _secret = RandomNumberGenerator.GetBytes(32);
@@ -37,39 +38,28 @@ internal sealed class EngineRegistry
     /// </exception>
     internal XdpEngine Lease(string interfaceName, InterfaceSettings settings, ILogger logger)
     {
-        lock (_lock)
-        {
-            (ulong Namespace, string) key = (CurrentNamespace, interfaceName);
-            XdpEngine engine;
-            if (_engines.TryGetValue(key, out var entry))
-            {
-                engine = entry.Engine;
-                CompareSettings(engine, settings, logger);
-            }
-            else
-            {
-                engine = new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger);
-            }
-            _engines[key] = (engine, entry.Leases + 1);
+        XdpEngine engine = _engines.Lease(
+            (CurrentNamespace, interfaceName), key => new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger),
+            out bool isNew);
+        if (isNew)
             return engine;
+        try
+        {
+            CompareSettings(engine, settings, logger);
+            return engine;
+        }
+        catch
+        {
+            Release(engine);
+            throw;
         }
     }
 
-    internal void Release(XdpEngine engine)
-    {
-        lock (_lock)
-        {
-            (_, int leases) = _engines[engine.Key];
-            if (leases > 1)
-            {
-                _engines[engine.Key] = (engine, leases - 1);
-                return;
-            }
-            _engines.Remove(engine.Key);
-            // Under the lock: the next lease of this interface waits until the program is off.
-            engine.Close();
-        }
-    }
+    /// <summary>
+    /// The last release waits until the program is off, and so does the next lease of this interface. Those of others
+    /// do not.
+    /// </summary>
+    internal void Release(XdpEngine engine) => _engines.Release(engine.Key);
 
     private static void CompareSettings(XdpEngine engine, InterfaceSettings settings, ILogger logger)
     {

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.NetworkInformation;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Queues;
+using Xdp.Sockets;
 using Xdp.Sockets.Net;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
@@ -59,12 +60,20 @@ internal sealed class PathResolver : IDisposable
     /// </summary>
     private PhysicalAddress? NeighbourTowards(IPAddress remote, NetworkInterfaceInfo? device)
     {
-        _kernel ??= new NeighbourResolver();
-        if (device is null
-            || _kernel.Resolve(remote, remote.IsIPv6LinkLocal ? device.Index : 0) is not { } hop
-            || hop.Ifindex != device.Index)
+        try
+        {
+            _kernel ??= new NeighbourResolver();
+            if (device is null
+                || _kernel.Resolve(remote, remote.IsIPv6LinkLocal ? device.Index : 0) is not { } hop
+                || hop.Ifindex != device.Index)
+                return null;
+            _kernel.Probe(hop);
+            return hop.Mac;
+        }
+        catch (XdpException)
+        {
+            // Each suspect is answered, or it would never be one again.
             return null;
-        _kernel.Probe(hop);
-        return hop.Mac;
+        }
     }
 }

@@ -75,7 +75,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             _loaded = program;
             return true;
         }
-        catch (Exception e) when (IsRefusal(e))
+        catch (Exception e)
         {
             program?.Dispose();
             return Refuse(e);
@@ -95,7 +95,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             Failure = null;
             return true;
         }
-        catch (Exception e) when (IsRefusal(e))
+        catch (Exception e)
         {
             Release(e.Message, now);
             RetryLater(now);
@@ -112,9 +112,10 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     internal void Release(string reason, long now)
     {
         Failure = reason;
-        _loaded?.Dispose();
+        SteeringProgram? loaded = _loaded;
         _loaded = Program = null;
         RetrySoon(now);
+        loaded?.Dispose();
     }
 
     /// <summary>While the program is not attached: is the device such that it is worth another try at once?</summary>
@@ -154,10 +155,6 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
 
     /// <summary>After a failure that takes something to find again: see <see cref="RetryPause"/>.</summary>
     internal void RetryLater(long now) => _nextAttempt = now + (long)_retry.Next().TotalMilliseconds;
-
-    private static bool IsRefusal(Exception e) =>
-        e is XdpException or PlatformNotSupportedException or DllNotFoundException or EntryPointNotFoundException
-            or ArgumentException;
 
     // The program that is still in the way in the end; null when none is.
     private static XdpAttachment? WaitForHolder(int device, TimeSpan patience)

@@ -92,35 +92,24 @@ internal sealed class QueueSet(
         NetworkInterfaceInfo device, ISteeringMaps maps, IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> listening)
     {
         Dictionary<int, string> refusals = Prepare(device);
-        var opened = new List<XdpQueue>();
-        foreach (XdpQueue queue in _prepared)
+        XdpQueue[] prepared = [.. _prepared];
+        _prepared.Clear();
+        foreach (XdpQueue queue in prepared)
         {
             try
             {
-                queue.Bind();
-                opened.Add(queue);
+                Begin(queue, maps, listening);
             }
-            catch (XdpException e)
+            catch (Exception e)
             {
+                // The others are opened all the same.
                 refusals.Add(queue.Settings.QueueId, e.Message);
                 Close(queue);
             }
         }
-        _prepared.Clear();
-        if (WhyNone(opened.Count, refusals) is { } reason)
+        if (WhyNone(0, refusals) is { } reason)
             return reason;
         LogRefusals(refusals);
-        _queues = [.. _queues, .. opened];
-        foreach (XdpQueue queue in opened)
-        {
-            queue.Run(stack =>
-            {
-                foreach (var (address, port, endpoint) in listening)
-                    stack.Listen(address, port, endpoint, endpoint.HasRoom);
-            });
-            queue.Start();
-            maps.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);
-        }
         IsIncomplete = refusals.Count > 0;
         return null;
     }
@@ -135,8 +124,8 @@ internal sealed class QueueSet(
             if (!_queues.Contains(queue))
                 continue;
             TransportLog.QueueFailed(logger, interfaceName, queue.Settings.QueueId, reason);
-            maps?.ClearXsk(queue.Settings.QueueId);
             _queues = [.. _queues.Where(q => q != queue)];
+            new CleanUp(logger, interfaceName).Do(() => maps?.ClearXsk(queue.Settings.QueueId));
             Close(queue);
             removed.Add(queue);
             IsIncomplete = true;
@@ -171,8 +160,7 @@ internal sealed class QueueSet(
             {
                 _prepared.Add(Prepare(device, missing[i], missing.Length - i));
             }
-            catch (Exception e) when (e is XdpException or PlatformNotSupportedException or ArgumentException
-                or OutOfMemoryException)
+            catch (Exception e)
             {
                 refusals.Add(missing[i], e.Message);
             }
@@ -256,9 +244,32 @@ internal sealed class QueueSet(
         _shortage = shortage;
     }
 
+    // The program sends it packets once everything else is done.
+    private void Begin(
+        XdpQueue queue, ISteeringMaps maps, IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> listening)
+    {
+        queue.Bind();
+        queue.Run(stack =>
+        {
+            foreach (var (address, port, endpoint) in listening)
+                stack.Listen(address, port, endpoint, endpoint.HasRoom);
+        });
+        queue.Start();
+        _queues = [.. _queues, queue];
+        try
+        {
+            maps.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);
+        }
+        catch
+        {
+            _queues = [.. _queues.Where(q => q != queue)];
+            throw;
+        }
+    }
+
     private void Close(XdpQueue queue)
     {
-        queue.Stop();
+        new CleanUp(logger, interfaceName).Do(queue.Stop);
         shared.Frames.Return(queue.Settings.FrameCount);
     }
 

@@ -49,6 +49,7 @@ internal sealed class XdpEngine
     private readonly StallWatch _stalls;
     private readonly BlockPool _blocks;
     private NetworkWatcher? _watcher;
+    private bool _isBehind;
     private volatile bool _networkChanged;
     private volatile bool _stopping;
 
@@ -111,9 +112,8 @@ internal sealed class XdpEngine
     {
         lock (_lock)
         {
-            if (_attachment.Program is null && !_stopping)
-                TryAttach(XdpLink.BusyRetry);
-            return _attachment.Failure;
+            bool attach = _attachment.Program is null && !_stopping;
+            return (attach ? Attempt(() => TryAttach(XdpLink.BusyRetry)) : null) ?? _attachment.Failure;
         }
     }
 
@@ -126,10 +126,14 @@ internal sealed class XdpEngine
         lock (_lock)
         {
             _endpoints.Add(binding);
-            if (_attachment.Program is not null && OpenQueues())
-                Reconcile();
-            TellServedChanges(apartFrom: binding);
-            return _attachment.Failure ?? (_endpoints.IsServed(binding) ? null : NoAddress);
+            string? failure = Attempt(() =>
+            {
+                if (_attachment.Program is not null && OpenQueues())
+                    Reconcile();
+                TellServedChanges(apartFrom: binding);
+            });
+            return failure ?? _attachment.Failure ?? _endpoints.WhyRefused(binding)
+                ?? (_endpoints.IsServed(binding) ? null : NoAddress);
         }
     }
 
@@ -142,11 +146,11 @@ internal sealed class XdpEngine
         lock (_lock)
         {
             binding.Drain();
-            Reconcile();
+            Attempt(Reconcile);
         }
     }
 
-    /// <summary>Takes everything down. Connections that are left end.</summary>
+    /// <summary>Takes everything down. Connections that are left end. Does not throw.</summary>
     internal void Close()
     {
         _stopping = true;
@@ -154,62 +158,110 @@ internal sealed class XdpEngine
         _control.Join();
         lock (_lock)
         {
+            var end = new CleanUp(_logger, InterfaceName);
             TakeDown("it was closed");
-            _watcher?.Dispose();
+            end.Do(() => _watcher?.Dispose());
             _watcher = null;
-            _paths.Dispose();
+            end.Do(_paths.Dispose);
         }
-        _wake.Dispose();
     }
 
+    /// <summary>Null while the interface is not served, and when the kernel does not tell.</summary>
     internal SteeringCounters? ReadSteering()
     {
         lock (_lock)
-            return _attachment.Program?.ReadCounters();
+        {
+            try
+            {
+                return _attachment.Program?.ReadCounters();
+            }
+            catch (XdpException)
+            {
+                return null;
+            }
+        }
     }
 
     private void Control()
     {
+        // One that fails holds up none of the others.
+        Action[] steps =
+        [
+            WatchNetwork, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet, CheckStalls, CheckSyns, ResolvePaths,
+            TrimHeap,
+        ];
         TimeSpan pause = Tick;
         while (!_stopping)
         {
             _wake.WaitOne(pause);
             if (_stopping)
                 return;
-            try
+            bool failed = false;
+            lock (_lock)
             {
-                lock (_lock)
-                    Maintain();
-                pause = Tick;
+                foreach (Action step in steps)
+                    failed |= Attempt(step) is not null;
             }
-            catch (Exception e) when (e is not OutOfMemoryException)
-            {
-                TransportLog.ControlFailed(_logger, InterfaceName, e);
-                pause = PauseAfterFailure;
-            }
+            pause = failed ? PauseAfterFailure : Tick;
         }
     }
 
-    private void Maintain()
+    /// <summary>
+    /// Returns why the action failed, or null. Nothing of that may end the control thread, a start or a stop: sockets
+    /// serve, and the control thread tries again. With the lock.
+    /// </summary>
+    private string? Attempt(Action action)
     {
-        WatchNetwork();
-        if (_endpoints.RemoveEnded())
-            Reconcile();
-        ReplaceFailedQueues();
+        try
+        {
+            action();
+            return null;
+        }
+        catch (Exception e)
+        {
+            _isBehind = true;
+            TransportLog.ControlFailed(_logger, InterfaceName, e);
+            return e.Message;
+        }
+    }
+
+    private void CatchUp()
+    {
+        bool ended = _endpoints.RemoveEnded();
+        if (!ended && !_isBehind && !_endpoints.MayRetry(Now))
+            return;
+        _isBehind = false;
+        Reconcile();
+        TellServedChanges();
+    }
+
+    private void Upgrade()
+    {
         if (_endpoints.Bindings.Count > 0 && Served is null && _attachment.MayTry(Now))
             TryUpgrade();
+    }
+
+    private void PromoteQuiet()
+    {
         if (Served is { } served)
             _endpoints.PromoteQuiet(served, Now);
+    }
+
+    private void CheckStalls()
+    {
         foreach (XdpQueue queue in Queues)
             _stalls.Check(queue.Settings.QueueId, queue.TurnDuration, queue.Counters, Now);
-        if (_attachment.Program is { } program)
-        {
-            foreach (XdpQueue queue in Queues)
-                _syns.Check(queue.Settings.QueueId, queue.Statistics.Tcp.SynCookiesSent, program, Now);
-        }
-        _paths.Resolve(_attachment.Device);
-        TrimHeap();
     }
+
+    private void CheckSyns()
+    {
+        if (_attachment.Program is not { } program)
+            return;
+        foreach (XdpQueue queue in Queues)
+            _syns.Check(queue.Settings.QueueId, queue.Statistics.Tcp.SynCookiesSent, program, Now);
+    }
+
+    private void ResolvePaths() => _paths.Resolve(_attachment.Device);
 
     /// <summary>Heap memory that a peak has left behind goes back to the system.</summary>
     private void TrimHeap()
@@ -227,10 +279,17 @@ internal sealed class XdpEngine
             _watcher = new NetworkWatcher(OnNetworkChanged);
             _networkChanged = true;
         }
-        if (_networkChanged)
+        if (!_networkChanged)
+            return;
+        _networkChanged = false;
+        try
         {
-            _networkChanged = false;
             OnDeviceChanged(NetworkInterfaceInfo.Get(InterfaceName));
+        }
+        catch
+        {
+            _networkChanged = true;
+            throw;
         }
     }
 
@@ -265,9 +324,9 @@ internal sealed class XdpEngine
         IReadOnlyList<XdpQueue> failed = _queues.RemoveFailed(_attachment.Program);
         if (failed.Count > 0)
         {
+            _attachment.RetrySoon(Now);
             Forget(failed, _attachment.Program);
             Reconcile();
-            _attachment.RetrySoon(Now);
         }
         else if (_queues.IsIncomplete && _attachment.Program is not null && _attachment.MayTry(Now) && OpenQueues())
         {
@@ -291,7 +350,10 @@ internal sealed class XdpEngine
         foreach (EndpointBinding binding in begun.Where(b => b != apartFrom))
             TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
         foreach (EndpointBinding binding in ended)
-            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, NoAddress);
+        {
+            string reason = _endpoints.WhyRefused(binding) ?? NoAddress;
+            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, reason);
+        }
     }
 
     // Attaching makes many drivers restart the interface. So first comes what may be refused without touching it.
@@ -333,10 +395,11 @@ internal sealed class XdpEngine
     // The program first: a segment must not be sent to a socket that is about to close.
     private void TakeDown(string reason)
     {
-        _attachment.Detach();
-        Forget(_queues.CloseAll(), maps: null);
-        _endpoints.ForgetInstalled();
-        _attachment.Release(reason, Now);
+        var end = new CleanUp(_logger, InterfaceName);
+        end.Do(_attachment.Detach);
+        end.Do(() => Forget(_queues.CloseAll(), maps: null));
+        end.Do(_endpoints.ForgetInstalled);
+        end.Do(() => _attachment.Release(reason, Now));
     }
 
     private void Forget(IReadOnlyList<XdpQueue> closed, ISteeringMaps? maps)

@@ -72,7 +72,15 @@ internal sealed class CompanionListener : IAsyncDisposable
         {
             throw new AddressInUseException(e.Message, e);
         }
-        return new CompanionListener(socket, context, accepted, backlog);
+        try
+        {
+            return new CompanionListener(socket, context, accepted, backlog);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
     }
 
     /// <exception cref="AddressInUseException">
@@ -101,8 +109,14 @@ internal sealed class CompanionListener : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await StopAsync().ConfigureAwait(false);
-        _connections.Dispose();
+        try
+        {
+            await StopAsync().ConfigureAwait(false);
+        }
+        finally
+        {
+            _connections.Dispose();
+        }
     }
 
     private async Task AcceptAsync()
@@ -140,10 +154,17 @@ internal sealed class CompanionListener : IAsyncDisposable
                 if (e.SocketErrorCode != SocketError.ConnectionReset)
                     await Task.Delay(AcceptRetry).ConfigureAwait(false);
             }
-            catch (Exception e)
+            catch (ObjectDisposedException e)
             {
+                // By whoever made it: CreateBoundListenSocket is the application's.
                 TransportLog.CompanionFailed(_context.Logger, EndPoint, e);
                 return;
+            }
+            catch (Exception e)
+            {
+                // One connection's failure, or a want of memory. The endpoint goes on.
+                TransportLog.CompanionAcceptFailed(_context.Logger, EndPoint, e);
+                await Task.Delay(AcceptRetry).ConfigureAwait(false);
             }
             finally
             {

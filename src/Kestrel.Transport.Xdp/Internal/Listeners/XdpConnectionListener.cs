@@ -1,6 +1,7 @@
 using System.Net;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
@@ -21,6 +22,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
     private readonly Action<XdpConnectionListener> _ended;
     private readonly CompanionListener _companion;
     private readonly EndpointBinding _binding;
+    private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private Task? _unbinding;
 
@@ -29,6 +31,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
     {
         _plan = plan;
         _ended = ended;
+        _logger = context.Logger;
         _backlog = new AcceptBacklog(context.Settings.Interface.Backlog);
         _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer, _backlog);
         _binding = new EndpointBinding(
@@ -93,31 +96,30 @@ internal sealed class XdpConnectionListener : IConnectionListener
             return new ValueTask(_unbinding ??= StopAcceptingAsync());
     }
 
+    /// <summary>Does not throw: what fails of it is logged.</summary>
     public async ValueTask DisposeAsync()
     {
+        CleanUp end = End;
         await UnbindAsync().ConfigureAwait(false);
         while (_accepted.Reader.TryRead(out ConnectionContext? connection))
         {
-            connection.Abort(
-                new ConnectionAbortedException("The listener was closed before the connection was accepted."));
-            await connection.DisposeAsync().ConfigureAwait(false);
+            end.Do(() => connection.Abort(
+                new ConnectionAbortedException("The listener was closed before the connection was accepted.")));
+            await end.DoAsync(() => connection.DisposeAsync().AsTask()).ConfigureAwait(false);
         }
-        await _companion.DisposeAsync().ConfigureAwait(false);
+        await end.DoAsync(() => _companion.DisposeAsync().AsTask()).ConfigureAwait(false);
         _ended(this);
     }
+
+    private CleanUp End => new(_logger, $"The listener of {EndPoint}");
 
     // New connections become the kernel's before the kernel stops taking them.
     private async Task StopAcceptingAsync()
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-        try
-        {
-            _plan.Drain(_binding);
-        }
-        finally
-        {
-            await _companion.StopAsync().ConfigureAwait(false);
-            _accepted.Writer.TryComplete();
-        }
+        CleanUp end = End;
+        end.Do(() => _plan.Drain(_binding));
+        await end.DoAsync(_companion.StopAsync).ConfigureAwait(false);
+        _accepted.Writer.TryComplete();
     }
 }

@@ -40,4 +40,9 @@ internal static partial class ConnectionLog
         EventId = 0, Level = LogLevel.Error, EventName = "ConnectionClosedCallbackFailed",
         Message = @"Connection id ""{ConnectionId}"": a callback of ConnectionClosed failed.")]
     public static partial void ClosedCallbackFailed(ILogger logger, Exception exception, string connectionId);
+
+    [LoggerMessage(
+        EventId = 1, Level = LogLevel.Error, EventName = "ConnectionContinuationFailed",
+        Message = @"Connection id ""{ConnectionId}"" is ended: what awaited its pipes failed.")]
+    public static partial void ContinuationFailed(ILogger logger, Exception exception, string connectionId);
 }

@@ -119,6 +119,13 @@ internal static partial class TransportLog
         ILogger logger, string @interface, int frames, int wanted, long limit, long needed);
 
     [LoggerMessage(
+        EventId = 123, Level = LogLevel.Warning, EventName = "AddressesRefused",
+        Message = "{Interface}: {Left} of {Wanted} addresses with their ports are served by sockets, as the XDP "
+            + "program's map has not taken them: {Reason}. {Served} are served over AF_XDP.")]
+    internal static partial void AddressesRefused(
+        ILogger logger, string @interface, int left, int wanted, int served, string reason);
+
+    [LoggerMessage(
         EventId = 122, Level = LogLevel.Debug, EventName = "RefusalDetails",
         Message = "{Interface} was refused, with these words: {Details}")]
     internal static partial void RefusalDetails(ILogger logger, string @interface, string details);
@@ -132,6 +139,16 @@ internal static partial class TransportLog
         EventId = 121, Level = LogLevel.Error, EventName = "CompanionFailed",
         Message = "The companion socket of {EndPoint} has stopped accepting.")]
     internal static partial void CompanionFailed(ILogger logger, IPEndPoint endPoint, Exception exception);
+
+    [LoggerMessage(
+        EventId = 124, Level = LogLevel.Error, EventName = "CleanUpFailed",
+        Message = "{What} ends: a step of it failed. The others follow.")]
+    internal static partial void CleanUpFailed(ILogger logger, string what, Exception exception);
+
+    [LoggerMessage(
+        EventId = 125, Level = LogLevel.Debug, EventName = "InputRulesUnknown",
+        Message = "Whether the firewall has input rules could not be found out.")]
+    internal static partial void InputRulesUnknown(ILogger logger, Exception exception);
 
     [LoggerMessage(
         EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",

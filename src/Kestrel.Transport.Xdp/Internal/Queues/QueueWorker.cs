@@ -57,6 +57,11 @@ internal interface ITurns
 
     /// <summary>Sleeps until packets, the event, or the end of the time.</summary>
     WaitResult Wait(EventFd wake, TimeSpan timeout);
+
+    /// <summary>
+    /// The worker has failed outside of its turns, and ends. Called on its thread, without the token; never throws.
+    /// </summary>
+    void WorkerFailed(Exception exception);
 }
 
 /// <summary>
@@ -90,6 +95,9 @@ internal sealed class QueueWorker : IDisposable
     private readonly TimeSpan _busySpin;
     private readonly bool _inline;
     private volatile bool _stopping;
+
+    // A thread that the system has refused cannot be joined.
+    private volatile bool _started;
 
     // With the token: until when the worker will sleep, or the past.
     private Instant _wakesAt;
@@ -127,14 +135,18 @@ internal sealed class QueueWorker : IDisposable
     /// <summary>Times the pool was too late with the turn.</summary>
     internal long PoolOverdue => _poolTurn.Overdue;
 
-    internal void Start() => _thread.Start();
+    internal void Start()
+    {
+        _thread.Start();
+        _started = true;
+    }
 
     /// <summary>Ends the thread. Not from within a turn.</summary>
     internal void Stop()
     {
         _stopping = true;
         _gate.Signal();
-        if (!_thread.ThreadState.HasFlag(ThreadState.Unstarted) && Thread.CurrentThread != _thread)
+        if (_started && Thread.CurrentThread != _thread)
             _thread.Join();
     }
 
@@ -290,6 +302,19 @@ internal sealed class QueueWorker : IDisposable
     private bool WorkerIsNeeded(in TurnReport report) => !_turns.IsClosed && report.DueAt < _wakesAt;
 
     private void Work()
+    {
+        try
+        {
+            RunWorker();
+        }
+        catch (Exception e)
+        {
+            // An exception that leaves a thread ends the process.
+            _turns.WorkerFailed(e);
+        }
+    }
+
+    private void RunWorker()
     {
         CurrentThread.TrySetTimerSlack(TimeSpan.FromMicroseconds(1));
         while (!_stopping && !_turns.IsClosed)

@@ -147,17 +147,29 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     internal void Stop()
     {
         _worker.Stop();
-        _worker.Run(() =>
+        try
         {
-            if (!_closed)
+            _worker.Run(() =>
             {
-                Close(stackIsSound: true);
-                // The connections that were left are told.
-                SendNow();
-            }
-            _rings.Dispose();
-        });
-        _worker.Dispose();
+                try
+                {
+                    if (!_closed)
+                    {
+                        Close(stackIsSound: true);
+                        // The connections that were left are told.
+                        SendNow();
+                    }
+                }
+                finally
+                {
+                    _rings.Dispose();
+                }
+            });
+        }
+        finally
+        {
+            _worker.Dispose();
+        }
     }
 
     /// <summary>
@@ -196,6 +208,12 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
 
     WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout) => _rings.Wait(wake, timeout);
 
+    void ITurns.WorkerFailed(Exception exception) => _worker.Run(() =>
+    {
+        Fail("its worker failed: " + exception.Message, stackIsSound: true);
+        LogTurnFailed(exception);
+    });
+
     /// <summary>Runs a turn. The caller has the token.</summary>
     TurnReport ITurns.Run(TurnKind kind)
     {
@@ -211,17 +229,18 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         try
         {
             Turn(kind);
+            return _closed ? default : Report();
         }
         catch (Exception e)
         {
             Fail("an error in the transport: " + e.Message, stackIsSound: false);
             LogTurnFailed(e);
+            return default;
         }
         finally
         {
             Volatile.Write(ref _turnStarted, 0);
         }
-        return _closed ? default : Report();
     }
 
     // Nothing in here allocates per packet, blocks, or runs application code outside of Deliver.
@@ -316,13 +335,13 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _rings.Kick();
     }
 
-    // In a turn: the queue ends, its connections with it, and the engine opens a new one.
+    // In a turn: the queue ends, its connections with it, and the engine opens a new one. Does not throw.
     private void Fail(string reason, bool stackIsSound)
     {
         if (_closed)
             return;
         Counters.Failures++;
-        Close(stackIsSound);
+        new CleanUp(_logger, Settings.InterfaceName).Do(() => Close(stackIsSound));
         _owner.Failed(this, reason);
     }
 
@@ -333,8 +352,14 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         if (_closed)
             return;
         _closed = true;
-        _connections.EndAll(stackIsSound);
-        Forwarder.Clear();
+        try
+        {
+            _connections.EndAll(stackIsSound);
+        }
+        finally
+        {
+            Forwarder.Clear();
+        }
     }
 
     // Applications may still write to, read from and dispose connections that ended with the queue.
@@ -351,15 +376,6 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         }
     }
 
-    // A turn may run on any thread. A logger that throws must not end the process from there.
-    private void LogTurnFailed(Exception exception)
-    {
-        try
-        {
-            TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, exception);
-        }
-        catch (Exception e) when (e is not OutOfMemoryException)
-        {
-        }
-    }
+    private void LogTurnFailed(Exception exception) =>
+        TransportLog.TurnFailed(_logger, Settings.InterfaceName, Settings.QueueId, exception);
 }
