@@ -45,6 +45,9 @@ internal sealed class EndpointBinding : ListeningEndpoint
     /// <summary>As bound, port 0 resolved.</summary>
     internal IPEndPoint EndPoint { get; }
 
+    /// <summary>An IPv6 wildcard leaves IPv4 to others (IPV6_V6ONLY).</summary>
+    internal bool IPv6Only { get; init; }
+
     /// <summary>Takes no new connections; those it has go on.</summary>
     internal bool IsDraining => _draining;
 
@@ -60,13 +63,16 @@ internal sealed class EndpointBinding : ListeningEndpoint
         Interlocked.MemoryBarrier();
     }
 
-    /// <summary>An IPv6 wildcard takes IPv4 too, and then shows IPv4 addresses in mapped form.</summary>
-    internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any);
+    /// <summary>
+    /// An IPv6 wildcard takes IPv4 too, unless it is told not to, and then shows IPv4 addresses in mapped form.
+    /// </summary>
+    internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any) && !IPv6Only;
 
     /// <summary>Is a segment to this address of a steered interface the endpoint's?</summary>
     internal bool Covers(IPAddress local) =>
         IsDualMode
         || (EndPoint.Address.Equals(IPAddress.Any) && local.AddressFamily == AddressFamily.InterNetwork)
+        || (EndPoint.Address.Equals(IPAddress.IPv6Any) && local.AddressFamily == AddressFamily.InterNetworkV6)
         || EndPoint.Address.Equals(local)
         || (EndPoint.Address.IsIPv4MappedToIPv6 && EndPoint.Address.MapToIPv4().Equals(local));
 
