@@ -94,8 +94,15 @@ public sealed class TcpStack
     /// Has the host room for one more connection? Asked before a handshake ends. While it says no, the handshake waits:
     /// the peer tries again. Null: always.
     /// </param>
-    public void Listen(IpAddr local, ushort port, object? owner, Func<bool>? hasRoom = null) =>
-        _listeners.Open(local, port, owner, hasRoom);
+    /// <param name="options">
+    /// What its connections have in place of <see cref="Options"/>; null for nothing. It may differ in
+    /// <see cref="TcpStackOptions.NoDelay"/>, <see cref="TcpStackOptions.CongestionControl"/>,
+    /// <see cref="TcpStackOptions.UserTimeout"/> and the three of <see cref="TcpStackOptions.KeepAlive"/>. The rest
+    /// must be equal: it shapes the handshake, or what all connections share.
+    /// </param>
+    public void Listen(
+        IpAddr local, ushort port, object? owner, Func<bool>? hasRoom = null, TcpStackOptions? options = null) =>
+        _listeners.Open(local, port, owner, hasRoom, options);
 
     /// <summary>Accepts no new connections there; half-open ones are dropped, established ones live on.</summary>
     public void StopListening(IpAddr local, ushort port) => _listeners.Close(local, port);
@@ -112,7 +119,7 @@ public sealed class TcpStack
         Now = now;
         IsnGenerator isn = Environment.Isn;
         NegotiatedOptions offer = SynOptions.Offer(Options, flow, isn.TimestampOffset(flow));
-        var connection = new TcpConnection(this, flow, Paths.Share(path), offer, isn.Next(flow, now), now);
+        var connection = new TcpConnection(this, flow, Paths.Share(path), offer, isn.Next(flow, now), Options, now);
         if (!Environment.Flows.TryAdd(connection))
             return null;
         ConnectionCount++;
@@ -257,7 +264,8 @@ public sealed class TcpStack
     /// <summary>The handshake is complete: its last segment is the connection's first.</summary>
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)
     {
-        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, now)
+        TcpStackOptions options = half.Listener.Options ?? Options;
+        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, options, now)
         {
             Owner = half.Listener.Owner,
         };

@@ -17,7 +17,9 @@ public sealed class TcpConnection : FlowEntry
 {
     private readonly TcpStack _stack;
 
-    /// <summary>The stack's, or a changed copy once the host has set something for this connection.</summary>
+    /// <summary>
+    /// The stack's, or the listener's, or a changed copy once the host has set something for this connection.
+    /// </summary>
     private TcpStackOptions _options;
     private Receiver _rcv;
     private Sender _snd;
@@ -38,11 +40,12 @@ public sealed class TcpConnection : FlowEntry
     private StackLists _lists;
 
     internal TcpConnection(
-        TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss, Instant now)
+        TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss,
+        TcpStackOptions options, Instant now)
         : base(flow)
     {
         _stack = stack;
-        _options = stack.Options;
+        _options = options;
         _remote = new RemoteHost(path, now);
         ICongestionControl congestion = CongestionControls.Create(_options.CongestionControl, seed: iss.Value);
         _snd = new Sender(iss, congestion) { NoDelay = _options.NoDelay };

@@ -169,6 +169,39 @@ public class EstablishedTests
     }
 
     [Fact]
+    public void ListenersOptions_AreItsConnections_AndNoOthers()
+    {
+        var rig = new Rig();
+        TcpStackOptions stacks = rig.Stack.Options;
+        TcpStackOptions own = stacks with
+        {
+            NoDelay = !stacks.NoDelay,
+            KeepAlive = TimeSpan.FromSeconds(20),
+            KeepAliveInterval = TimeSpan.FromSeconds(5),
+            KeepAliveCount = 2,
+            UserTimeout = TimeSpan.FromSeconds(7),
+        };
+        rig.Stack.Listen(Rig.ServerAddress, Rig.Port + 1, null, hasRoom: null, own);
+        var other = new Peer(rig);
+        other.Connect();
+        var peer = new Peer(rig) { Flow = other.Flow with { LocalPort = Rig.Port + 1 } };
+        peer.Connect();
+
+        Assert.Equal(
+            (own.NoDelay, own.KeepAlive, own.UserTimeout),
+            (peer.Connection!.NoDelay, peer.Connection.KeepAlive, peer.Connection.UserTimeout));
+        Assert.Equal(
+            (stacks.NoDelay, stacks.KeepAlive, stacks.UserTimeout),
+            (other.Connection!.NoDelay, other.Connection.KeepAlive, other.Connection.UserTimeout));
+        // Probes after 20 and 25 s are not answered.
+        rig.Advance(TimeSpan.FromSeconds(29));
+        Assert.Equal(TcpState.Established, peer.Connection.State);
+        rig.Advance(TimeSpan.FromSeconds(2));
+        Assert.Equal(
+            (TcpState.Closed, TcpState.Established), (peer.Connection.State, other.Connection.State));
+    }
+
+    [Fact]
     public void KeepAlive_EveryProbeAnswered_KeepsTheConnectionForEver()
     {
         var rig = new Rig(new TcpStackOptions { KeepAlive = TimeSpan.FromSeconds(20) });

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using System.Net;
+using System.Net.Sockets;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Options;
@@ -44,6 +45,9 @@ internal sealed class EndpointBinding : ListeningEndpoint
     /// <summary>As bound, port 0 resolved.</summary>
     internal IPEndPoint EndPoint { get; }
 
+    /// <summary>An IPv6 wildcard leaves IPv4 to others (IPV6_V6ONLY).</summary>
+    internal bool IPv6Only { get; init; }
+
     /// <summary>Takes no new connections; those it has go on.</summary>
     internal bool IsDraining => _draining;
 
@@ -59,11 +63,15 @@ internal sealed class EndpointBinding : ListeningEndpoint
         Interlocked.MemoryBarrier();
     }
 
-    /// <summary>An IPv6 wildcard takes IPv4 too, and then shows IPv4 addresses in mapped form.</summary>
-    internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any);
+    /// <summary>
+    /// An IPv6 wildcard takes IPv4 too, unless it is told not to, and then shows IPv4 addresses in mapped form.
+    /// </summary>
+    internal bool IsDualMode => EndPoint.Address.Equals(IPAddress.IPv6Any) && !IPv6Only;
 
     /// <summary>Is a segment to this address of a steered interface the endpoint's?</summary>
-    internal bool Covers(IPAddress local) => InterfaceSelector.Covers(EndPoint.Address, local);
+    internal bool Covers(IPAddress local) =>
+        InterfaceSelector.Covers(EndPoint.Address, local)
+        && !(IPv6Only && local.AddressFamily == AddressFamily.InterNetwork);
 
     internal override bool HasRoom() => _backlog.HasRoom;
 

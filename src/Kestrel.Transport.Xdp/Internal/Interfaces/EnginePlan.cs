@@ -8,27 +8,49 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 internal sealed class EnginePlan(
     IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, bool filtersSources)
 {
+    private IReadOnlyList<XdpEngine> _engines = engines;
+    private string? _reason = reason;
+
     // One entry for each engine; null is success.
-    private readonly string?[] _failures = new string?[engines.Count];
+    private string?[] _failures = new string?[engines.Count];
 
     /// <summary>At least one interface serves the endpoint.</summary>
-    internal bool IsServed => engines.Count > 0 && _failures.Any(f => f is null);
+    internal bool IsServed => _engines.Count > 0 && _failures.Any(f => f is null);
+
+    /// <summary>The endpoint stays with sockets. A reason that was there before is the one that is told.</summary>
+    internal void Refuse(string reason)
+    {
+        _engines = [];
+        _failures = [];
+        _reason ??= reason;
+    }
+
+    /// <summary>
+    /// The listening socket takes connections from this interface only, and so does AF_XDP.
+    /// </summary>
+    internal void Keep(string device)
+    {
+        _engines = [.. _engines.Where(engine => engine.InterfaceName == device)];
+        _failures = new string?[_engines.Count];
+        if (_engines.Count == 0)
+            Refuse($"its listening socket is bound to {device} (SO_BINDTODEVICE), which AF_XDP is not to serve");
+    }
 
     internal void Prepare()
     {
-        for (int i = 0; i < engines.Count; i++)
-            _failures[i] = engines[i].Prepare();
+        for (int i = 0; i < _engines.Count; i++)
+            _failures[i] = _engines[i].Prepare();
     }
 
     internal void Activate(EndpointBinding binding)
     {
-        for (int i = 0; i < engines.Count; i++)
-            _failures[i] = engines[i].Activate(binding);
+        for (int i = 0; i < _engines.Count; i++)
+            _failures[i] = _engines[i].Activate(binding);
     }
 
     internal void Drain(EndpointBinding binding)
     {
-        foreach (XdpEngine engine in engines)
+        foreach (XdpEngine engine in _engines)
             engine.Drain(binding);
     }
 
@@ -52,13 +74,13 @@ internal sealed class EnginePlan(
             TransportLog.FallBack(logger, endpoint, Reason + Unfiltered);
             return;
         }
-        for (int i = 0; i < engines.Count; i++)
+        for (int i = 0; i < _engines.Count; i++)
         {
             if (_failures[i] is { } failure)
                 TransportLog.PartialFallBack(
-                    logger, endpoint, engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
+                    logger, endpoint, _engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
             else
-                TransportLog.Serving(logger, endpoint, engines[i].InterfaceName, engines[i].Modes);
+                TransportLog.Serving(logger, endpoint, _engines[i].InterfaceName, _engines[i].Modes);
         }
     }
 
@@ -66,11 +88,11 @@ internal sealed class EnginePlan(
     private string Unfiltered =>
         filtersSources ? ". AllowedSources and DeniedSources do not apply to what sockets serve" : "";
 
-    private string Reason => (reason ?? string.Join("; ", Failures())).TrimEnd('.');
+    private string Reason => (_reason ?? string.Join("; ", Failures())).TrimEnd('.');
 
     private IEnumerable<string> Failures()
     {
-        foreach ((XdpEngine engine, string? failure) in engines.Zip(_failures))
+        foreach ((XdpEngine engine, string? failure) in _engines.Zip(_failures))
         {
             if (failure is not null)
             {

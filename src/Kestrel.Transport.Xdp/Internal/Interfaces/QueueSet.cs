@@ -65,7 +65,7 @@ internal sealed class QueueSet(
     }
 
     public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint) =>
-        OnStacks(stack => stack.Listen(address, port, endpoint, endpoint.HasRoom));
+        OnStacks(stack => Listen(stack, address, port, endpoint));
 
     public void StopListening(IpAddr address, ushort port) => OnStacks(stack => stack.StopListening(address, port));
 
@@ -252,7 +252,7 @@ internal sealed class QueueSet(
         queue.Run(stack =>
         {
             foreach (var (address, port, endpoint) in listening)
-                stack.Listen(address, port, endpoint, endpoint.HasRoom);
+                Listen(stack, address, port, endpoint);
         });
         queue.Start();
         _queues = [.. _queues, queue];
@@ -272,6 +272,9 @@ internal sealed class QueueSet(
         new CleanUp(logger, interfaceName).Do(queue.Stop);
         shared.Frames.Return(queue.Settings.FrameCount);
     }
+
+    private static void Listen(TcpStack stack, IpAddr address, ushort port, ListeningEndpoint endpoint) =>
+        stack.Listen(address, port, endpoint, endpoint.HasRoom, endpoint.Tcp.Over(stack.Options));
 
     private void OnStacks(Action<TcpStack> action)
     {

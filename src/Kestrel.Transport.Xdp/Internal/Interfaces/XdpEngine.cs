@@ -16,10 +16,10 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// network changes, and from time to time, on a thread of its own that stays in the interface's network namespace. So
 /// an interface that is missing, busy or refused at start is taken later, without anybody asking.
 /// <para>
-/// Order at start: <see cref="Prepare"/> (sockets with their frames, then the program attached, no endpoint in it) →
-/// the listener binds its companion → <see cref="Activate"/> (sockets bound, then the endpoint, mixed) → the companion
-/// listens. At the end: <see cref="Drain"/> → the companion closes → connections finish → <see cref="Close"/>. All of
-/// it is for any thread, and never from within a queue's turn.
+/// Order at start: the listener binds its companion → <see cref="Prepare"/> (sockets with their frames, then the
+/// program attached, no endpoint in it) → <see cref="Activate"/> (sockets bound, then the endpoint, mixed) → the
+/// companion listens. At the end: <see cref="Drain"/> → the companion closes → connections finish →
+/// <see cref="Close"/>. All of it is for any thread, and never from within a queue's turn.
 /// </para>
 /// <para>
 /// It owns the order in which things happen: one lock, the control thread, and the watch on the network. What happens

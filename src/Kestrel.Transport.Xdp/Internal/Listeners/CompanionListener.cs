@@ -30,6 +30,7 @@ internal sealed class CompanionListener : IAsyncDisposable
     private long _count;
     private volatile bool _closed;
 
+    /// <exception cref="SocketException">The socket's options cannot be read.</exception>
     private CompanionListener(
         Socket socket, ListenerContext context, ChannelWriter<ConnectionContext> accepted, AcceptBacklog backlog)
     {
@@ -38,6 +39,7 @@ internal sealed class CompanionListener : IAsyncDisposable
         _accepted = accepted;
         _backlog = backlog;
         EndPoint = (IPEndPoint)socket.LocalEndPoint!;
+        Options = ListenSocketOptions.Read(socket);
         SocketTransportOptions sockets = context.Settings.Sockets;
         _connections = new SocketConnectionContextFactory(
             new SocketConnectionFactoryOptions
@@ -53,6 +55,9 @@ internal sealed class CompanionListener : IAsyncDisposable
 
     /// <summary>As bound: port 0 is resolved.</summary>
     internal IPEndPoint EndPoint { get; }
+
+    /// <summary>What the application has set on the socket.</summary>
+    internal ListenSocketOptions Options { get; }
 
     /// <summary>Connections accepted so far.</summary>
     internal long AcceptedCount => Interlocked.Read(ref _count);

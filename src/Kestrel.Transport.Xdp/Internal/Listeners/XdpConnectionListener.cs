@@ -35,7 +35,11 @@ internal sealed class XdpConnectionListener : IConnectionListener
         _backlog = new AcceptBacklog(context.Settings.Interface.Backlog);
         _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer, _backlog);
         _binding = new EndpointBinding(
-            _companion.EndPoint, context.Settings, _accepted.Writer, _backlog, context.Pool, context.Logger);
+            _companion.EndPoint, context.Settings, _accepted.Writer, _backlog, context.Pool, context.Logger)
+        {
+            IPv6Only = _companion.Options.IPv6Only,
+            Tcp = _companion.Options.Tcp,
+        };
     }
 
     public EndPoint EndPoint => _binding.EndPoint;
@@ -45,7 +49,8 @@ internal sealed class XdpConnectionListener : IConnectionListener
     internal EndpointBinding Binding => _binding;
 
     /// <summary>
-    /// In the order that loses no segment: program, companion's port, AF_XDP sockets, companion's listen.
+    /// In the order that loses no segment: companion's port, program, AF_XDP sockets, companion's listen. The port is
+    /// first because the socket's options say which interfaces may serve.
     /// </summary>
     /// <param name="context">The host's.</param>
     /// <param name="endpoint">Where to listen.</param>
@@ -56,10 +61,11 @@ internal sealed class XdpConnectionListener : IConnectionListener
     internal static XdpConnectionListener Bind(
         ListenerContext context, IPEndPoint endpoint, EnginePlan plan, Action<XdpConnectionListener> ended)
     {
-        plan.Prepare();
         var listener = new XdpConnectionListener(context, endpoint, plan, ended);
         try
         {
+            listener.ObeySocketOptions();
+            plan.Prepare();
             // Not before the port is taken: a second instance of an app is told that, and not that the first one has
             // the interface.
             plan.ThrowIfRequired(listener._binding.EndPoint);
@@ -112,6 +118,14 @@ internal sealed class XdpConnectionListener : IConnectionListener
     }
 
     private CleanUp End => new(_logger, $"The listener of {EndPoint}");
+
+    private void ObeySocketOptions()
+    {
+        if (_companion.Options.Refusal is { } refusal)
+            _plan.Refuse(refusal);
+        else if (_companion.Options.Device is { } device)
+            _plan.Keep(device);
+    }
 
     // New connections become the kernel's before the kernel stops taking them.
     private async Task StopAcceptingAsync()

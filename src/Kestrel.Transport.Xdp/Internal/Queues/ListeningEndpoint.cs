@@ -10,6 +10,9 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// </summary>
 internal abstract class ListeningEndpoint : ConnectionOwner
 {
+    /// <summary>What its connections have in place of the interface's settings. Any thread.</summary>
+    internal TcpOverrides Tcp { get; init; } = TcpOverrides.None;
+
     /// <summary>Has the application room for one more connection? Any thread.</summary>
     internal abstract bool HasRoom();
 

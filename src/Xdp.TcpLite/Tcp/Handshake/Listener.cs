@@ -6,9 +6,13 @@ namespace Xdp.TcpLite;
 /// <param name="owner">Given to each accepted connection as <see cref="TcpConnection.Owner"/>.</param>
 /// <param name="backlog">The most half-open records, and the most connections that wait to be accepted.</param>
 /// <param name="hasRoom">Has the host room for one more? Null: always.</param>
-internal sealed class Listener(object? owner, int backlog, Func<bool>? hasRoom = null)
+/// <param name="options">Its connections'; null: the stack's.</param>
+internal sealed class Listener(
+    object? owner, int backlog, Func<bool>? hasRoom = null, TcpStackOptions? options = null)
 {
     internal object? Owner => owner;
+
+    internal TcpStackOptions? Options => options;
 
     /// <summary>It accepts nothing any more. Its half-open records end when they are next looked at.</summary>
     internal bool IsClosed { get; private set; }

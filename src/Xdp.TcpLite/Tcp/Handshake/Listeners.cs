@@ -9,8 +9,9 @@ internal sealed class Listeners(int backlog)
     /// <summary>
     /// Accepts connections to this address and port; the default address means every address. Idempotent.
     /// </summary>
-    internal void Open(IpAddr local, ushort port, object? owner, Func<bool>? hasRoom = null) =>
-        _listeners.TryAdd((local, port), new Listener(owner, backlog, hasRoom));
+    internal void Open(
+        IpAddr local, ushort port, object? owner, Func<bool>? hasRoom = null, TcpStackOptions? options = null) =>
+        _listeners.TryAdd((local, port), new Listener(owner, backlog, hasRoom, options));
 
     /// <summary>Accepts no new connections there.</summary>
     internal void Close(IpAddr local, ushort port)
