@@ -41,19 +41,12 @@ public class ForeignFailureTests
     }
 
     [Fact]
-    public async Task MeterListenerThatThrows_InterfacesAreReleased()
+    public async Task MeterThatThrows_InterfacesAreReleased()
     {
-        using ServiceProvider services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-        using var meters = new MeterListener();
-        meters.InstrumentPublished = (instrument, l) => l.EnableMeasurementEvents(instrument);
-        meters.MeasurementsCompleted = static (_, _) => throw new InvalidOperationException("a listener's");
-        XdpTransportFactory factory =
-            Factory("nosuch2", NullLoggerFactory.Instance, meters: services.GetRequiredService<IMeterFactory>());
-        meters.Start();
+        XdpTransportFactory factory = Factory("nosuch2", NullLoggerFactory.Instance, meters: new ThrowingMeters());
         await factory.BindAsync(s_anyPort);
         await factory.DisposeAsync();
         AssertReleased("nosuch2");
-        meters.MeasurementsCompleted = null;
     }
 
     [Fact]
@@ -144,6 +137,24 @@ public class ForeignFailureTests
             public override IMemoryOwner<byte> Rent(int minBufferSize = -1) => Shared.Rent(minBufferSize);
 
             protected override void Dispose(bool disposing) => throw new InvalidOperationException("a pool's");
+        }
+    }
+
+    private sealed class ThrowingMeters : IMeterFactory
+    {
+        public Meter Create(MeterOptions options) => new ThrowingMeter(options);
+
+        public void Dispose()
+        {
+        }
+    }
+
+    private sealed class ThrowingMeter(MeterOptions options) : Meter(options)
+    {
+        protected override void Dispose(bool disposing)
+        {
+            base.Dispose(disposing);
+            throw new InvalidOperationException("a meter's");
         }
     }
 }
