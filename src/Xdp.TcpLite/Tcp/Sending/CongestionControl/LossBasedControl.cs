@@ -10,7 +10,7 @@ internal abstract class LossBasedControl : ICongestionControl
     internal const long Unlimited = int.MaxValue;
 
     /// <summary>No window of TCP's is larger (RFC 7323, section 2.3).</summary>
-    private const int MaxCwnd = 1 << 30;
+    internal const int MaxCwnd = 1 << 30;
 
     private int _cwnd;
     private int _ssthresh = (int)Unlimited;

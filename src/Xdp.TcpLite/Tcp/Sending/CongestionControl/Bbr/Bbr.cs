@@ -36,9 +36,6 @@ internal sealed class Bbr : ICongestionControl
     /// <summary>BBR.ProbeRTTDuration.</summary>
     private static readonly TimeSpan s_probeRttDuration = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>No window of TCP's is larger (RFC 7323, section 2.3).</summary>
-    private const int MaxCwnd = 1 << 30;
-
     private BbrModel _model = new();
     private BbrProbe _probe;
     private FullPipe _pipe;
@@ -128,7 +125,7 @@ internal sealed class Bbr : ICongestionControl
 
     public long PacingRate(TimeSpan srtt) => _pacingRate > 0 ? _pacingRate : FirstPacingRate(srtt);
 
-    public void SetCwnd(long cwnd) => _cwnd = Math.Clamp(cwnd, _mss, MaxCwnd);
+    public void SetCwnd(long cwnd) => _cwnd = Math.Clamp(cwnd, _mss, LossBasedControl.MaxCwnd);
 
     // ---- sending
 
@@ -255,6 +252,7 @@ internal sealed class Bbr : ICongestionControl
         SetPacingRate(PacingGain);
         UpdateCwnd(sample.AckedBytes);
     }
+
     private void CheckStartup(in AckSample sample)
     {
         if (!_hasFilledPipe && _model.LossRoundStarted && sample.InFastRecovery && IsLossHigh(sample))
@@ -442,7 +440,7 @@ internal sealed class Bbr : ICongestionControl
             _cwnd += acked;
         if (_state == BbrState.ProbeRtt)
             _cwnd = Math.Min(_cwnd, ProbeRttCwnd);
-        _cwnd = Math.Clamp(Math.Min(_cwnd, Cap), MinPipeCwnd, MaxCwnd);
+        _cwnd = Math.Clamp(Math.Min(_cwnd, Cap), MinPipeCwnd, LossBasedControl.MaxCwnd);
     }
 
     /// <summary>What losses have shown to be too much.</summary>
