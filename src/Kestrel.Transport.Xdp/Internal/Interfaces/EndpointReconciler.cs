@@ -83,7 +83,7 @@ internal sealed class EndpointReconciler(
 
     /// <summary>Why the map has taken none of the binding's addresses; null when it has, or was not asked.</summary>
     internal string? WhyRefused(EndpointBinding binding) =>
-        _installed.Values.Any(e => e.Binding == binding) ? null : _refusals.GetValueOrDefault(binding);
+        IsServed(binding) ? null : _refusals.GetValueOrDefault(binding);
 
     /// <summary>Is it time to try again what the map has refused?</summary>
     internal bool MayRetry(long now) => _refusals.Count > 0 && now >= _retryAt;

@@ -94,7 +94,8 @@ internal sealed class XdpEngine
         }
     }
 
-    private string NoAddress => $"{InterfaceName} has no address that the endpoint listens on";
+    private string WhyNotServed(EndpointBinding binding) =>
+        _endpoints.WhyRefused(binding) ?? $"{InterfaceName} has no address that the endpoint listens on";
 
     private static long Now => Environment.TickCount64;
 
@@ -129,11 +130,9 @@ internal sealed class XdpEngine
             string? failure = Attempt(() =>
             {
                 if (_attachment.Program is not null && OpenQueues())
-                    Reconcile();
-                TellServedChanges(apartFrom: binding);
+                    Reconcile(begins: binding);
             });
-            return failure ?? _attachment.Failure ?? _endpoints.WhyRefused(binding)
-                ?? (_endpoints.IsServed(binding) ? null : NoAddress);
+            return failure ?? _attachment.Failure ?? (_endpoints.IsServed(binding) ? null : WhyNotServed(binding));
         }
     }
 
@@ -146,7 +145,7 @@ internal sealed class XdpEngine
         lock (_lock)
         {
             binding.Drain();
-            Attempt(Reconcile);
+            Attempt(() => Reconcile());
         }
     }
 
@@ -232,13 +231,14 @@ internal sealed class XdpEngine
             return;
         _isBehind = false;
         Reconcile();
-        TellServedChanges();
     }
 
     private void Upgrade()
     {
-        if (_endpoints.Bindings.Count > 0 && Served is null && _attachment.MayTry(Now))
-            TryUpgrade();
+        if (_endpoints.Bindings.Count == 0 || Served is not null || !_attachment.MayTry(Now))
+            return;
+        if ((_attachment.Program is not null || TryAttach(TimeSpan.Zero)) && OpenQueues())
+            Reconcile();
     }
 
     private void PromoteQuiet()
@@ -309,7 +309,6 @@ internal sealed class XdpEngine
         else if (_attachment.FollowDevice(device))
         {
             Reconcile();
-            TellServedChanges();
         }
         else
         {
@@ -331,28 +330,6 @@ internal sealed class XdpEngine
         else if (_queues.IsIncomplete && _attachment.Program is not null && _attachment.MayTry(Now) && OpenQueues())
         {
             Reconcile();
-        }
-    }
-
-    private void TryUpgrade()
-    {
-        if ((_attachment.Program is not null || TryAttach(TimeSpan.Zero)) && OpenQueues())
-        {
-            Reconcile();
-            TellServedChanges();
-        }
-    }
-
-    // An endpoint comes to be served, or ceases to be, when the interface does or when its addresses change.
-    private void TellServedChanges(EndpointBinding? apartFrom = null)
-    {
-        _endpoints.TakeServedChanges(out var begun, out var ended);
-        foreach (EndpointBinding binding in begun.Where(b => b != apartFrom))
-            TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
-        foreach (EndpointBinding binding in ended)
-        {
-            string reason = _endpoints.WhyRefused(binding) ?? NoAddress;
-            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, reason);
         }
     }
 
@@ -386,10 +363,17 @@ internal sealed class XdpEngine
         return true;
     }
 
-    private void Reconcile()
+    // Tells of the endpoints that come to be served by it, or cease to be, but for one that begins.
+    private void Reconcile(EndpointBinding? begins = null)
     {
-        if (Served is { } served)
-            _endpoints.Reconcile(served, Now);
+        if (Served is not { } served)
+            return;
+        _endpoints.Reconcile(served, Now);
+        _endpoints.TakeServedChanges(out var begun, out var ended);
+        foreach (EndpointBinding binding in begun.Where(b => b != begins))
+            TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+        foreach (EndpointBinding binding in ended)
+            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, WhyNotServed(binding));
     }
 
     // The program first: a segment must not be sent to a socket that is about to close.

@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Xdp.TcpLite;
 
@@ -60,10 +61,6 @@ internal sealed record ListenSocketOptions
         new("SO_INCOMING_CPU", SOL_SOCKET, 49),
     ];
 
-    // The range of XdpTransportOptions.UserTimeout.
-    private static readonly TimeSpan s_shortestUserTimeout = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan s_longestUserTimeout = TimeSpan.FromDays(1);
-
     private readonly record struct Option(string LinuxName, int Level, int Number, int Size = sizeof(int));
 
     /// <summary>An IPv6 wildcard leaves IPv4 to others.</summary>
@@ -121,8 +118,11 @@ internal sealed record ListenSocketOptions
         if (Differs(s_userTimeout, socket, fresh))
         {
             userTimeout = TimeSpan.FromMilliseconds((uint)ReadInt(s_userTimeout, socket));
-            if (userTimeout < s_shortestUserTimeout || userTimeout > s_longestUserTimeout)
+            if (userTimeout < XdpOptionsValidator.ShortestUserTimeout
+                || userTimeout > XdpOptionsValidator.LongestUserTimeout)
+            {
                 refused.Add($"{s_userTimeout.LinuxName} (not 1 s to 1 day)");
+            }
         }
         CongestionAlgorithm? congestion = null;
         if (Differs(s_congestion, socket, fresh))

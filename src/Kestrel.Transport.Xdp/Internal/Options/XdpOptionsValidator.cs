@@ -15,6 +15,9 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
 
     private static readonly TimeSpan s_longestKeepAlive = TimeSpan.FromSeconds(32767);
 
+    internal static readonly TimeSpan ShortestUserTimeout = TimeSpan.FromSeconds(1);
+    internal static readonly TimeSpan LongestUserTimeout = TimeSpan.FromDays(1);
+
     // ALTIFNAMSIZ, less the zero at the end. The name proper has 15 characters at most (IFNAMSIZ).
     private const int LongestName = 127;
 
@@ -75,7 +78,7 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
                 $"KeepAliveInterval is {options.KeepAliveInterval}; 1 second to {s_longestKeepAlive} is possible.");
         if (options.KeepAliveCount is < 1 or > 127)
             errors.Add($"KeepAliveCount is {options.KeepAliveCount}; 1 to 127 is possible.");
-        if (options.UserTimeout < TimeSpan.FromSeconds(1) || options.UserTimeout > TimeSpan.FromDays(1))
+        if (options.UserTimeout < ShortestUserTimeout || options.UserTimeout > LongestUserTimeout)
             errors.Add($"UserTimeout is {options.UserTimeout}; 1 second to 1 day is possible.");
         if (options.ReceiveBufferMax is < 4096 or > 1 << 30)
             errors.Add(

@@ -126,7 +126,7 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
-                // The others are to be ended as well. What has failed may be the logger: nothing is logged here.
+                // The others are to be ended as well.
             }
             _all.Remove(side);
         }
