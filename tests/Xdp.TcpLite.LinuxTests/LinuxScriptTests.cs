@@ -86,14 +86,14 @@ public class LinuxScriptTests
     public void Play_ScriptThatIsWrong_Differs(string rest)
     {
         RequireKernel();
-        Assert.NotNull(PlayOne(Handshake + rest));
+        Assert.NotNull(PlayOne(ScriptTests.Handshake + rest));
     }
 
     [SkippableFact]
     public void Play_ScriptThatIsRight_DoesNotDiffer()
     {
         RequireKernel();
-        Assert.Null(PlayOne(Handshake + "+0 write 100\n+0 > P. 1:101(100) ack 1"));
+        Assert.Null(PlayOne(ScriptTests.Handshake + "+0 write 100\n+0 > P. 1:101(100) ack 1"));
     }
 
     /// <summary>Each play is in a namespace of its own: the thread that asks stays where it is.</summary>
@@ -102,20 +102,11 @@ public class LinuxScriptTests
     {
         RequireKernel();
         string before = Namespace();
-        PlayOne(Handshake);
+        PlayOne(ScriptTests.Handshake);
         Assert.Equal(before, Namespace());
 
         static string Namespace() => new FileInfo("/proc/thread-self/ns/net").LinkTarget!;
     }
-
-    private const string Handshake = """
-        +0   listen
-        +0   < S 0:0(0) win 65535 <mss 1460>
-        +0   > S. 0:0(0) ack 1 <mss 1460>
-        +.05 < . 1:1(0) ack 1 win 65535
-        +0   accept
-
-        """;
 
     private static string? PlayOne(string text)
     {

@@ -311,15 +311,8 @@ internal sealed class LinuxPlayer : IDisposable
             case "cork":
                 SocketOf(flow).Set(IPPROTO_TCP, TCP_CORK, argument == "on" ? 1 : 0);
                 break;
-            case "too_big":
-                int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
-                int mtu = news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0);
-                _host.Send(flow.EncodeTooBig(IpAddr.From(LinuxHost.Address(_ipv6, 3)), mtu, news[1]));
-                break;
-            case "icmp":
-                string[] words = argument.Split(' ');
-                long quoted = long.Parse(words[1], CultureInfo.InvariantCulture);
-                _host.Send(flow.EncodeIcmp(IpAddr.From(LinuxHost.Address(_ipv6, 3)), words[0], quoted));
+            case "too_big" or "icmp":
+                _host.Send(flow.EncodeError(IpAddr.From(LinuxHost.Address(_ipv6, 3)), verb, argument));
                 break;
             case "shutdown":
                 SocketOf(flow).Shutdown();

@@ -115,14 +115,27 @@ internal sealed class ScriptFlow(int number, FlowKey key, LinkPath path, uint pe
     }
 
     /// <summary>
-    /// A router's "fragmentation needed" or "packet too big". It quotes the segment of ours that starts at
-    /// <paramref name="seq"/>.
+    /// A router's ICMP error about a segment of ours: what the verbs <c>too_big</c> and <c>icmp</c> of a script say.
     /// </summary>
-    public byte[] EncodeTooBig(IpAddr router, int mtu, long seq) =>
-        IsIPv4 ? EncodeIcmp(router, 3, 4, mtu, seq) : EncodeIcmp(router, 2, 0, mtu, seq);
+    public byte[] EncodeError(IpAddr router, string verb, string argument)
+    {
+        string[] words = argument.Split(' ');
+        long seq = long.Parse(words[1], CultureInfo.InvariantCulture);
+        return verb == "too_big"
+            ? EncodeTooBig(router, int.Parse(words[0], CultureInfo.InvariantCulture), seq)
+            : EncodeIcmp(router, words[0], seq);
+    }
+
+    /// <summary>
+    /// "Fragmentation needed" or "packet too big". It quotes the segment of ours that starts at
+    /// <paramref name="seq"/>. Over IPv6 the MTU is 20 more, so that the MSS is the same.
+    /// </summary>
+    private byte[] EncodeTooBig(IpAddr router, int mtu, long seq) => IsIPv4
+        ? EncodeIcmp(router, 3, 4, mtu, seq)
+        : EncodeIcmp(router, 2, 0, mtu == 0 ? 0 : mtu + 20, seq);
 
     /// <summary>The same for any other reason.</summary>
-    public byte[] EncodeIcmp(IpAddr router, string reason, long seq)
+    private byte[] EncodeIcmp(IpAddr router, string reason, long seq)
     {
         (int type, int code) = (reason, IsIPv4) switch
         {

@@ -241,15 +241,8 @@ internal sealed class ScriptRunner
             case "cork":
                 Connection(flow).Cork = argument == "on";
                 break;
-            case "too_big":
-                int[] news = [.. argument.Split(' ').Select(word => int.Parse(word, CultureInfo.InvariantCulture))];
-                _host.Deliver(
-                    flow.EncodeTooBig(Address(3), news[0] == 0 ? 0 : news[0] + (_ipv6 ? 20 : 0), news[1]), _now);
-                break;
-            case "icmp":
-                string[] words = argument.Split(' ');
-                long quoted = long.Parse(words[1], CultureInfo.InvariantCulture);
-                _host.Deliver(flow.EncodeIcmp(Address(3), words[0], quoted), _now);
+            case "too_big" or "icmp":
+                _host.Deliver(flow.EncodeError(Address(3), verb, argument), _now);
                 break;
             case "shutdown":
                 Connection(flow).Shutdown();

@@ -35,7 +35,8 @@ public class ScriptTests
         Assert.All(Script.Names(), name =>
             Assert.Matches(@"^// .*(RFC \d+, (section|appendix)|Linux)", Script.Load(name).Lines[0]));
 
-    private const string Handshake = """
+    /// <summary>What a short script begins with: an established connection.</summary>
+    internal const string Handshake = """
         +0   listen
         +0   < S 0:0(0) win 65535 <mss 1460>
         +0   > S. 0:0(0) ack 1 <mss 1460>
