@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using Kestrel.Transport.Xdp.SystemTests.Support;
 using Xunit.Abstractions;
 using Xunit.Sdk;
@@ -44,6 +46,33 @@ public sealed class ProofOfPathTests(DirectLab lab, ITestOutputHelper output) : 
             Output.WriteLine($"device {device}, link {id}, program {programId}");
             (await lab.Server.RunAsync("bpftool", "link", "detach", "id", id)).Succeeded();
         }));
+    }
+
+    /// <summary>What an earlier server on sockets left in TIME-WAIT is the kernel's: no failure of this one.</summary>
+    [SkippableFact]
+    public async Task PortInTimeWaitOfTheKernel_TakenAgain_ProofHolds()
+    {
+        Lab.Require();
+        const int Port = 20_077;
+        await WithServerAsync(lab.Server, HelloWebSettings.Sockets, async server =>
+        {
+            await CloseByServerAsync(server, Port);
+            string waits = (await lab.Server.RunAsync("ss", "-Htan", "state", "time-wait")).Succeeded();
+            Assert.Contains($":{Port}", waits, StringComparison.Ordinal);
+        });
+        await OnXdpAsync(lab.Server, new HelloWebSettings(), server => CloseByServerAsync(server, Port));
+    }
+
+    private async Task CloseByServerAsync(HelloWebServer server, int port)
+    {
+        using Socket socket = await lab.Client.ConnectAsync(
+            server.EndPoint, prepare: socket => socket.Bind(new IPEndPoint(IPAddress.Any, port)));
+        using var http = new RawHttp(socket);
+        await http.WriteAsync("GET /plaintext HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+        await http.ReadHeadAsync();
+        while (!(await http.ReadSomeAsync()).IsEmpty)
+        {
+        }
     }
 
     private async Task AssertProofFailsAsync(HelloWebServer server, Func<Task> sabotage)

@@ -67,6 +67,12 @@ internal sealed class Namespace(string name)
         return new KernelTcp(Value("PassiveOpens"), Value("OutRsts"), Value("RetransSegs"));
     });
 
+    /// <summary>
+    /// Ends the kernel's TIME-WAITs. A client that takes such a pair of ports again would be served by the kernel.
+    /// </summary>
+    internal async Task ForgetTimeWaitsAsync() =>
+        (await RunAsync("ss", "--kill", "--tcp", "state", "time-wait")).Succeeded();
+
     internal void Set(string sysctl, string value) => Enter(() =>
     {
         File.WriteAllText($"/proc/sys/{sysctl}", value);

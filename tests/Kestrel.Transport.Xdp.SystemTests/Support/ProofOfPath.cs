@@ -21,6 +21,7 @@ internal sealed class ProofOfPath
     {
         // The first question opens the control connection, through the companion.
         await server.CountersAsync();
+        await server.Namespace.ForgetTimeWaitsAsync();
         return new ProofOfPath(server, await server.CountersAsync(), server.Namespace.KernelTcp());
     }
 
