@@ -496,7 +496,8 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, str
 	return PASS_NOT_TCP;
 }
 
-SEC("xdp")
+/* With "frags", only the first part of a big packet lies between data and data_end. The headers are in there. */
+SEC("xdp.frags")
 int xdp_steer(struct xdp_md *ctx)
 {
 	__u32 vlan = 0, tags = 0, zero = 0;

@@ -27,6 +27,8 @@ public sealed unsafe class Xsk : IDisposable
     // spins on a queue that was taken away.
     private const int MaxIdlePasses = 64;
 
+    private static readonly Lazy<bool> s_multiBuffer = new(XskSetup.ProbeMultiBuffer);
+
     private readonly XskHandle _handle;
     private readonly XskOptions _options;
     private readonly int _fd;
@@ -64,6 +66,12 @@ public sealed unsafe class Xsk : IDisposable
         // An skb holds one frame, and needs memory of its own besides.
         XskSetup.RaiseSendBuffer(handle, (long)completion * (umem.FrameSize + 1024));
     }
+
+    /// <summary>
+    /// Whether the kernel has <see cref="XskOptions.MultiBuffer"/>, as 6.6 and later do. Found out once, with a socket;
+    /// false where none can be made.
+    /// </summary>
+    public static bool KernelHasMultiBuffer => s_multiBuffer.Value;
 
     public Umem Umem { get; }
 

@@ -45,6 +45,15 @@ public sealed class XskOptions
     public bool NeedWakeup { get; init; } = true;
 
     /// <summary>
+    /// A received packet may take several frames: all its descriptors but the last have
+    /// <see cref="XdpDescriptor.Continued"/>. If off, the kernel drops packets that do not fit a frame. The XDP program
+    /// must be in a section <c>xdp.frags</c>. Wants a kernel for which <see cref="Xsk.KernelHasMultiBuffer"/> is true.
+    /// With <see cref="BindMode.Auto"/>, a driver that has zero-copy for packets of one frame only is bound in copy
+    /// mode; with <see cref="BindMode.ZeroCopy"/> binding fails there.
+    /// </summary>
+    public bool MultiBuffer { get; init; }
+
+    /// <summary>
     /// In copy mode, how many packets one system call may send: 32 up to the size of the TX ring. 0, the default, means
     /// the size of the ring. Kernels before 6.17 know only 32; <see cref="Xsk.Kick"/> then makes several calls.
     /// </summary>

@@ -10,6 +10,8 @@ namespace Xdp.Sockets;
 /// </summary>
 internal static unsafe class XskSetup
 {
+    private static readonly object NoUmem = new();
+
     private static readonly TimeSpan BindRetryDelay = TimeSpan.FromMilliseconds(2);
 
     internal static XskHandle Socket(Umem umem)
@@ -142,12 +144,14 @@ internal static unsafe class XskSetup
         IfXdp.sockaddr_xdp address = new()
         {
             sxdp_family = IfXdp.AF_XDP,
-            sxdp_flags = (ushort)((options.NeedWakeup ? IfXdp.XDP_USE_NEED_WAKEUP : 0) | options.BindMode switch
-            {
-                BindMode.Copy => IfXdp.XDP_COPY,
-                BindMode.ZeroCopy => IfXdp.XDP_ZEROCOPY,
-                _ => 0,
-            }),
+            sxdp_flags = (ushort)((options.NeedWakeup ? IfXdp.XDP_USE_NEED_WAKEUP : 0)
+                | (options.MultiBuffer ? IfXdp.XDP_USE_SG : 0)
+                | options.BindMode switch
+                {
+                    BindMode.Copy => IfXdp.XDP_COPY,
+                    BindMode.ZeroCopy => IfXdp.XDP_ZEROCOPY,
+                    _ => 0,
+                }),
             sxdp_ifindex = (uint)options.InterfaceIndex,
             sxdp_queue_id = (uint)options.QueueId,
         };
@@ -162,6 +166,28 @@ internal static unsafe class XskSetup
                 throw BindError(options, errno);
             Thread.Sleep(BindRetryDelay);
         }
+    }
+
+    /// <summary>
+    /// Asks for it on a device that cannot be. The kernel looks at flags first: one that does not know XDP_USE_SG
+    /// answers EINVAL, any other that there is no such device.
+    /// </summary>
+    internal static bool ProbeMultiBuffer()
+    {
+        if (!OperatingSystem.IsLinux())
+            return false;
+        int fd = XskNative.socket(IfXdp.AF_XDP, XskNative.SOCK_RAW | XskNative.SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            return false;
+        using XskHandle handle = new(fd, memory: NoUmem);
+        IfXdp.sockaddr_xdp address = new()
+        {
+            sxdp_family = IfXdp.AF_XDP,
+            sxdp_flags = IfXdp.XDP_USE_SG,
+            sxdp_ifindex = 0,
+        };
+        return XskNative.bind(handle, &address, (uint)sizeof(IfXdp.sockaddr_xdp)) != 0
+            && XskNative.Errno == ErrnoNames.ENODEV;
     }
 
     internal static XdpException BindError(XskOptions options, int errno)
@@ -179,9 +205,14 @@ internal static unsafe class XskSetup
                 CultureInfo.InvariantCulture,
                 $"Another AF_XDP socket has the queue, still after {options.BindTimeout.TotalSeconds:0.###} s "
                 + $"(ss --xdp shows whose)."),
+            ErrnoNames.EINVAL when options.MultiBuffer && !Xsk.KernelHasMultiBuffer =>
+                "Packets of several frames want kernel 6.6 or later: turn MultiBuffer off.",
             ErrnoNames.EINVAL =>
                 $"The interface has no queue {options.QueueId} (ethtool -l shows how many), "
                 + "or its MTU does not fit the frame size.",
+            ErrnoNames.EOPNOTSUPP when options is { BindMode: BindMode.ZeroCopy, MultiBuffer: true } =>
+                "The driver has no zero copy, or none for packets of several frames: use Auto or Copy, or a smaller "
+                + "MTU.",
             ErrnoNames.EOPNOTSUPP => options.BindMode == BindMode.ZeroCopy
                 ? "The driver has no zero copy, or not with the XDP program attached as it is: use Auto or Copy."
                 : "The driver or the kernel does not support this mode.",

@@ -7,8 +7,10 @@ namespace Xdp.Sockets.Bpf;
 /// The maps and programs of one object file, loaded into the kernel. Nothing is pinned. What is not attached or held by
 /// somebody else goes when this is disposed or the process ends.
 /// <para>
-/// Loads what <c>clang -O2 -g -target bpf</c> makes of programs in <c>SEC("xdp")</c> and <c>SEC("tc")</c>, with maps
-/// that are defined in BTF. Global variables, subprograms and CO-RE relocations are refused, not ignored.
+/// Loads what <c>clang -O2 -g -target bpf</c> makes of programs in <c>SEC("xdp")</c>, <c>SEC("xdp.frags")</c> and
+/// <c>SEC("tc")</c>, with maps that are defined in BTF. Global variables, subprograms and CO-RE relocations are
+/// refused, not ignored. A program in <c>xdp.frags</c> is given packets that take several buffers too. Of these it
+/// reads only the first directly. It wants kernel 5.18.
 /// </para>
 /// </summary>
 public sealed class BpfObject : IDisposable
@@ -69,8 +71,8 @@ public sealed class BpfObject : IDisposable
         {
             foreach (BpfElf.MapReference reference in text.MapReferences)
                 PointTo(_maps[reference.Map], text.Instructions.AsSpan(reference.Offset, 16));
-            (uint type, uint attachType) = TypeOf(text.Section);
-            _programs.Add(text.Name, BpfProgram.Load(text.Name, type, attachType, text.Instructions, license));
+            (uint type, uint attachType, uint flags) = TypeOf(text.Section);
+            _programs.Add(text.Name, BpfProgram.Load(text.Name, type, attachType, text.Instructions, license, flags));
         }
     }
 
@@ -89,10 +91,11 @@ public sealed class BpfObject : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(load[12..], 0);
     }
 
-    private static (uint Type, uint AttachType) TypeOf(string section) => section.Split('/')[0] switch
+    private static (uint Type, uint AttachType, uint Flags) TypeOf(string section) => section.Split('/')[0] switch
     {
-        "xdp" => (BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP),
-        "tc" or "classifier" => (BpfNative.BPF_PROG_TYPE_SCHED_CLS, 0),
+        "xdp" => (BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, 0),
+        "xdp.frags" => (BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, BpfNative.BPF_F_XDP_HAS_FRAGS),
+        "tc" or "classifier" => (BpfNative.BPF_PROG_TYPE_SCHED_CLS, 0, 0),
         _ => throw new NotSupportedException(
             $"Programs in section '{section}' are of a kind this loader does not know."),
     };

@@ -58,16 +58,17 @@ public sealed unsafe class BpfProgram : IDisposable
     public string Tag { get; }
 
     internal static BpfProgram Load(
-        string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license)
+        string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license,
+        uint flags = 0)
     {
         // The first try is without a log, which makes verification several times slower.
-        int fd = Load(name, type, attachType, instructions, license, log: default);
+        int fd = Load(name, type, attachType, instructions, license, flags, log: default);
         if (fd >= 0)
             return new BpfProgram(name, new BpfHandle(fd));
 
         int error = -fd;
         byte[] log = new byte[LogSize];
-        fd = Load(name, type, attachType, instructions, license, log);
+        fd = Load(name, type, attachType, instructions, license, flags, log);
         if (fd >= 0)
             return new BpfProgram(name, new BpfHandle(fd));
 
@@ -91,7 +92,7 @@ public sealed unsafe class BpfProgram : IDisposable
 
     private static int Load(
         string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license,
-        Span<byte> log)
+        uint flags, Span<byte> log)
     {
         fixed (byte* text = instructions, terms = license, buffer = log)
         {
@@ -105,6 +106,7 @@ public sealed unsafe class BpfProgram : IDisposable
                 LogLevel = log.IsEmpty ? 0u : 1u,
                 LogSize = (uint)log.Length,
                 LogBuffer = buffer,
+                ProgFlags = flags,
             };
             BpfNative.CopyName(attributes.Name, name);
             return BpfNative.Bpf(BpfNative.BPF_PROG_LOAD, ref attributes);

@@ -14,6 +14,7 @@ internal static unsafe partial class BpfNative
     internal const uint BPF_PROG_TYPE_SCHED_CLS = 3, BPF_PROG_TYPE_XDP = 6;
     internal const uint BPF_XDP = 37; // attach type
     internal const uint BPF_PSEUDO_MAP_FD = 1;
+    internal const uint BPF_F_XDP_HAS_FRAGS = 1 << 5;
     internal const uint XDP_FLAGS_SKB_MODE = 1 << 1, XDP_FLAGS_DRV_MODE = 1 << 2;
     internal const int BPF_OBJ_NAME_LEN = 16;
 

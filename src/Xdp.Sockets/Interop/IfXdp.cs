@@ -16,7 +16,7 @@ internal static class IfXdp
         XDP_UMEM_PGOFF_FILL_RING = 0x1_0000_0000, XDP_UMEM_PGOFF_COMPLETION_RING = 0x1_8000_0000;
 
     // sockaddr_xdp.sxdp_flags.
-    internal const ushort XDP_COPY = 2, XDP_ZEROCOPY = 4, XDP_USE_NEED_WAKEUP = 8;
+    internal const ushort XDP_COPY = 2, XDP_ZEROCOPY = 4, XDP_USE_NEED_WAKEUP = 8, XDP_USE_SG = 16;
 
     // xdp_umem_reg.flags.
     internal const uint XDP_UMEM_TX_SW_CSUM = 2, XDP_UMEM_TX_METADATA_LEN = 4;

@@ -87,6 +87,19 @@ public class XdpLinkTests
         Assert.False(program.IsAttached);
     }
 
+    /// <summary>The steering program is in section <c>xdp.frags</c>.</summary>
+    [SkippableFact]
+    public void Attach_PeerMtuOf9000_IsTakenWithFrags()
+    {
+        using var pair = new VethPair();
+        pair.Client.Ip("link set c0 mtu 9000");
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            Assert.Equal(AttachMode.Native, program.Attach(pair.ServerIndex, AttachMode.Auto).Mode);
+        });
+    }
+
     [SkippableFact]
     public void Attach_PeerMtuTooBig_SaysSo()
     {
@@ -94,8 +107,10 @@ public class XdpLinkTests
         pair.Client.Ip("link set c0 mtu 9000");
         pair.Server.Run(() =>
         {
-            using SteeringProgram program = SteeringProgram.Load();
-            XdpException e = Assert.Throws<XdpException>(() => program.Attach(pair.ServerIndex, AttachMode.Auto));
+            byte[] pass = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]; // r0 = XDP_PASS; exit
+            using BpfProgram program = BpfProgram.Load(
+                "pass", BpfNative.BPF_PROG_TYPE_XDP, BpfNative.BPF_XDP, pass, "GPL\0"u8);
+            XdpException e = Assert.Throws<XdpException>(() => XdpLink.Attach(program, pair.ServerIndex));
             Assert.Contains("Peer MTU is too large", e.Hint, StringComparison.Ordinal); // the driver's own words
         });
     }

@@ -50,6 +50,13 @@ internal sealed class VethPair : IDisposable
 
     internal void SetLink(string name, string state) => _network.Ip($"link set {name} {state}");
 
+    /// <summary>Of both ends.</summary>
+    internal void SetMtu(int mtu)
+    {
+        _network.Ip($"link set near mtu {mtu}");
+        _network.Ip($"link set far mtu {mtu}");
+    }
+
     internal void DeleteLink() => _network.Ip("link del near");
 
     public void Dispose() => _network.Dispose();

@@ -14,7 +14,7 @@ internal static class XskFixtures
     internal static XskOptions Options(
         int interfaceIndex, int txRingSize = 2048, int completionRingSize = 0, int maxTxBudget = 0,
         int queueId = 0, BindMode mode = BindMode.Copy, int rxRingSize = 64, int fillRingSize = 64,
-        double bindSeconds = 2) => new()
+        double bindSeconds = 2, bool multiBuffer = false) => new()
         {
             InterfaceIndex = interfaceIndex,
             QueueId = queueId,
@@ -24,6 +24,7 @@ internal static class XskFixtures
             CompletionRingSize = completionRingSize,
             MaxTxBudget = maxTxBudget,
             BindMode = mode,
+            MultiBuffer = multiBuffer,
             BindTimeout = TimeSpan.FromSeconds(bindSeconds),
         };
 

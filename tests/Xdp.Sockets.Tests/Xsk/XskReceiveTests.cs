@@ -1,3 +1,4 @@
+using Shared;
 using Xdp.Sockets.Tests.Support;
 
 namespace Xdp.Sockets.Tests;
@@ -34,6 +35,45 @@ public class XskReceiveTests
             Assert.Equal(1u, xsk.Fill.Add([descriptor.Address]));
         }
         Assert.Equal(default, xsk.GetStatistics() with { TxRingEmpty = 0 });
+    }
+
+    /// <summary>A packet of 3400 bytes: two frames with multi-buffer, and none without.</summary>
+    [SkippableTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Rx_PacketLargerThanAFrame_ComesInSeveral(bool multiBuffer)
+    {
+        using VethPair pair = VethPair.Create();
+        Require.That(Xsk.KernelHasMultiBuffer, "a kernel with multi-buffer (6.6)");
+        pair.SetMtu(3400);
+        using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64 });
+        using Xsk xsk = pair.Open(umem, XskFixtures.Options(pair.Near, multiBuffer: multiBuffer), Frames(umem, 64));
+        using RedirectProgram program = pair.Run(() => new RedirectProgram(xsk));
+        using PacketSocket peer = pair.OpenPeer();
+        using EventFd wake = new();
+        byte[] sent = PacketSocket.Frame(7, 3400);
+        peer.Send(sent);
+        peer.Send(PacketSocket.Frame(8));
+
+        Assert.Equal(WaitResult.Receive, xsk.Wait(wake, Long));
+        SpinWait.SpinUntil(() => xsk.Rx.Available == (multiBuffer ? 3 : 1), Long);
+        uint count = xsk.Rx.Peek(8, out uint index);
+        if (!multiBuffer)
+        {
+            Assert.Equal(1u, count);
+            Assert.Equal((60u, 0u), (xsk.Rx[index].Length, xsk.Rx[index].Options));
+            Assert.Equal(1ul, xsk.GetStatistics().RxDropped);
+            return;
+        }
+        Assert.Equal(3u, count);
+        (XdpDescriptor first, XdpDescriptor second, XdpDescriptor next) =
+            (xsk.Rx[index], xsk.Rx[index + 1], xsk.Rx[index + 2]);
+        Assert.Equal(
+            (XdpDescriptor.Continued, 0u, 0u), (first.Options, second.Options, next.Options));
+        Assert.Equal((uint)umem.MaxReceiveLength, first.Length);
+        Assert.Equal(sent, (byte[])
+            [.. umem.GetSpan(first.Address, (int)first.Length), .. umem.GetSpan(second.Address, (int)second.Length)]);
+        Assert.Equal(60u, next.Length);
     }
 
     [SkippableFact]
