@@ -151,6 +151,53 @@ public sealed class TcpStack
             Drop(reason);
             return ReceiveResult.Done;
         }
+        return ReceiveSegment(packet, frame, start, now);
+    }
+
+    /// <summary>
+    /// Handles one packet that lies in several blocks, in their order, each of which holds a part of it. The headers
+    /// are in the first. Each is a frame in state <see cref="FrameState.Rx"/>, or a heap block.
+    /// </summary>
+    /// <param name="blocks">The packet. What the stack keeps leaves the queue. The caller returns the rest.</param>
+    /// <param name="now">The present.</param>
+    /// <param name="flow">The segment's 4-tuple; default when it has none.</param>
+    /// <returns>
+    /// Never <see cref="ReceiveResult.Kept"/>. After <see cref="ReceiveResult.UnknownFlow"/> the packet is as it was.
+    /// </returns>
+    public ReceiveResult ReceiveChain(ref BlockQueue blocks, Instant now, out FlowKey flow)
+    {
+        Block first = blocks.Dequeue() ?? throw new ArgumentException("A packet has a block.", nameof(blocks));
+        BlockQueue further = blocks;
+        blocks = default;
+        ReceiveResult result = further.IsEmpty
+            ? Receive(first, first.Start, first.Length, now, out flow)
+            : ReceiveParts(first, ref further, now, out flow);
+        if (result != ReceiveResult.Kept)
+            blocks.Enqueue(first);
+        blocks.Append(ref further);
+        return result == ReceiveResult.Kept ? ReceiveResult.Done : result;
+    }
+
+    private ReceiveResult ReceiveParts(Block first, ref BlockQueue further, Instant now, out FlowKey flow)
+    {
+        Now = now;
+        Counters.SegmentsIn++;
+        DropReason reason = Parse(first.Bytes, out Packet packet, further);
+        flow = packet.Flow;
+        if (reason != DropReason.None)
+        {
+            Drop(reason);
+            return ReceiveResult.Done;
+        }
+        Environment.FurtherParts = further;
+        ReceiveResult result = ReceiveSegment(packet, first, first.Start, now);
+        further = Environment.FurtherParts;
+        Environment.FurtherParts = default;
+        return result;
+    }
+
+    private ReceiveResult ReceiveSegment(in Packet packet, Block frame, int start, Instant now)
+    {
         Counters.BytesIn += packet.PayloadLength;
         switch (Environment.Flows.Find(packet.Flow))
         {
@@ -172,18 +219,30 @@ public sealed class TcpStack
     /// Answers the segment that <see cref="Receive"/> called <see cref="ReceiveResult.UnknownFlow"/> as RFC 9293,
     /// section 3.10.7.1 has it for CLOSED: with a RST, rate-limited.
     /// </summary>
-    public void Refuse(Block frame, int start, int length, Instant now)
+    public void Refuse(Block frame, int start, int length, Instant now) =>
+        RefuseParts(frame.Span.Slice(start, length), further: default, now);
+
+    /// <summary>
+    /// As <see cref="Refuse"/>, for what <see cref="ReceiveChain"/> did not know. The packet stays the caller's.
+    /// </summary>
+    public void RefuseChain(in BlockQueue blocks, Instant now)
+    {
+        Block first = blocks.Head ?? throw new ArgumentException("A packet has a block.", nameof(blocks));
+        RefuseParts(first.Bytes, blocks.BehindHead, now);
+    }
+
+    private void RefuseParts(ReadOnlySpan<byte> bytes, in BlockQueue further, Instant now)
     {
         Now = now;
-        DropReason reason = Parse(frame.Span.Slice(start, length), out Packet packet);
+        DropReason reason = Parse(bytes, out Packet packet, further);
         Drop(reason == DropReason.None ? DropReason.NoListener : reason);
         // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
         if (reason == DropReason.None && (packet.IsAck || _listeners.Find(packet.Flow) is null))
             Reset(packet);
     }
 
-    private DropReason Parse(ReadOnlySpan<byte> bytes, out Packet packet) =>
-        PacketParser.Parse(bytes, Options.AcceptPartialChecksum, out packet, Options.Link);
+    private DropReason Parse(ReadOnlySpan<byte> bytes, out Packet packet, in BlockQueue further = default) =>
+        PacketParser.Parse(bytes, Options.AcceptPartialChecksum, out packet, Options.Link, further);
 
     private ReceiveResult ReceiveIcmp(ReadOnlySpan<byte> packet, Instant now, out FlowKey flow)
     {

@@ -12,8 +12,15 @@ public sealed record TcpStackOptions
     public int Mtu { get; init; } = 1500;
 
     /// <summary>
+    /// Largest IP packet, in bytes, that may be received, where that is more than <see cref="Mtu"/>: packets may lie in
+    /// several frames (<see cref="TcpStack.ReceiveChain"/>). Null: they may not.
+    /// </summary>
+    public int? ReceiveMtu { get; init; }
+
+    /// <summary>
     /// Accept segments whose checksum field holds only the pseudo-header sum, as virtual devices (veth, tap, lo)
-    /// deliver local traffic. Never on a physical device: it would let corrupted segments through.
+    /// deliver local traffic, and generic XDP what the kernel has put together of segments that it has checked (GRO).
+    /// Nowhere else: it lets one in 65536 corrupted segments through.
     /// </summary>
     public bool AcceptPartialChecksum { get; init; }
 

@@ -16,6 +16,10 @@ public struct BlockQueue
 
     public readonly bool IsEmpty => Head is null;
 
+    /// <summary>Shows what is behind the first block. The blocks stay in this queue.</summary>
+    internal readonly BlockQueue BehindHead =>
+        Head?.Next is { } next ? new BlockQueue { Head = next, Tail = Tail, Bytes = Bytes - Head.Length } : default;
+
     public void Enqueue(Block block)
     {
         block.Next = null;

@@ -38,6 +38,12 @@ internal sealed class StackEnvironment
     internal ReplyQueue Replies { get; } = new();
 
     /// <summary>
+    /// While a segment is worked through that lies in several blocks: those behind the first. What is kept of them is
+    /// taken out.
+    /// </summary>
+    internal BlockQueue FurtherParts;
+
+    /// <summary>
     /// The time of the call that is being carried out, or of the last one that said. The stack sets it.
     /// </summary>
     internal Instant Now { get; set; }

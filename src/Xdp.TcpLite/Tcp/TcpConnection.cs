@@ -418,7 +418,10 @@ public sealed class TcpConnection : FlowEntry
         if (_rcv.Acks.IsDueWithinBatch)
             AckWithinBatch(now);
         long before = _rcv.BytesReceived;
-        bool kept = _rcv.Accept(seq, frame, offset + skipped, length, _snd.HasSack, _options, _stack.Environment);
+        StackEnvironment environment = _stack.Environment;
+        bool kept = environment.FurtherParts.IsEmpty
+            ? _rcv.Accept(seq, frame, offset + skipped, length, _snd.HasSack, _options, environment)
+            : _rcv.AcceptParts(packet.Seq, seq, frame, offset, length, _snd.HasSack, _options, environment);
         if (_rcv.BytesReceived != before && !_rcv.Discards)
             Raise(TcpEvents.Readable);
         return kept;

@@ -39,9 +39,16 @@ internal struct IpHeader
     public int PayloadStart;
     public int PayloadLength;
 
-    public static DropReason Parse(ReadOnlySpan<byte> frame, LinkType link, out IpHeader header)
+    private int _further;
+
+    /// <param name="frame">The packet, or the first part of it, which has the headers.</param>
+    /// <param name="link">What the packet begins with.</param>
+    /// <param name="header">Undefined unless the answer is <see cref="DropReason.None"/>.</param>
+    /// <param name="further">Bytes of the packet that lie elsewhere. The header counts them as payload.</param>
+    public static DropReason Parse(ReadOnlySpan<byte> frame, LinkType link, out IpHeader header, int further = 0)
     {
         header = default;
+        header._further = further;
         return link == LinkType.Ethernet ? ParseEthernet(frame, ref header) : ParseIp(frame, ref header);
     }
 
@@ -129,7 +136,7 @@ internal struct IpHeader
         if (ip.Length < headerLength)
             return DropReason.TooShort;
         int totalLength = BinaryPrimitives.ReadUInt16BigEndian(ip[2..]);
-        if (totalLength < headerLength || totalLength > ip.Length)
+        if (totalLength < headerLength || totalLength > ip.Length + header._further)
             return DropReason.BadIpLength;
         if (Checksum.Fold(Checksum.Sum(ip[..headerLength])) != 0xffff)
             return DropReason.BadIpChecksum;
@@ -152,7 +159,7 @@ internal struct IpHeader
         if (ip[0] >> 4 != 6)
             return DropReason.BadIpHeader;
         int payloadLength = BinaryPrimitives.ReadUInt16BigEndian(ip[4..]);
-        if (payloadLength == 0 || payloadLength > ip.Length - IPv6Length)
+        if (payloadLength == 0 || payloadLength > ip.Length - IPv6Length + header._further)
             return DropReason.BadIpLength;
         header.Source = IpAddr.FromIPv6(ip[8..]);
         header.Destination = IpAddr.FromIPv6(ip[24..]);
@@ -165,10 +172,12 @@ internal struct IpHeader
         header.Ecn = (byte)(ip[1] >> 4 & 3);
         header.Ttl = ip[7];
 
-        ReadOnlySpan<byte> rest = ip.Slice(IPv6Length, payloadLength);
+        ReadOnlySpan<byte> whole = ip.Slice(IPv6Length, Math.Min(payloadLength, ip.Length - IPv6Length));
+        ReadOnlySpan<byte> rest = whole;
         DropReason reason = SkipExtensionHeaders(ref rest, ip[6], ref header);
-        header.PayloadStart = offset + IPv6Length + payloadLength - rest.Length;
-        header.PayloadLength = rest.Length;
+        int skipped = whole.Length - rest.Length;
+        header.PayloadStart = offset + IPv6Length + skipped;
+        header.PayloadLength = payloadLength - skipped;
         return reason;
     }
 

@@ -37,11 +37,16 @@ internal static class PacketParser
     /// <param name="acceptPartialChecksum">See <see cref="TcpStackOptions.AcceptPartialChecksum"/>.</param>
     /// <param name="packet">The segment; undefined unless the answer is <see cref="DropReason.None"/>.</param>
     /// <param name="link">What the packet begins with.</param>
+    /// <param name="further">
+    /// Where the packet goes on behind <paramref name="frame"/>, which has all of its headers. Its payload counts as
+    /// the segment's.
+    /// </param>
     public static DropReason Parse(
-        ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet)
+        ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet,
+        in BlockQueue further = default)
     {
         packet = default;
-        DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip);
+        DropReason reason = IpHeader.Parse(frame, link, out IpHeader ip, (int)further.Bytes);
         if (reason != DropReason.None)
             return reason;
         if (ip.Protocol != Checksum.ProtocolTcp)
@@ -49,7 +54,8 @@ internal static class PacketParser
         if (ip.IsFragment)
             return DropReason.Fragment;
 
-        ReadOnlySpan<byte> tcp = frame.Slice(ip.PayloadStart, ip.PayloadLength);
+        ReadOnlySpan<byte> tcp =
+            frame.Slice(ip.PayloadStart, Math.Min(ip.PayloadLength, frame.Length - ip.PayloadStart));
         if (tcp.Length < SegmentWriter.TcpHeaderLength)
             return DropReason.BadTcpHeader;
         int headerLength = (tcp[12] >> 4) * 4;
@@ -64,7 +70,7 @@ internal static class PacketParser
             return reason;
         if (remotePort == 0 || localPort == 0)
             return DropReason.PortZero;
-        if (!ChecksumHolds(tcp, ip, acceptPartialChecksum))
+        if (!ChecksumHolds(tcp, further, ip, acceptPartialChecksum))
             return DropReason.BadTcpChecksum;
 
         packet.Flow = new FlowKey(ip.Destination, ip.Source, localPort, remotePort);
@@ -74,19 +80,40 @@ internal static class PacketParser
         packet.Flags = (TcpFlags)tcp[13];
         packet.Window = BinaryPrimitives.ReadUInt16BigEndian(tcp[14..]);
         packet.PayloadStart = ip.PayloadStart + headerLength;
-        packet.PayloadLength = tcp.Length - headerLength;
+        packet.PayloadLength = ip.PayloadLength - headerLength;
         packet.Ecn = ip.Ecn;
         packet.Ttl = ip.Ttl;
         ParseOptions(tcp[SegmentWriter.TcpHeaderLength..headerLength], ref packet);
         return DropReason.None;
     }
 
-    private static bool ChecksumHolds(ReadOnlySpan<byte> tcp, in IpHeader ip, bool acceptPartialChecksum)
+    private static bool ChecksumHolds(
+        ReadOnlySpan<byte> tcp, in BlockQueue further, in IpHeader ip, bool acceptPartialChecksum)
     {
-        ulong pseudo = Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolTcp, tcp.Length);
+        ulong pseudo = Checksum.PseudoHeader(ip.Source, ip.Destination, Checksum.ProtocolTcp, ip.PayloadLength);
         if (acceptPartialChecksum && BinaryPrimitives.ReadUInt16BigEndian(tcp[16..]) == Checksum.Fold(pseudo))
             return true;
-        return Checksum.Fold(Checksum.Sum(tcp, pseudo)) == 0xffff;
+        ulong sum = Checksum.Sum(tcp, pseudo);
+        if (tcp.Length < ip.PayloadLength)
+            sum = SumFurther(sum, tcp.Length, further, ip.PayloadLength);
+        return Checksum.Fold(sum) == 0xffff;
+    }
+
+    /// <param name="sum">Of the bytes so far.</param>
+    /// <param name="position">How many these are.</param>
+    /// <param name="further">Where they go on. What is behind the segment's end is padding.</param>
+    /// <param name="length">Of the segment.</param>
+    private static ulong SumFurther(ulong sum, int position, in BlockQueue further, int length)
+    {
+        for (Block? block = further.Head; block is not null && position < length; block = block.Next)
+        {
+            int count = Math.Min(block.Length, length - position);
+            ulong part = Checksum.Fold(Checksum.Sum(block.Bytes[..count]));
+            // A part that begins with the lower half of a word has all its bytes in the other half.
+            sum += (position & 1) == 0 ? part : BinaryPrimitives.ReverseEndianness((ushort)part);
+            position += count;
+        }
+        return sum;
     }
 
     /// <summary>

@@ -52,13 +52,18 @@ internal sealed class FuzzHost
     private const int FrameSize = 2048;
     private const int Headroom = 256;
 
+    // Ethernet with two tags, IPv6, TCP with all options.
+    private const int MostHeaders = 22 + 40 + 60;
+
     private readonly Queue<(TxPacket Packet, ulong Sum)> _inKernel = new();
     private readonly TxPacket[] _packets = new TxPacket[16];
+    private readonly bool _cutsPackets;
 
     internal FuzzHost(IpAddr address, ulong mac, TcpStackOptions options, byte secret, Instant now, int frames = 256)
     {
         Address = address;
         Mac = mac;
+        _cutsPackets = secret % 4 == 1;
         Frames = new FramePool(new byte[frames * FrameSize], FrameSize, frames, frames / 8) { Poison = true };
         // In some worlds memory is short.
         Blocks = new BlockPool(secret % 4 == 0 ? 64 << 10 : 4 << 20) { Poison = true };
@@ -78,6 +83,11 @@ internal sealed class FuzzHost
     internal void Deliver(ReadOnlySpan<byte> packet, Instant now)
     {
         packet = packet[..Math.Min(packet.Length, FrameSize - Headroom)];
+        if (_cutsPackets && packet.Length > MostHeaders)
+        {
+            DeliverChain(packet, now);
+            return;
+        }
         if (Frames.TryTakeForFill() is not { } frame)
             return;
         packet.CopyTo(frame.Span[Headroom..]);
@@ -88,6 +98,17 @@ internal sealed class FuzzHost
         if (result == ReceiveResult.UnknownFlow)
             Stack.Refuse(frame, Headroom, packet.Length, now);
         frame.Return();
+    }
+
+    // Anywhere behind the headers of a sound segment. Where, is a matter of what is in it.
+    private void DeliverChain(ReadOnlySpan<byte> packet, Instant now)
+    {
+        int first = MostHeaders + (int)(Checksum.Sum(packet) % (ulong)(packet.Length - MostHeaders));
+        if (Chains.Cut(packet, Frames, first, others: Math.Max(first / 2, 40)) is not { } chain)
+            return;
+        if (Stack.ReceiveChain(ref chain, now, out _) == ReceiveResult.UnknownFlow)
+            Stack.RefuseChain(chain, now);
+        chain.ReturnAll();
     }
 
     /// <summary>Takes all that the stack wants to send; returns the number of segments.</summary>

@@ -11,7 +11,8 @@ internal sealed class Network
 
     internal Network(
         int seed, LinkOptions? up = null, LinkOptions? down = null, TcpStackOptions? client = null,
-        TcpStackOptions? server = null, bool ipv6 = false, int frames = 4096, int completionLag = 0)
+        TcpStackOptions? server = null, bool ipv6 = false, int frames = 4096, int completionLag = 0,
+        int partLength = SimHost.FrameSize)
     {
         _random = new Random(seed);
         Up = new SimLink(up ?? new LinkOptions(), _random);
@@ -29,6 +30,7 @@ internal sealed class Network
             secret: number)
         {
             CompletionLag = completionLag,
+            PartLength = partLength,
         };
     }
 

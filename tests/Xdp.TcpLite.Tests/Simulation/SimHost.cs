@@ -36,15 +36,23 @@ internal sealed class SimHost
     /// </summary>
     internal int CompletionLag { get; init; }
 
+    /// <summary>Bytes of a packet that come in one frame. Larger packets come in several.</summary>
+    internal int PartLength { get; init; } = FrameSize;
+
     /// <summary>Frames and blocks that are with somebody.</summary>
     internal int Outstanding => Frames.FrameCount - Frames.FreeCount + Blocks.InUse;
 
     /// <summary>
-    /// Delivers a packet as the driver does: in a frame of the pool, at the offset the kernel uses. Without a free
-    /// frame it is lost.
+    /// Delivers a packet as the driver does: in a frame of the pool, or in several, at the offset the kernel uses.
+    /// Without a free frame it is lost.
     /// </summary>
     internal void Deliver(ReadOnlySpan<byte> packet, Instant now)
     {
+        if (packet.Length > PartLength)
+        {
+            DeliverChain(packet, now);
+            return;
+        }
         if (Frames.TryTakeForFill() is not { } frame)
             return;
         const int headroom = 256;
@@ -60,6 +68,15 @@ internal sealed class SimHost
                 frame.Return();
                 break;
         }
+    }
+
+    private void DeliverChain(ReadOnlySpan<byte> packet, Instant now)
+    {
+        if (Chains.Cut(packet, Frames, PartLength, PartLength) is not { } chain)
+            return;
+        if (Stack.ReceiveChain(ref chain, now, out _) == ReceiveResult.UnknownFlow)
+            Stack.RefuseChain(chain, now);
+        chain.ReturnAll();
     }
 
     /// <summary>Takes every segment the stack wants to send now.</summary>

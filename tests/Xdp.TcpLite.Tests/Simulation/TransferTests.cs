@@ -51,7 +51,18 @@ public class TransferTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Transfer_BothWays_EveryByteArrivesOnceAndAllComesHome(string link, int seed, bool useFrames, bool ipv6)
+    public void Transfer_BothWays_EveryByteArrivesOnceAndAllComesHome(
+        string link, int seed, bool useFrames, bool ipv6) =>
+        TransferBothWays(link, seed, useFrames, ipv6, SimHost.FrameSize);
+
+    /// <summary>Each full segment comes in four frames.</summary>
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Transfer_InParts_EveryByteArrivesOnceAndAllComesHome(
+        string link, int seed, bool useFrames, bool ipv6) =>
+        TransferBothWays(link, seed, useFrames, ipv6, partLength: 401);
+
+    private static void TransferBothWays(string link, int seed, bool useFrames, bool ipv6, int partLength)
     {
         // Even seeds run without a link layer.
         var options = new TcpStackOptions
@@ -60,7 +71,8 @@ public class TransferTests
             Link = seed % 2 == 0 ? LinkType.Ip : LinkType.Ethernet,
         };
         var network = new Network(
-            seed, Link(link), client: options, server: options, ipv6: ipv6, completionLag: useFrames ? 3 : 0);
+            seed, Link(link), client: options, server: options, ipv6: ipv6, completionLag: useFrames ? 3 : 0,
+            partLength: partLength);
         const long up = 1_500_000, down = 2_000_000;
         TcpConnection opened = network.Connect(40000);
         var client = new SimApplication(network.Client, opened, 1, 2, up) { UseFrames = useFrames };

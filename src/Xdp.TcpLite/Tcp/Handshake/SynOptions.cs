@@ -89,7 +89,15 @@ internal static class SynOptions
         return negotiated.Ecn ? TcpFlags.Syn | TcpFlags.Ack | TcpFlags.Ece : TcpFlags.Syn | TcpFlags.Ack;
     }
 
-    /// <summary>The largest payload that we take: what the interface carries, and what a frame holds.</summary>
-    private static int OwnMss(TcpStackOptions options, int payloadCapacity, in FlowKey flow) =>
-        Math.Min(options.Mtu - (flow.Local.IsIPv4 ? 40 : 60), payloadCapacity);
+    /// <summary>
+    /// The largest payload that we take: what the interface carries, and what a frame holds unless a packet may take
+    /// several.
+    /// </summary>
+    private static int OwnMss(TcpStackOptions options, int payloadCapacity, in FlowKey flow)
+    {
+        int headers = flow.Local.IsIPv4 ? 40 : 60;
+        return options.ReceiveMtu is { } mtu
+            ? Math.Min(mtu - headers, ushort.MaxValue)
+            : Math.Min(options.Mtu - headers, payloadCapacity);
+    }
 }

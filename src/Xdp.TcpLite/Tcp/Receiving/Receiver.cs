@@ -199,6 +199,71 @@ internal struct Receiver
             : AcceptAhead(seq, frame, offset, length, hasSack, options, environment);
     }
 
+    /// <summary>
+    /// Takes in payload of a segment that lies in several blocks. Each part is treated as if it had come alone, so that
+    /// a frame has one owner. Those that are kept leave <see cref="StackEnvironment.FurtherParts"/>.
+    /// </summary>
+    /// <param name="at">Number of the segment's first byte.</param>
+    /// <param name="seq">Number of the first byte that lies in the window and is new.</param>
+    /// <param name="first">The block with the headers.</param>
+    /// <param name="offset">Of the payload in it.</param>
+    /// <param name="length">Bytes from <paramref name="seq"/> on that lie in the window.</param>
+    /// <param name="hasSack">The peer knows SACK.</param>
+    /// <param name="options">The connection's.</param>
+    /// <param name="environment">Of the stack.</param>
+    /// <returns>Whether the first block is kept.</returns>
+    internal bool AcceptParts(
+        SeqNumber at, SeqNumber seq, Block first, int offset, int length, bool hasSack, TcpStackOptions options,
+        StackEnvironment environment)
+    {
+        SeqNumber end = seq + length;
+        bool kept = AcceptPart(at, ref seq, end, first, offset, first.End - offset, hasSack, options, environment);
+        at += first.End - offset;
+        BlockQueue left = default;
+        while (environment.FurtherParts.Dequeue() is { } block)
+        {
+            int count = block.Length;
+            if (!AcceptPart(at, ref seq, end, block, block.Start, count, hasSack, options, environment))
+                left.Enqueue(block);
+            at += count;
+        }
+        environment.FurtherParts = left;
+        return kept;
+    }
+
+    /// <param name="at">Number of the part's first byte.</param>
+    /// <param name="seq">
+    /// Number of the first byte that is wanted. Behind the part's end afterwards; at the window's end once there is no
+    /// memory for what is in order: what follows would only make a gap.
+    /// </param>
+    /// <param name="end">Where the wanted bytes end.</param>
+    /// <param name="block">Where the part lies.</param>
+    /// <param name="offset">Of its first byte.</param>
+    /// <param name="length">Its bytes.</param>
+    /// <param name="hasSack">The peer knows SACK.</param>
+    /// <param name="options">The connection's.</param>
+    /// <param name="environment">Of the stack.</param>
+    private bool AcceptPart(
+        SeqNumber at, ref SeqNumber seq, SeqNumber end, Block block, int offset, int length, bool hasSack,
+        TcpStackOptions options, StackEnvironment environment)
+    {
+        SeqNumber partEnd = SeqNumber.Min(at + length, end);
+        if (RcvNxt > seq && partEnd > seq)
+        {
+            // The part before this one has filled a gap. What was behind it is here twice.
+            SeqNumber known = SeqNumber.Min(RcvNxt, partEnd);
+            Acks.OnDuplicate(seq, known);
+            Acks.Owe();
+            seq = known;
+        }
+        if (partEnd <= seq)
+            return false;
+        bool isInOrder = seq == RcvNxt;
+        bool kept = Accept(seq, block, offset + (seq - at), partEnd - seq, hasSack, options, environment);
+        seq = isInOrder && RcvNxt == seq ? end : partEnd;
+        return kept;
+    }
+
     private bool AcceptInOrder(
         Block frame, int offset, int length, TcpStackOptions options, StackEnvironment environment)
     {

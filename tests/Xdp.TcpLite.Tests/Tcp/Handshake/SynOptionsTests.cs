@@ -124,4 +124,18 @@ public class SynOptionsTests
     [InlineData(9000, 1792, true, 1792)]
     public void Fields_Mss_IsWhatInterfaceAndFrameCarry(int mtu, int capacity, bool isIPv6, ushort mss) =>
         Assert.Equal(mss, Fields(default, answers: true, mtu, capacity, isIPv6).Mss);
+
+    /// <summary>A packet that may be received in several frames; the field has 16 bits.</summary>
+    [Theory]
+    [InlineData(1500, false, 1460)]
+    [InlineData(9000, false, 8960)]
+    [InlineData(9000, true, 8940)]
+    [InlineData(65_536, false, 65_496)]
+    [InlineData(100_000, true, 65_535)]
+    public void Fields_MssWithReceiveMtu_IsWhatMayBeReceived(int mtu, bool isIPv6, ushort mss)
+    {
+        var options = new TcpStackOptions { Mtu = 1500, ReceiveMtu = mtu };
+        SegmentFields fields = SynOptions.Fields(options, 1792, FlowOf(isIPv6), default, answers: true, s_now);
+        Assert.Equal(mss, fields.Mss);
+    }
 }
