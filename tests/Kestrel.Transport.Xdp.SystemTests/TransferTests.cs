@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Security.Cryptography;
 using System.Text.Json;
 using Kestrel.Transport.Xdp.SystemTests.Support;
@@ -9,34 +10,38 @@ namespace Kestrel.Transport.Xdp.SystemTests;
 [Collection(DirectCollection.Name)]
 public sealed class TransferTests(DirectLab lab, ITestOutputHelper output) : SystemTest(output)
 {
-    private const long Bytes = 200_000_000;
-
     [SkippableFact]
     public async Task Transfer_Of200MegabytesEachWay_HasEqualSha256()
     {
         Lab.Require("curl");
+        await OnXdpAsync(lab, server => EachWayAsync(lab, server, bytes: 200_000_000, seconds: 100));
+    }
+
+    /// <summary>A download, and the same bytes back: each over AF_XDP, and with equal SHA-256.</summary>
+    internal static async Task EachWayAsync(
+        Lab lab, HelloWebServer server, long bytes, int seconds, IPAddress? address = null,
+        string device = Lab.Interface)
+    {
         string file = Path.GetTempFileName();
         try
         {
-            await OnXdpAsync(lab, async server =>
-            {
-                string expected = Sha256(
-                    await server.ControlAsync(string.Create(CultureInfo.InvariantCulture, $"/bytes/{Bytes}/sha256")));
+            string path = string.Create(CultureInfo.InvariantCulture, $"/bytes/{bytes}");
+            string limit = seconds.ToString(CultureInfo.InvariantCulture);
+            string expected = Sha256(await server.ControlAsync($"{path}/sha256"));
 
-                string facts = (await lab.Client.RunAsync("curl", "-sS", "--max-time", "100",
-                    "-o", file, string.Create(CultureInfo.InvariantCulture, $"{server.Url("/bytes")}/{Bytes}"),
-                    "-o", "-", $"{server.Url("/connection")}")).Succeeded();
-                ConnectionFacts.Parse(facts).AssertOnXdp();
-                Assert.Equal(Bytes, new FileInfo(file).Length);
-                await using (FileStream stream = File.OpenRead(file))
-                    Assert.Equal(expected, Convert.ToHexStringLower(await SHA256.HashDataAsync(stream)));
+            string facts = (await lab.Client.RunAsync("curl", "-sS", "--max-time", limit,
+                "-o", file, $"{server.Url(path, address)}",
+                "-o", "-", $"{server.Url("/connection", address)}")).Succeeded();
+            ConnectionFacts.Parse(facts).AssertOnXdp(device);
+            Assert.Equal(bytes, new FileInfo(file).Length);
+            await using (FileStream stream = File.OpenRead(file))
+                Assert.Equal(expected, Convert.ToHexStringLower(await SHA256.HashDataAsync(stream)));
 
-                string[] answers = (await lab.Client.RunAsync("curl", "-sS", "--max-time", "100", "-w", "\n",
-                    "-X", "POST", "-T", file, $"{server.Url("/upload")}", "--next", "-sS",
-                    $"{server.Url("/connection")}")).Succeeded().Split('\n');
-                Assert.Equal(expected, Sha256(answers[0]));
-                ConnectionFacts.Parse(answers[1]).AssertOnXdp();
-            });
+            string[] answers = (await lab.Client.RunAsync("curl", "-sS", "--max-time", limit, "-w", "\n",
+                "-X", "POST", "-T", file, $"{server.Url("/upload", address)}", "--next", "-sS",
+                $"{server.Url("/connection", address)}")).Succeeded().Split('\n');
+            Assert.Equal(expected, Sha256(answers[0]));
+            ConnectionFacts.Parse(answers[1]).AssertOnXdp(device);
         }
         finally
         {

@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
 using Xunit.Abstractions;
 
@@ -42,6 +44,54 @@ public sealed class TwoQueueTests(TwoQueueLab lab, ITestOutputHelper output) : S
             Output.WriteLine(report);
             WrkReport.AssertNoErrors(report);
         });
+    }
+
+    /// <summary>
+    /// Packets of several frames that come to the other queue than their connection's, as when RSS is changed.
+    /// </summary>
+    [SkippableFact]
+    public async Task BigPackets_ThatMoveToTheOtherQueue_ArriveUnchanged()
+    {
+        Lab.Require();
+        const int Bytes = 2_000_000;
+        byte[] body = new byte[Bytes];
+        Pattern.Fill(body, seed: 1);
+        try
+        {
+            await BigPacketTests.SetMtuAsync(lab, 9000);
+            await OnXdpAsync(lab, async server =>
+            {
+                await SendByAsync(queue: 0);
+                using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
+                Assert.Equal(0, (await http.FactsAsync()).Queue);
+
+                await SendByAsync(queue: 1);
+                await http.WriteAsync($"POST /upload HTTP/1.1\r\nHost: lab\r\nContent-Length: {Bytes}\r\n\r\n");
+                await http.WriteAsync(body);
+                await http.ReadHeadAsync();
+                string answer = Encoding.UTF8.GetString(await http.ReadChunkedAsync());
+                Assert.Equal(Convert.ToHexStringLower(SHA256.HashData(body)), TransferTests.Sha256(answer));
+
+                Counters counters = await server.CountersAsync();
+                Assert.True(counters.Sum("kestrel.xdp.segments.moved", "kestrel.xdp.result=passed_on") > 0);
+                await BigPacketTests.AssertTookBigPacketsAsync(server);
+            });
+        }
+        finally
+        {
+            await SendByAsync(queue: null);
+            await BigPacketTests.SetMtuAsync(lab, 1500);
+        }
+    }
+
+    // The client's transmit queue is the server's receive queue. Null: as by default.
+    private async Task SendByAsync(int? queue)
+    {
+        string all = $"{(1 << Environment.ProcessorCount) - 1:x}";
+        string AllOrNone(int number) => queue == number ? all : "0";
+        string script = $"cd /sys/class/net/cli0/queues; echo {AllOrNone(0)} > tx-0/xps_cpus; "
+            + $"echo {AllOrNone(1)} > tx-1/xps_cpus";
+        (await lab.Client.RunAsync("sh", "-ec", script)).Succeeded();
     }
 
     [SkippableFact]

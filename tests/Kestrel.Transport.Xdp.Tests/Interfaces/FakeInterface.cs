@@ -83,12 +83,12 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
         return new XdpException($"bpf({command}, map \"endpoints\")", errno, hint);
     }
 
-    internal static NetworkInterfaceInfo Device(string name = "eth7", int queues = 1) => new()
+    internal static NetworkInterfaceInfo Device(string name = "eth7", int queues = 1, int mtu = 1500) => new()
     {
         Index = 7,
         Name = name,
         Mac = PhysicalAddress.Parse("02:00:00:00:00:01"),
-        Mtu = 1500,
+        Mtu = mtu,
         IsUp = true,
         IsRunning = true,
         IsLoopback = false,

@@ -65,6 +65,12 @@ internal sealed class XdpMetrics : IDisposable
             add(q.Counters.Kicks - q.Counters.KickFailures, "kestrel.xdp.result", "ok");
             add(q.Counters.KickFailures, "kestrel.xdp.result", "again");
         });
+        string chained = "Received packets that took several frames. Those dropped had an empty part, or too many.";
+        Counter("kestrel.xdp.packets.chained", "{packet}", chained, static (q, add) =>
+        {
+            add(q.Counters.Chained, "kestrel.xdp.result", "taken");
+            add(q.Counters.ChainedDropped, "kestrel.xdp.result", "dropped");
+        });
         string moved = "Segments that arrived at another queue than their connection's.";
         Counter("kestrel.xdp.segments.moved", "{segment}", moved, static (q, add) =>
         {

@@ -1,5 +1,6 @@
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Queues;
+using Xdp.Sockets;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
@@ -12,4 +13,8 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// </param>
 /// <param name="Flows">Of the network namespace: two namespaces may have the same addresses.</param>
 internal sealed record QueueResources(
-    FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<QueueSide> Flows);
+    FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<QueueSide> Flows)
+{
+    /// <summary>Can the kernel give a queue packets that take several frames?</summary>
+    internal Func<bool> KernelHasMultiBuffer { get; init; } = static () => Xsk.KernelHasMultiBuffer;
+}

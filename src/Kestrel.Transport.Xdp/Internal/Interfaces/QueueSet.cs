@@ -38,6 +38,7 @@ internal sealed class QueueSet(
     private volatile XdpQueue[] _queues = [];
     private Dictionary<int, string> _refusals = [];
     private (int Frames, int Wanted) _shortage;
+    private int _toldMtu;
 
     /// <summary>The queues that are open.</summary>
     internal IReadOnlyList<XdpQueue> Open => _queues;
@@ -153,6 +154,8 @@ internal sealed class QueueSet(
     {
         int[] missing =
             [.. Wanted(device).Except(_queues.Concat(_prepared).Select(queue => queue.Settings.QueueId))];
+        if (missing.Length > 0)
+            LogTooLarge(device);
         var refusals = new Dictionary<int, string>();
         for (int i = 0; i < missing.Length; i++)
         {
@@ -212,10 +215,29 @@ internal sealed class QueueSet(
         InterfaceIndex = device.Index,
         QueueId = number,
         Mtu = device.Mtu,
-        AcceptPartialChecksum = device.IsLoopback || device.Kind is "veth" or "tun",
+        MultiBuffer = WantsMultiBuffer(device) && shared.KernelHasMultiBuffer(),
+        AcceptPartialChecksum = IsGeneric || device.IsLoopback || device.Kind is "veth" or "tun",
         FrameCount = frames,
         Secret = shared.Secret,
     };
+
+    private bool IsGeneric => settings.AttachMode == AttachMode.Generic;
+
+    // Not where each packet fits a frame: some drivers have zero-copy only without it.
+    private bool WantsMultiBuffer(NetworkInterfaceInfo device) =>
+        IsGeneric || device.Mtu > QueueSettings.LargestPacket;
+
+    // What it costs that the kernel has no packets of several frames: once, as long as the MTU stays the same.
+    private void LogTooLarge(NetworkInterfaceInfo device)
+    {
+        if (!WantsMultiBuffer(device) || device.Mtu == _toldMtu || shared.KernelHasMultiBuffer())
+            return;
+        _toldMtu = device.Mtu;
+        if (IsGeneric)
+            TransportLog.GenericWithoutMultiBuffer(logger, interfaceName, QueueSettings.LargestPacket);
+        else
+            TransportLog.MtuWithoutMultiBuffer(logger, interfaceName, device.Mtu, QueueSettings.LargestPacket);
+    }
 
     // Each reason once, however often it is tried again. Where no queue could be opened, the endpoints' own line says
     // why.

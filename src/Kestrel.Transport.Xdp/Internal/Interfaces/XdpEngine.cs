@@ -88,6 +88,7 @@ internal sealed class XdpEngine
             string copy = queues.All(q => q.IsZeroCopy) ? "zero-copy"
                 : Settings.BindMode == BindMode.Copy ? "copy as asked for"
                 : generic ? "copy"
+                : queues.Any(q => q.Settings.MultiBuffer) ? "copy as the driver has no zero-copy for large packets"
                 : "copy as the driver has no zero-copy";
             string count = queues.Count == 1 ? "1 queue" : $"{queues.Count} queues";
             return $"{(generic ? "generic as asked for" : "native")}, {copy}, {count}";

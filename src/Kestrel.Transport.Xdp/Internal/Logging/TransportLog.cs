@@ -119,6 +119,23 @@ internal static partial class TransportLog
         ILogger logger, string @interface, int frames, int wanted, long limit, long needed);
 
     [LoggerMessage(
+        EventId = 140, Level = LogLevel.Warning, EventName = "GenericWithoutMultiBuffer",
+        Message = "{Interface}: generic mode needs GRO and TSO off, as this kernel (older than 6.6) gives AF_XDP no "
+            + "packet that takes several frames. What is larger than {Largest} bytes is dropped, and uploads stall: "
+            + "ethtool -K {Device} gro off, and tso off gso off on the other end of a veth.")]
+    private static partial void GenericWithoutMultiBuffer(
+        ILogger logger, string @interface, int largest, string device);
+
+    internal static void GenericWithoutMultiBuffer(ILogger logger, string @interface, int largest) =>
+        GenericWithoutMultiBuffer(logger, @interface, largest, @interface);
+
+    [LoggerMessage(
+        EventId = 141, Level = LogLevel.Warning, EventName = "MtuWithoutMultiBuffer",
+        Message = "{Interface} has an MTU of {Mtu}, and this kernel (older than 6.6) gives AF_XDP no packet that takes "
+            + "several frames: peers are told that packets may have {Largest} bytes.")]
+    internal static partial void MtuWithoutMultiBuffer(ILogger logger, string @interface, int mtu, int largest);
+
+    [LoggerMessage(
         EventId = 123, Level = LogLevel.Warning, EventName = "AddressesRefused",
         Message = "{Interface}: {Left} of {Wanted} addresses with their ports are served by sockets, as the XDP "
             + "program's map has not taken them: {Reason}. {Served} are served over AF_XDP.")]

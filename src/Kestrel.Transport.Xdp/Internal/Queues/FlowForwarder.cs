@@ -12,7 +12,7 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     // Segments that wait here. More are dropped, as a full RX ring would drop them.
     private const int Limit = 1024;
 
-    private readonly ConcurrentQueue<(Block Segment, int Visited)> _arrived = new();
+    private readonly ConcurrentQueue<(BlockQueue Packet, int Visited)> _arrived = new();
 
     /// <summary>Other queues have forwarded segments to this one. Any thread.</summary>
     internal bool HasArrivals => !_arrived.IsEmpty;
@@ -30,15 +30,23 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     /// <param name="now">The present.</param>
     internal void Forward(Block segment, int start, int length, in FlowKey flow, int visited, Instant now)
     {
+        (segment.Start, segment.Length) = (start, length);
+        BlockQueue packet = default;
+        packet.Enqueue(segment);
+        Forward(ref packet, flow, visited, now);
+    }
+
+    /// <summary>The same for a segment that may lie in several blocks, which are all returned.</summary>
+    internal void Forward(ref BlockQueue packet, in FlowKey flow, int visited, Instant now)
+    {
         XdpQueue? target = OwnerOf(flow) ?? NextToAsk(ref visited);
         if (target is null)
         {
             counters.Refused++;
-            stack.Refuse(segment, start, length, now);
+            stack.RefuseChain(packet, now);
         }
-        else if (target.Forwarder.HasRoom && queue.Blocks.TryTake() is { } copy)
+        else if (target.Forwarder.HasRoom && TryCopy(packet, out BlockQueue copy))
         {
-            copy.Append(segment.Span.Slice(start, length));
             counters.Forwarded++;
             target.Forwarder._arrived.Enqueue((copy, visited));
             // It may have been closed, and cleared, just before.
@@ -50,33 +58,49 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
         {
             counters.ForwardedDropped++;
         }
-        segment.Return();
+        packet.ReturnAll();
     }
 
     /// <summary>Hands what other queues have forwarded to the stack. In the turn.</summary>
     internal void Receive(Instant now)
     {
-        for (int i = 0; i < QueueRings.ReceiveBudget && _arrived.TryDequeue(out var arrival); i++)
+        long blocks = 0;
+        while (blocks < QueueRings.ReceiveBudget && _arrived.TryDequeue(out var arrival))
         {
-            (Block segment, int visited) = arrival;
-            int start = segment.Start, length = segment.Length;
-            switch (stack.Receive(segment, start, length, now, out FlowKey flow))
-            {
-                case ReceiveResult.Done:
-                    segment.Return();
-                    break;
-                case ReceiveResult.UnknownFlow:
-                    Forward(segment, start, length, flow, visited, now);
-                    break;
-            }
+            (BlockQueue packet, int visited) = arrival;
+            blocks += 1 + packet.Bytes / BlockPool.BlockSize;
+            if (stack.ReceiveChain(ref packet, now, out FlowKey flow) == ReceiveResult.UnknownFlow)
+                Forward(ref packet, flow, visited, now);
+            packet.ReturnAll();
         }
     }
 
     /// <summary>The queue is closed: its blocks are the process's. Any thread.</summary>
     internal void Clear()
     {
-        while (_arrived.TryDequeue(out (Block Segment, int) arrival))
-            arrival.Segment.Return();
+        while (_arrived.TryDequeue(out (BlockQueue Packet, int) arrival))
+            arrival.Packet.ReturnAll();
+    }
+
+    // All of it, or nothing. The headers stay in one block, as they were in one frame, which is smaller.
+    private bool TryCopy(in BlockQueue packet, out BlockQueue copy)
+    {
+        copy = default;
+        for (Block? block = packet.Head; block is not null; block = block.Next)
+        {
+            ReadOnlySpan<byte> bytes = block.Bytes;
+            bytes = bytes[copy.AppendToTail(bytes)..];
+            if (bytes.IsEmpty)
+                continue;
+            if (queue.Blocks.TryTake() is not { } fresh)
+            {
+                copy.ReturnAll();
+                return false;
+            }
+            fresh.Append(bytes);
+            copy.Enqueue(fresh);
+        }
+        return true;
     }
 
     // Counts the queues that need not be asked, and the one that is.

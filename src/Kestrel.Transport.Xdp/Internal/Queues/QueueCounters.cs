@@ -7,6 +7,7 @@ internal sealed class QueueCounters
 {
     internal long Turns, PoolTurns, PosterTurns, StalledTurns;
     internal long PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures;
+    internal long Chained, ChainedDropped;
     internal long Forwarded, ForwardedDropped, Refused;
     internal long Accepted, Redirected, Failures;
 }

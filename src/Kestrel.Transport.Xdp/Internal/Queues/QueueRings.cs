@@ -30,6 +30,7 @@ internal sealed class QueueRings : IDisposable
     private readonly QueueCounters _counters;
     private readonly Umem _umem;
     private readonly Xsk _xsk;
+    private readonly PacketChain _chain = new();
     private readonly TxPacket[] _packets = new TxPacket[EmitBatch];
     private bool _linkDown;
     private bool _fillStarved;
@@ -144,6 +145,7 @@ internal sealed class QueueRings : IDisposable
             return;
         RxRing rx = _xsk.Rx;
         count = rx.Peek(count, out uint index);
+        uint continued = 0;
         for (uint i = 0; i < count; i++)
         {
             ref readonly XdpDescriptor descriptor = ref rx[unchecked(index + i)];
@@ -153,6 +155,15 @@ internal sealed class QueueRings : IDisposable
                 FailFast(descriptor);
             _counters.BytesReceived += length;
             Frames.Received(frame);
+            bool continues = (descriptor.Options & XdpDescriptor.Continued) != 0;
+            if (continues || _chain.IsOpen)
+            {
+                if (_chain.Add(frame, start, length, continues, _counters, out BlockQueue packet))
+                    ReceiveChained(ref packet, stack, forwarder, now);
+                if (continues)
+                    continued++;
+                continue;
+            }
             switch (stack.Receive(frame, start, length, now, out FlowKey flow))
             {
                 case ReceiveResult.Done:
@@ -164,7 +175,14 @@ internal sealed class QueueRings : IDisposable
             }
         }
         rx.Release(count);
-        _counters.PacketsReceived += count;
+        _counters.PacketsReceived += count - continued;
+    }
+
+    private static void ReceiveChained(ref BlockQueue packet, TcpStack stack, FlowForwarder forwarder, Instant now)
+    {
+        if (stack.ReceiveChain(ref packet, now, out FlowKey flow) == ReceiveResult.UnknownFlow)
+            forwarder.Forward(ref packet, flow, visited: 1, now);
+        packet.ReturnAll();
     }
 
     /// <summary>
@@ -212,7 +230,11 @@ internal sealed class QueueRings : IDisposable
             Failure = $"the kernel refuses a packet (errno {_xsk.LastKickErrno})";
     }
 
-    public void Dispose() => _xsk.Dispose();
+    public void Dispose()
+    {
+        _chain.Clear();
+        _xsk.Dispose();
+    }
 
     // False when the ring is full.
     private bool FillTransmitRing(TcpStack stack, Instant now)

@@ -22,10 +22,19 @@ internal sealed record QueueSettings
     internal required int InterfaceIndex { get; init; }
     internal required int QueueId { get; init; }
 
+    /// <summary>Bytes of the largest IP packet that fits a frame.</summary>
+    internal const int LargestPacket = FrameSize - Umem.RxHeadroom - LargestLinkHeader;
+
     /// <summary>Largest IP packet, in bytes.</summary>
     internal required int Mtu { get; init; }
 
-    /// <summary>The device delivers local traffic with partial checksums: veth, tap, lo.</summary>
+    /// <summary>A received packet may take several frames. One that is sent takes one.</summary>
+    internal required bool MultiBuffer { get; init; }
+
+    /// <summary>
+    /// Packets come with partial checksums: local traffic of veth, tap and lo; and in generic mode what GRO has put
+    /// together, whose parts the kernel has checked.
+    /// </summary>
     internal required bool AcceptPartialChecksum { get; init; }
 
     /// <summary>What the memory budget has granted.</summary>
@@ -55,11 +64,13 @@ internal sealed record QueueSettings
         FillRingSize = Interface.ReceiveRingSize,
         TxRingSize = Interface.TransmitRingSize,
         BindMode = Interface.BindMode,
+        MultiBuffer = MultiBuffer,
     };
 
     internal TcpStackOptions ToStackOptions() => new()
     {
-        Mtu = Math.Min(Mtu, FrameSize - Umem.RxHeadroom - LargestLinkHeader),
+        Mtu = Math.Min(Mtu, LargestPacket),
+        ReceiveMtu = MultiBuffer ? Mtu : null,
         AcceptPartialChecksum = AcceptPartialChecksum,
         Backlog = Interface.Backlog,
         NoDelay = Interface.NoDelay,
