@@ -33,7 +33,8 @@ public static class XdpServiceCollectionExtensions
                 provider.GetService<IOptions<SocketTransportOptions>>(),
                 provider.GetService<IMeterFactory>(),
                 provider.GetService<IMemoryPoolFactory<byte>>(),
-                provider.GetRequiredService<EndpointTally>())));
+                provider.GetRequiredService<EndpointTally>(),
+                new SourceReload(provider))));
         services.TryAddSingleton<EndpointTally>();
         services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, StartCheck>());
 

@@ -36,6 +36,13 @@ public sealed class XdpTransportFactory
     private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
     private readonly List<XdpConnectionListener> _listeners = [];
     private readonly List<EndpointBinding> _bindings = [];
+
+    // Endpoints that are none for AF_XDP, and why.
+    private readonly Dictionary<EndPoint, string> _left = [];
+
+    // Those of them that the socket transport binds: its sockets know nothing of the source lists.
+    private readonly Dictionary<EndPoint, string> _unfiltered = [];
+    private readonly IDisposable? _reload;
     private Task? _disposal;
     private int _toldOfInputRules;
 
@@ -53,18 +60,19 @@ public sealed class XdpTransportFactory
         IOptions<SocketTransportOptions>? socketOptions = null,
         IMeterFactory? meterFactory = null,
         IMemoryPoolFactory<byte>? poolFactory = null)
-        : this(options, loggerFactory, socketOptions, meterFactory, poolFactory, new EndpointTally())
+        : this(options, loggerFactory, socketOptions, meterFactory, poolFactory, new EndpointTally(), reload: null)
     {
     }
 
-    // For hosts that look at the tally once they have started.
+    // For hosts that look at the tally once they have started, and whose configuration may change.
     internal XdpTransportFactory(
         IOptions<XdpTransportOptions> options,
         ILoggerFactory loggerFactory,
         IOptions<SocketTransportOptions>? socketOptions,
         IMeterFactory? meterFactory,
         IMemoryPoolFactory<byte>? poolFactory,
-        EndpointTally endpoints)
+        EndpointTally endpoints,
+        SourceReload? reload)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(loggerFactory);
@@ -80,6 +88,7 @@ public sealed class XdpTransportFactory
             TransportLog.SwitchedOff(Logger, what);
         if (EnvironmentSwitches.IsUnknown)
             TransportLog.SwitchUnknown(Logger, EnvironmentSwitches.Value);
+        _reload = reload?.Watch(OnSourcesRead, e => TransportLog.SourcesNotChanged(Logger, e));
         AppDomain.CurrentDomain.ProcessExit += OnProcessExit;
         AppDomain.CurrentDomain.UnhandledException += OnUnhandledException;
     }
@@ -113,21 +122,24 @@ public sealed class XdpTransportFactory
     public bool CanBind(EndPoint endpoint)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
-        string? whyNot = Settings.WhyNot(endpoint);
-        if (whyNot is null)
+        if (Settings.WhyNot(endpoint) is not { } whyNot)
         {
             _endpoints.Take();
+            return true;
         }
-        else if (Settings.SwitchedOffBy is null)
+        if (Settings.SwitchedOffBy is null)
         {
-            // Not every kind of endpoint can say where it is.
-            var file = endpoint as FileHandleEndPoint;
-            string name = file is null ? $"{endpoint}" : $"{file.FileHandleType} handle {file.FileHandle}";
-            if (file is not null)
-                TransportLog.HandedOver(Logger, name);
-            _endpoints.Leave(name, whyNot);
+            if (endpoint is FileHandleEndPoint)
+                TransportLog.HandedOver(Logger, NameOf(endpoint));
+            _endpoints.Leave(NameOf(endpoint), whyNot);
         }
-        return whyNot is null;
+        // A companion obeys the source lists, and the socket transport does not.
+        bool filtered = !Sources.Current.AreEmpty && endpoint is IPEndPoint;
+        lock (_lock)
+            (filtered ? _left : _unfiltered)[endpoint] = whyNot;
+        if (!filtered)
+            TellOfUnfiltered(endpoint, whyNot);
+        return filtered;
     }
 
     /// <inheritdoc/>
@@ -165,10 +177,50 @@ public sealed class XdpTransportFactory
             return new ValueTask(_disposal ??= Task.Run(EndAsync));
     }
 
+    private SourceFilter Sources => Settings.Sources;
+
+    // Not every kind of endpoint can say where it is.
+    private static string NameOf(EndPoint endpoint) => endpoint is FileHandleEndPoint file
+        ? $"{file.FileHandleType} handle {file.FileHandle}"
+        : $"{endpoint}";
+
+    // On the thread of whoever reads the configuration again.
+    private void OnSourcesRead(SourceLists lists)
+    {
+        KeyValuePair<EndPoint, string>[] unfiltered;
+        lock (_lock)
+        {
+            if (Sources.Current.DifferenceTo(lists) is null)
+                return;
+            Sources.Current = lists;
+            unfiltered = [.. _unfiltered];
+        }
+        foreach (XdpEngine engine in Engines)
+            engine.SourcesChanged();
+        TransportLog.SourcesChanged(Logger, lists.AreEmpty ? " Nobody is kept out." : lists.Describe());
+        foreach ((EndPoint endpoint, string reason) in unfiltered)
+            TellOfUnfiltered(endpoint, reason);
+    }
+
+    // Nobody who comes from elsewhere reaches a Unix socket, or loopback, which is exempt.
+    private void TellOfUnfiltered(EndPoint endpoint, string reason)
+    {
+        SourceLists lists = Sources.Current;
+        bool concerned = endpoint is FileHandleEndPoint
+            || (endpoint is IPEndPoint ip && !(IPAddress.IsLoopback(ip.Address) && lists.Admit(ip.Address)));
+        if (concerned && !lists.AreEmpty)
+            TransportLog.SourcesDoNotApply(Logger, NameOf(endpoint), reason);
+    }
+
     private EnginePlan Plan(IPEndPoint endpoint)
     {
+        lock (_lock)
+        {
+            if (_left.TryGetValue(endpoint, out string? whyNot))
+                return EnginePlan.LeaveToSockets(whyNot, Sources);
+        }
+
         XdpTransportOptions options = Settings.Options;
-        InterfaceSettings wanted = Settings.Interface;
         string? reason = null;
         var engines = new List<XdpEngine>();
         if (!OperatingSystem.IsLinux())
@@ -190,8 +242,7 @@ public sealed class XdpTransportFactory
                 reason = e.Message;
             }
         }
-        return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required,
-            filtersSources: wanted.AllowedSources.Count + wanted.DeniedSources.Count > 0);
+        return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required, Sources);
     }
 
     // Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.
@@ -226,7 +277,7 @@ public sealed class XdpTransportFactory
                 return own;
         }
         // May wait for another host to give the interface back, so not under the lock.
-        XdpEngine leased = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Logger);
+        XdpEngine leased = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Sources, Logger);
         lock (_lock)
         {
             if (_engines.TryAdd(key, leased))
@@ -254,8 +305,12 @@ public sealed class XdpTransportFactory
     private void Release()
     {
         CleanUp end = End;
+        end.Do(() => _reload?.Dispose());
         foreach (XdpEngine engine in Engines)
+        {
             end.Do(() => EngineRegistry.Process.Release(engine));
+            engine.Forget(Sources);
+        }
         AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
         AppDomain.CurrentDomain.UnhandledException -= OnUnhandledException;
         end.Do(() => _context.Metrics?.Dispose());

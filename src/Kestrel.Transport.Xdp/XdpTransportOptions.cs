@@ -77,12 +77,15 @@ public sealed class XdpTransportOptions
     public Func<IPEndPoint, bool>? EndpointFilter { get; set; }
 
     /// <summary>
-    /// When it has entries, segments from other sources are dropped in the XDP program. It stands in for the firewall
-    /// rules that these segments no longer meet. Where sockets serve in its place, the list does not apply.
+    /// When it has entries, only these sources, and loopback, may connect. The XDP program drops what others send, and
+    /// the companion sockets refuse them. It stands in for the firewall rules that segments over AF_XDP do not meet.
+    /// Follows the configuration while the app runs.
     /// </summary>
     public IList<IPNetwork> AllowedSources { get; } = [];
 
-    /// <summary>Segments from these sources are dropped in the XDP program, allowed or not.</summary>
+    /// <summary>
+    /// These sources may not connect, allowed or not, loopback included. Follows the configuration while the app runs.
+    /// </summary>
     public IList<IPNetwork> DeniedSources { get; } = [];
 
     /// <summary>

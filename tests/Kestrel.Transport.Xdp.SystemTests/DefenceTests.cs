@@ -33,6 +33,64 @@ public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : Syst
         });
     }
 
+    /// <summary>Whatever becomes of XDP: who is kept out by the program is kept out by the companion.</summary>
+    [SkippableTheory]
+    [InlineData("no interface")]
+    [InlineData("Enabled")]
+    [InlineData("KESTREL_XDP")]
+    public async Task Source_KeptOut_IsRefusedBySockets_OthersAreServed(string without)
+    {
+        Lab.Require();
+        var settings = new HelloWebSettings
+        {
+            Interfaces = [without == "no interface" ? "nosuch0" : Lab.Interface],
+            Required = false,
+            Environment = { ["Kestrel__Xdp__DeniedSources__0"] = "10.77.0.2" },
+        };
+        if (without == "Enabled")
+            settings.Environment["Kestrel__Xdp__Enabled"] = "false";
+        if (without == "KESTREL_XDP")
+            settings.Environment["KESTREL_XDP"] = "off";
+        await WithServerAsync(lab.Server, settings, async server =>
+        {
+            var error = await Assert.ThrowsAsync<SocketException>(async () =>
+            {
+                using Socket unwelcome = await lab.Client.ConnectAsync(server.EndPoint);
+                await unwelcome.ReceiveAsync(new byte[1]);
+            });
+            Assert.Equal(SocketError.ConnectionReset, error.SocketErrorCode);
+            using HttpClient welcome = lab.Client.HttpClient();
+            (await FactsAsync(welcome, server.Url("/connection", Lab.ServerIp6))).AssertOnCompanion();
+            Assert.Contains("DeniedSources (1) is in force, for sockets as well", server.Log, StringComparison.Ordinal);
+            await server.StopAsync();
+        });
+    }
+
+    [SkippableFact]
+    public async Task Sources_ChangedInTheConfiguration_HoldAtOnce()
+    {
+        Lab.Require();
+        await using var host = new TransportHost(lab.Server, options =>
+        {
+            options.Interfaces.Add(Lab.Interface);
+            options.Required = true;
+        });
+        var endpoint = new IPEndPoint(Lab.ServerIp4, 8091);
+        host.Bind(endpoint);
+        using Socket before = await lab.Client.ConnectAsync(endpoint);
+        Assert.True(await host.AcceptedOnXdpAsync());
+
+        host.Change("DeniedSources", "10.77.0.2");
+        using (var patience = new CancellationTokenSource(Silence))
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(
+                () => lab.Client.ConnectAsync(endpoint, patience.Token));
+        await host.LineAsync("DeniedSources (1) is in force");
+
+        host.Change("DeniedSources", "10.77.0.3");
+        using Socket after = await lab.Client.ConnectAsync(endpoint);
+        Assert.True(await host.AcceptedOnXdpAsync());
+    }
+
     [SkippableFact]
     public async Task SynFlood_IsLimitedInTheProgram_WhileAClientConnects_ThenNotAnyMore()
     {

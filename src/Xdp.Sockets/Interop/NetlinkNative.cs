@@ -9,7 +9,7 @@ namespace Xdp.Sockets.Interop;
 internal static unsafe partial class NetlinkNative
 {
     internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2,
-        SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, NETLINK_NETFILTER = 12;
+        SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, NETLINK_XFRM = 6, NETLINK_NETFILTER = 12;
     internal const int SOL_NETLINK = 270, NETLINK_EXT_ACK = 11;
     internal const int EFD_CLOEXEC = 0x80000;
 

@@ -1,4 +1,3 @@
-using System.Net;
 using System.Reflection;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
@@ -19,8 +18,6 @@ public class InterfaceSettingsTests
         ["ReceiveRingSize"] = o => o.ReceiveRingSize *= 2,
         ["TransmitRingSize"] = o => o.TransmitRingSize *= 2,
         ["BusySpin"] = o => o.BusySpin = TimeSpan.FromTicks(1),
-        ["AllowedSources"] = o => o.AllowedSources.Add(IPNetwork.Parse("10.0.0.0/9")),
-        ["DeniedSources"] = o => o.DeniedSources[0] = IPNetwork.Parse("10.0.0.0/9"),
         ["ReceiveBufferMax"] = o => o.ReceiveBufferMax++,
         ["SendBufferMax"] = o => o.SendBufferMax++,
         ["CongestionControl"] = o => o.CongestionControl = CongestionAlgorithm.Bbr,
@@ -59,17 +56,11 @@ public class InterfaceSettingsTests
     {
         XdpTransportOptions options = Options();
         InterfaceSettings settings = From(options);
-        options.DeniedSources.Clear();
         options.Queues!.Add(5);
         Assert.Empty(settings.DifferencesTo(From(Options())));
     }
 
-    private static XdpTransportOptions Options()
-    {
-        var options = new XdpTransportOptions { Queues = [0, 1] };
-        options.DeniedSources.Add(IPNetwork.Parse("10.0.0.0/8"));
-        return options;
-    }
+    private static XdpTransportOptions Options() => new() { Queues = [0, 1] };
 
     private static InterfaceSettings From(XdpTransportOptions options) =>
         InterfaceSettings.From(options, new SocketTransportOptions());

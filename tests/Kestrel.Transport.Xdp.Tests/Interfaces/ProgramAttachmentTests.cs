@@ -1,4 +1,5 @@
 using Kestrel.Transport.Xdp.Internal.Interfaces;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
@@ -16,7 +17,7 @@ public class ProgramAttachmentTests
     {
         Skip.IfNot(OperatingSystem.IsLinux());
         Assert.True(_attachment.MayTry(now: 0));
-        Assert.False(_attachment.TryLoad(TimeSpan.Zero, now: 0));
+        Assert.False(_attachment.TryLoad(TimeSpan.Zero, SourceLists.None, now: 0));
         Assert.Equal("there is no interface nosuch0", _attachment.Failure);
         Assert.Null(_attachment.Program);
         Assert.Null(_attachment.Device);

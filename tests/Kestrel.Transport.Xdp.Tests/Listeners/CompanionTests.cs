@@ -47,13 +47,17 @@ public class CompanionTests
     }
 
     [Fact]
-    public async Task FallBack_WithSourceLists_SaysThatTheyDoNotApply()
+    public async Task FallBack_WithSourceLists_SaysThatTheyAreInForce()
     {
         var log = new CollectedLog();
-        await using WebApplication app =
-            await StartAsync("http://0.0.0.0:0", log, o => o.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24")));
-        Assert.Contains(
-            "DeniedSources do not apply",
+        await using WebApplication app = await StartAsync("http://0.0.0.0:0", log, o =>
+        {
+            // An interface has one list, and other tests have this one without.
+            o.Interfaces[0] = "nosuch5";
+            o.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24"));
+        });
+        Assert.EndsWith(
+            "nosuch5. DeniedSources (1) is in force, for sockets as well; loopback is exempt.",
             Assert.Single(log.Lines, l => l.Level >= LogLevel.Information).Text,
             StringComparison.Ordinal);
     }

@@ -83,8 +83,10 @@ public class ForeignFailureTests
     {
         var options = new XdpTransportOptions();
         options.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24"));
-        InterfaceSettings others = InterfaceSettings.From(options, new SocketTransportOptions());
-        EngineRegistry.Process.Release(EngineRegistry.Process.Lease(interfaceName, others, NullLogger.Instance));
+        InterfaceSettings settings = InterfaceSettings.From(options, new SocketTransportOptions());
+        var others = new SourceFilter(SourceLists.From(options));
+        EngineRegistry.Process.Release(
+            EngineRegistry.Process.Lease(interfaceName, settings, others, NullLogger.Instance));
     }
 
     private static XdpTransportFactory Factory(

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 
 namespace Kestrel.Transport.Xdp.Tests.Options;
 
@@ -67,6 +68,17 @@ public sealed class EnvironmentSwitchTests : IDisposable
         Assert.False(TakesEndpoint(
             new() { ["Kestrel:Xdp:Backlog"] = "many", ["Kestrel:Xdp:Nonsense"] = "1" },
             options => options.ReceiveRingSize = 3));
+    }
+
+    /// <summary>Sockets obey the source lists as well, so those are read all the same.</summary>
+    [Fact]
+    public void Off_WithSourceLists_TheirCompanionsServe()
+    {
+        Environment.SetEnvironmentVariable(Switch, "off");
+        Assert.True(TakesEndpoint(
+            new() { ["Kestrel:Xdp:DeniedSources:0"] = "192.0.2.0/24", ["Kestrel:Xdp:Nonsense"] = "1" }));
+        Assert.Throws<OptionsValidationException>(
+            () => TakesEndpoint(new() { ["Kestrel:Xdp:AllowedSources"] = "everybody" }));
     }
 
     [Fact]

@@ -25,7 +25,7 @@ internal sealed class XdpMetrics : IDisposable
 
     private readonly Func<IReadOnlyList<XdpEngine>> _engines;
     private readonly Meter _meter;
-    private long _companionAccepts;
+    private long _companionAccepts, _companionRefusals;
 
     /// <param name="meters">Where the meter is made.</param>
     /// <param name="engines">The interfaces in use. Asked whenever metrics are collected.</param>
@@ -44,6 +44,9 @@ internal sealed class XdpMetrics : IDisposable
 
     /// <summary>A companion socket has accepted a connection. Any thread.</summary>
     internal void CompanionAccepted() => Interlocked.Increment(ref _companionAccepts);
+
+    /// <summary>A companion socket has refused a connection for its source. Any thread.</summary>
+    internal void CompanionRefused() => Interlocked.Increment(ref _companionRefusals);
 
     public void Dispose() => _meter.Dispose();
 
@@ -161,6 +164,9 @@ internal sealed class XdpMetrics : IDisposable
         _meter.CreateObservableCounter(
             "kestrel.xdp.companion.accepted", () => Interlocked.Read(ref _companionAccepts), "{connection}",
             "Connections accepted by companion sockets.");
+        _meter.CreateObservableCounter(
+            "kestrel.xdp.companion.refused", () => Interlocked.Read(ref _companionRefusals), "{connection}",
+            "Connections refused by companion sockets, as AllowedSources or DeniedSources keep their source out.");
         string ended = "Connections that the application had closed, and that were ended before their peer was done.";
         Counter("kestrel.xdp.connections.cut", "{connection}", ended, static (q, add) =>
         {

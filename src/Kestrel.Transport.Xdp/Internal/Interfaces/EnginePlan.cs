@@ -1,18 +1,30 @@
 using System.Net;
 using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
 /// <summary>The engines that are to serve one endpoint, and what came of it.</summary>
+/// <param name="engines">None for an endpoint that stays with sockets.</param>
+/// <param name="reason">Why there are none.</param>
+/// <param name="namedInterfaces">The user has named them.</param>
+/// <param name="required">Is it an error if they do not serve?</param>
+/// <param name="sources">Who may connect, over AF_XDP and over sockets.</param>
 internal sealed class EnginePlan(
-    IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, bool filtersSources)
+    IReadOnlyList<XdpEngine> engines, string? reason, bool namedInterfaces, bool required, SourceFilter sources)
 {
     private IReadOnlyList<XdpEngine> _engines = engines;
     private string? _reason = reason;
 
     // One entry for each engine; null is success.
     private string?[] _failures = new string?[engines.Count];
+
+    private bool _leftToSockets;
+
+    /// <summary>For an endpoint that is none for AF_XDP. It is bound so that its companion obeys the lists.</summary>
+    internal static EnginePlan LeaveToSockets(string reason, SourceFilter sources) =>
+        new([], reason, namedInterfaces: false, required: false, sources) { _leftToSockets = true };
 
     /// <summary>At least one interface serves the endpoint.</summary>
     internal bool IsServed => _engines.Count > 0 && _failures.Any(f => f is null);
@@ -71,22 +83,24 @@ internal sealed class EnginePlan(
     {
         if (!IsServed)
         {
-            TransportLog.FallBack(logger, endpoint, Reason + Unfiltered);
+            if (_leftToSockets)
+                TransportLog.FilteredBySockets(logger, endpoint, Reason, Sources);
+            else
+                TransportLog.FallBack(logger, endpoint, Reason, Sources);
             return;
         }
         for (int i = 0; i < _engines.Count; i++)
         {
             if (_failures[i] is { } failure)
                 TransportLog.PartialFallBack(
-                    logger, endpoint, _engines[i].InterfaceName, failure.TrimEnd('.') + Unfiltered);
+                    logger, endpoint, _engines[i].InterfaceName, failure.TrimEnd('.'), Sources);
             else
-                TransportLog.Serving(logger, endpoint, _engines[i].InterfaceName, _engines[i].Modes);
+                TransportLog.Serving(logger, endpoint, _engines[i].InterfaceName, _engines[i].Modes, Sources);
         }
     }
 
-    // Whoever relies on the lists must learn that they are not in force.
-    private string Unfiltered =>
-        filtersSources ? ". AllowedSources and DeniedSources do not apply to what sockets serve" : "";
+    // Whoever relies on the lists learns that they are in force.
+    private string Sources => sources.Current.Describe();
 
     private string Reason => (_reason ?? string.Join("; ", Failures())).TrimEnd('.');
 

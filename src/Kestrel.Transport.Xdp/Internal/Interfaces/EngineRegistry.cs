@@ -31,27 +31,34 @@ internal sealed class EngineRegistry
 
     /// <summary>
     /// The engine of an interface in the calling thread's network namespace, created if need be with the settings
-    /// given. To be returned by <see cref="Release"/>.
+    /// given. It obeys the host's source lists. To be returned by <see cref="Release"/>.
     /// </summary>
     /// <exception cref="InvalidOperationException">
     /// Another host has the interface with other source lists: whom one of them keeps out would come in.
     /// </exception>
-    internal XdpEngine Lease(string interfaceName, InterfaceSettings settings, ILogger logger)
+    internal XdpEngine Lease(
+        string interfaceName, InterfaceSettings settings, SourceFilter sources, ILogger logger)
     {
-        XdpEngine engine = _engines.Lease(
-            (CurrentNamespace, interfaceName), key => new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger),
-            out bool isNew);
+        XdpEngine engine = _engines.Lease((CurrentNamespace, interfaceName), Create, out bool isNew);
         if (isNew)
             return engine;
         try
         {
-            CompareSettings(engine, settings, logger);
+            CompareSettings(engine, settings, sources.Current, logger);
+            engine.Obey(sources);
             return engine;
         }
         catch
         {
             Release(engine);
             throw;
+        }
+
+        XdpEngine Create((ulong Namespace, string Interface) key)
+        {
+            var created = new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger);
+            created.Obey(sources);
+            return created;
         }
     }
 
@@ -61,21 +68,19 @@ internal sealed class EngineRegistry
     /// </summary>
     internal void Release(XdpEngine engine) => _engines.Release(engine.Key);
 
-    private static void CompareSettings(XdpEngine engine, InterfaceSettings settings, ILogger logger)
+    private static void CompareSettings(
+        XdpEngine engine, InterfaceSettings settings, SourceLists sources, ILogger logger)
     {
-        IReadOnlyList<string> differences = engine.Settings.DifferencesTo(settings);
-        if (differences.FirstOrDefault(IsSourceList) is { } list)
+        if (engine.Sources.DifferenceTo(sources) is { } list)
         {
             throw new InvalidOperationException(
                 $"Another host of this process serves {engine.InterfaceName} with other {list}. "
                 + "An interface has one list: give both hosts the same one.");
         }
+        IReadOnlyList<string> differences = engine.Settings.DifferencesTo(settings);
         if (differences.Count > 0)
             TransportLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
     }
-
-    private static bool IsSourceList(string setting) =>
-        setting is nameof(InterfaceSettings.AllowedSources) or nameof(InterfaceSettings.DeniedSources);
 
     private QueueResources ResourcesOf(ulong space)
     {

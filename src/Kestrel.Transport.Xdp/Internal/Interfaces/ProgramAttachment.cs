@@ -26,6 +26,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
 
     private readonly RetryPause _retry = new();
     private SteeringProgram? _loaded;
+    private SourceLists _sources = SourceLists.None;
     private long _nextAttempt;
 
     /// <summary>Null while it is not attached.</summary>
@@ -48,8 +49,9 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     /// <see cref="Failure"/>, when it cannot be served.
     /// </summary>
     /// <param name="patience">How long to wait for a predecessor's program to go.</param>
+    /// <param name="sources">Who may send to the endpoints.</param>
     /// <param name="now">In milliseconds.</param>
-    internal bool TryLoad(TimeSpan patience, long now)
+    internal bool TryLoad(TimeSpan patience, SourceLists sources, long now)
     {
         RetrySoon(now);
         SteeringProgram? program = null;
@@ -70,8 +72,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             }
             program = SteeringProgram.Load();
             program.SetMacs([Device.Mac]);
-            program.SetAllowedSources(settings.AllowedSources);
-            program.SetDeniedSources(settings.DeniedSources);
+            SetSources(program, sources);
             _loaded = program;
             return true;
         }
@@ -101,6 +102,13 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             RetryLater(now);
             return Refuse(e);
         }
+    }
+
+    /// <summary>While the program is attached: it keeps out whom these lists do.</summary>
+    internal void FollowSources(SourceLists sources)
+    {
+        if (Program is { } program && sources.DifferenceTo(_sources) is not null)
+            SetSources(program, sources);
     }
 
     /// <summary>Nothing is steered any more. The maps stay until <see cref="Release"/>.</summary>
@@ -167,6 +175,15 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             Thread.Sleep(s_holderPause);
         }
         return null;
+    }
+
+    // Meanwhile nobody comes in whom neither the old lists nor the new ones let in.
+    private void SetSources(SteeringProgram program, SourceLists sources)
+    {
+        program.SetDeniedSources([.. _sources.Denied.Union(sources.Denied)]);
+        program.SetAllowedSources(sources.Allowed);
+        program.SetDeniedSources(sources.Denied);
+        _sources = sources;
     }
 
     private bool Refuse(Exception e)

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
@@ -48,6 +49,7 @@ internal sealed class XdpEngine
     private readonly SynLimiter _syns;
     private readonly StallWatch _stalls;
     private readonly BlockPool _blocks;
+    private ImmutableArray<SourceFilter> _filters = [];
     private NetworkWatcher? _watcher;
     private bool _isBehind;
     private volatile bool _networkChanged;
@@ -74,6 +76,9 @@ internal sealed class XdpEngine
     internal string InterfaceName => Key.Interface;
 
     internal InterfaceSettings Settings { get; }
+
+    /// <summary>Who may send to its endpoints: whom all of its hosts let in.</summary>
+    internal SourceLists Sources => SourceLists.Strictest([.. _filters.Select(filter => filter.Current)]);
 
     /// <summary>The queues that are open. Any thread.</summary>
     internal IReadOnlyList<XdpQueue> Queues => _queues.Open;
@@ -105,6 +110,21 @@ internal sealed class XdpEngine
         _attachment is { Program: { } program, Device: { } device } && Queues.Count > 0
             ? new(program, device.Addresses, AllQueues: Queues.Count >= device.RxQueues)
             : null;
+
+    /// <summary>A host has come. Its lists hold for all endpoints of the interface.</summary>
+    internal void Obey(SourceFilter filter) =>
+        ImmutableInterlocked.Update(ref _filters, static (filters, own) => filters.Remove(own).Add(own), filter);
+
+    /// <summary>The host has gone.</summary>
+    internal void Forget(SourceFilter filter) =>
+        ImmutableInterlocked.Update(ref _filters, static (filters, own) => filters.Remove(own), filter);
+
+    /// <summary>A host's lists have changed.</summary>
+    internal void SourcesChanged()
+    {
+        lock (_lock)
+            Attempt(FollowSources);
+    }
 
     /// <summary>
     /// Attaches the program, waiting up to two seconds for a predecessor's. No segment changes its way yet. Returns why
@@ -187,8 +207,8 @@ internal sealed class XdpEngine
         // One that fails holds up none of the others.
         Action[] steps =
         [
-            WatchNetwork, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet, CheckStalls, CheckSyns, ResolvePaths,
-            TrimHeap,
+            FollowSources, WatchNetwork, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet, CheckStalls, CheckSyns,
+            ResolvePaths, TrimHeap,
         ];
         TimeSpan pause = Tick;
         while (!_stopping)
@@ -222,6 +242,22 @@ internal sealed class XdpEngine
             _isBehind = true;
             TransportLog.ControlFailed(_logger, InterfaceName, e);
             return e.Message;
+        }
+    }
+
+    // Lists that the program cannot take are the companion's alone to enforce.
+    private void FollowSources()
+    {
+        try
+        {
+            _attachment.FollowSources(Sources);
+        }
+        catch (XdpException e)
+        {
+            string reason = $"its source lists could not be changed: {e.Message.TrimEnd('.')}";
+            TakeDown(reason);
+            _attachment.RetryLater(Now);
+            TransportLog.InterfaceLost(_logger, InterfaceName, reason);
         }
     }
 
@@ -337,7 +373,7 @@ internal sealed class XdpEngine
     // Attaching makes many drivers restart the interface. So first comes what may be refused without touching it.
     private bool TryAttach(TimeSpan patience)
     {
-        if (!_attachment.TryLoad(patience, Now))
+        if (!_attachment.TryLoad(patience, Sources, Now))
             return false;
         if (_queues.PrepareMissing(_attachment.Device!) is { } refusal)
         {
@@ -374,7 +410,8 @@ internal sealed class XdpEngine
         foreach (EndpointBinding binding in begun.Where(b => b != begins))
             TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
         foreach (EndpointBinding binding in ended)
-            TransportLog.PartialFallBack(_logger, binding.EndPoint, InterfaceName, WhyNotServed(binding));
+            TransportLog.PartialFallBack(
+                _logger, binding.EndPoint, InterfaceName, WhyNotServed(binding), Sources.Describe());
     }
 
     // The program first: a segment must not be sent to a socket that is about to close.

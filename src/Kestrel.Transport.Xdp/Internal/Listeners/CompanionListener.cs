@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Threading.Channels;
 using Kestrel.Transport.Xdp.Internal.Logging;
+using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
@@ -12,7 +13,8 @@ namespace Kestrel.Transport.Xdp.Internal.Listeners;
 /// <summary>
 /// The kernel's socket on an endpoint's address and port. It reserves the port, resolves port 0, and serves what does
 /// not come through a steered interface: local clients, other interfaces, queues without a socket, and everything where
-/// AF_XDP is not to be had. Its connections are the socket transport's own.
+/// AF_XDP is not to be had. Its connections are the socket transport's own. Whom the XDP program keeps out, it refuses,
+/// so that the source lists hold whatever becomes of AF_XDP.
 /// </summary>
 internal sealed class CompanionListener : IAsyncDisposable
 {
@@ -124,6 +126,8 @@ internal sealed class CompanionListener : IAsyncDisposable
         }
     }
 
+    private SourceLists Sources => _context.Settings.Sources.Current;
+
     private async Task AcceptAsync()
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
@@ -135,6 +139,13 @@ internal sealed class CompanionListener : IAsyncDisposable
                 while (!_backlog.HasRoom && !_closed)
                     await Task.Delay(RoomPoll).ConfigureAwait(false);
                 accepted = await _socket.AcceptAsync().ConfigureAwait(false);
+                if (accepted.RemoteEndPoint is IPEndPoint peer && !Sources.Admit(peer.Address))
+                {
+                    // With RST, and nothing left in TIME-WAIT.
+                    accepted.LingerState = new LingerOption(true, 0);
+                    _context.Metrics?.CompanionRefused();
+                    continue;
+                }
                 if (accepted.LocalEndPoint is IPEndPoint)
                     accepted.NoDelay = _context.Settings.Sockets.NoDelay;
                 ConnectionContext connection = _connections.Create(accepted);

@@ -13,19 +13,22 @@ internal static partial class TransportLog
 
     [LoggerMessage(
         EventId = 100, Level = LogLevel.Information, EventName = "Serving",
-        Message = "{EndPoint} is served over AF_XDP on {Interface} ({Modes}), and by sockets for local clients.")]
-    internal static partial void Serving(ILogger logger, IPEndPoint endPoint, string @interface, string modes);
+        Message = "{EndPoint} is served over AF_XDP on {Interface} ({Modes}), and by sockets for local clients."
+            + "{Sources}")]
+    internal static partial void Serving(
+        ILogger logger, IPEndPoint endPoint, string @interface, string modes, string sources);
 
     [LoggerMessage(
         EventId = 101, Level = LogLevel.Warning, EventName = "FallBack",
-        Message = "{EndPoint} is served by sockets, not by AF_XDP: {Reason}.")]
-    internal static partial void FallBack(ILogger logger, IPEndPoint endPoint, string reason);
+        Message = "{EndPoint} is served by sockets, not by AF_XDP: {Reason}.{Sources}")]
+    internal static partial void FallBack(ILogger logger, IPEndPoint endPoint, string reason, string sources);
 
     [LoggerMessage(
         EventId = 102, Level = LogLevel.Warning, EventName = "PartialFallBack",
         Message = "{EndPoint} is not served by AF_XDP on {Interface}: {Reason}. What arrives there is served by "
-            + "sockets.")]
-    internal static partial void PartialFallBack(ILogger logger, IPEndPoint endPoint, string @interface, string reason);
+            + "sockets.{Sources}")]
+    internal static partial void PartialFallBack(
+        ILogger logger, IPEndPoint endPoint, string @interface, string reason, string sources);
 
     [LoggerMessage(
         EventId = 103, Level = LogLevel.Information, EventName = "Upgraded",
@@ -59,6 +62,12 @@ internal static partial class TransportLog
         Message = EnvironmentSwitches.Transport + " is \"{Value}\" in the environment, which has no effect: 0, false, "
             + "no and off switch AF_XDP off; 1, true, yes and on do not.")]
     internal static partial void SwitchUnknown(ILogger logger, string value);
+
+    [LoggerMessage(
+        EventId = 109, Level = LogLevel.Information, EventName = "FilteredBySockets",
+        Message = "{EndPoint} is left to sockets: {Reason}.{Sources}")]
+    internal static partial void FilteredBySockets(
+        ILogger logger, IPEndPoint endPoint, string reason, string sources);
 
     [LoggerMessage(
         EventId = 110, Level = LogLevel.Warning, EventName = "InterfaceLost",
@@ -166,6 +175,22 @@ internal static partial class TransportLog
         EventId = 125, Level = LogLevel.Debug, EventName = "InputRulesUnknown",
         Message = "Whether the firewall has input rules could not be found out.")]
     internal static partial void InputRulesUnknown(ILogger logger, Exception exception);
+
+    [LoggerMessage(
+        EventId = 126, Level = LogLevel.Information, EventName = "SourcesChanged",
+        Message = "The source lists have changed.{Sources}")]
+    internal static partial void SourcesChanged(ILogger logger, string sources);
+
+    [LoggerMessage(
+        EventId = 127, Level = LogLevel.Error, EventName = "SourcesNotChanged",
+        Message = "The configuration that was read again cannot be used, so the source lists stay as they were.")]
+    internal static partial void SourcesNotChanged(ILogger logger, Exception exception);
+
+    [LoggerMessage(
+        EventId = 128, Level = LogLevel.Warning, EventName = "SourcesDoNotApply",
+        Message = "AllowedSources and DeniedSources do not apply to {EndPoint}, which the socket transport has bound: "
+            + "{Reason}.")]
+    internal static partial void SourcesDoNotApply(ILogger logger, string endPoint, string reason);
 
     [LoggerMessage(
         EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",

@@ -1,5 +1,4 @@
 using System.Collections;
-using System.Net;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Xdp.Sockets;
@@ -37,10 +36,6 @@ internal sealed class InterfaceSettings
 
     internal required TimeSpan BusySpin { get; init => field = Named(value); }
 
-    internal required IReadOnlyList<IPNetwork> AllowedSources { get; init => field = Named(value); }
-
-    internal required IReadOnlyList<IPNetwork> DeniedSources { get; init => field = Named(value); }
-
     /// <summary>Bytes that a connection's receive buffer grows to.</summary>
     internal required int ReceiveBufferMax { get; init => field = Named(value); }
 
@@ -76,8 +71,6 @@ internal sealed class InterfaceSettings
         ReceiveRingSize = options.ReceiveRingSize,
         TransmitRingSize = options.TransmitRingSize,
         BusySpin = options.BusySpin,
-        AllowedSources = [.. options.AllowedSources],
-        DeniedSources = [.. options.DeniedSources],
         ReceiveBufferMax = options.ReceiveBufferMax,
         SendBufferMax = options.SendBufferMax,
         CongestionControl = options.CongestionControl,

@@ -15,6 +15,7 @@ internal sealed class TransportSettings
         Options = options;
         Sockets = sockets;
         Interface = InterfaceSettings.From(options, sockets);
+        Sources = new SourceFilter(SourceLists.From(options));
         MaxReadBufferSize = options.MaxReadBufferSize ?? sockets.MaxReadBufferSize ?? 0;
         MaxWriteBufferSize = options.MaxWriteBufferSize ?? sockets.MaxWriteBufferSize ?? 0;
         SwitchedOffBy =
@@ -34,6 +35,9 @@ internal sealed class TransportSettings
     /// </summary>
     internal InterfaceSettings Interface { get; }
 
+    /// <summary>Who may connect to the host's endpoints.</summary>
+    internal SourceFilter Sources { get; }
+
     /// <summary>Bytes; 0 is unlimited.</summary>
     internal long MaxReadBufferSize { get; }
 
@@ -44,9 +48,8 @@ internal sealed class TransportSettings
     internal string? SwitchedOffBy { get; }
 
     /// <summary>
-    /// Why this transport does not bind an endpoint and leaves it to the socket transport; null when it binds it. The
-    /// type is looked at first: other kinds of endpoint, such as FileHandleEndPoint, throw when they are asked for
-    /// their address family.
+    /// Why an endpoint is none for AF_XDP and left to sockets; null when it is one. The type is looked at first: other
+    /// kinds of endpoint, such as FileHandleEndPoint, throw when they are asked for their address family.
     /// </summary>
     internal string? WhyNot(EndPoint endpoint) =>
         SwitchedOffBy ?? (

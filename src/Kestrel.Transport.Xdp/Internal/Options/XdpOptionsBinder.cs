@@ -11,7 +11,8 @@ namespace Kestrel.Transport.Xdp.Internal.Options;
 /// <summary>
 /// Reads <see cref="XdpTransportOptions"/> from the configuration section <see cref="Section"/>. Without reflection,
 /// and with an error that names the key and the value for whatever does not parse, unknown keys included. While the
-/// environment switches the transport off, nothing is read: settings that are wrong are no reason not to start then.
+/// environment switches the transport off, only the source lists are read, which sockets obey as well: other settings
+/// that are wrong are no reason not to start then.
 /// </summary>
 internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOptions<XdpTransportOptions>
 {
@@ -19,16 +20,25 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
 
     public void Configure(XdpTransportOptions options)
     {
-        if (EnvironmentSwitches.IsOff)
+        if (services.GetService<IConfiguration>() is not { } configuration)
             return;
-        if (services.GetService<IConfiguration>() is { } configuration)
-            Bind(configuration.GetSection(Section), options);
+        IConfigurationSection section = configuration.GetSection(Section);
+        if (EnvironmentSwitches.IsOff)
+            BindSources(section, options);
+        else
+            Bind(section, options);
     }
 
     internal static void Bind(IConfiguration section, XdpTransportOptions options)
     {
         foreach (IConfigurationSection key in section.GetChildren())
             BindKey(key, options);
+    }
+
+    private static void BindSources(IConfigurationSection section, XdpTransportOptions options)
+    {
+        BindKey(section.GetSection(nameof(XdpTransportOptions.AllowedSources)), options);
+        BindKey(section.GetSection(nameof(XdpTransportOptions.DeniedSources)), options);
     }
 
     private static void BindKey(IConfigurationSection key, XdpTransportOptions options)
