@@ -12,7 +12,6 @@ using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
-using Xdp.Sockets.Net;
 
 namespace Kestrel.Transport.Xdp;
 
@@ -42,9 +41,9 @@ public sealed class XdpTransportFactory
 
     // Those of them that the socket transport binds: its sockets know nothing of the source lists.
     private readonly Dictionary<EndPoint, string> _unfiltered = [];
+    private readonly Dictionary<ulong, PolicyWatch> _policies = [];
     private readonly IDisposable? _reload;
     private Task? _disposal;
-    private int _toldOfInputRules;
 
     /// <param name="options">Settings of this transport.</param>
     /// <param name="loggerFactory">Its logs have the category <c>Kestrel.Transport.Xdp</c>.</param>
@@ -155,15 +154,13 @@ public sealed class XdpTransportFactory
         ObjectDisposedException.ThrowIf(_disposal is not null, this);
         // On the calling thread: it is the one that is in the right network namespace.
         EnginePlan plan = Plan(ip);
-        XdpConnectionListener listener = XdpConnectionListener.Bind(_context, ip, plan, Forget);
+        XdpConnectionListener listener = XdpConnectionListener.Bind(_context, ip, plan, Policy, Forget);
         lock (_lock)
         {
             _listeners.Add(listener);
             _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0);
             _bindings.Add(listener.Binding);
         }
-        if (plan.IsServed)
-            WarnOfInputRules();
         return new ValueTask<IConnectionListener>(listener);
     }
 
@@ -245,19 +242,34 @@ public sealed class XdpTransportFactory
         return new EnginePlan(engines, reason, options.Interfaces.Count > 0, options.Required, Sources);
     }
 
-    // Says once what an administrator may not expect. On a thread in the network namespace of the interfaces.
-    private void WarnOfInputRules()
+    // On a thread in the network namespace of the interfaces.
+    private PolicyWatch Policy
     {
-        if (Interlocked.Exchange(ref _toldOfInputRules, 1) != 0)
-            return;
-        try
+        get
         {
-            if (InputFilter.Chains() is { Count: > 0 } chains)
-                TransportLog.InputRules(Logger, string.Join(", ", chains));
+            ulong space = EngineRegistry.CurrentNamespace;
+            lock (_lock)
+            {
+                if (!_policies.TryGetValue(space, out PolicyWatch? policy))
+                    _policies[space] = policy = new PolicyWatch(Logger);
+                return policy;
+            }
         }
-        catch (Exception e)
+    }
+
+    // Under an engine's lock.
+    private void OnUpgraded()
+    {
+        foreach (PolicyWatch policy in Policies)
+            policy.LookAgain();
+    }
+
+    private PolicyWatch[] Policies
+    {
+        get
         {
-            TransportLog.InputRulesUnknown(Logger, e);
+            lock (_lock)
+                return [.. _policies.Values];
         }
     }
 
@@ -281,7 +293,10 @@ public sealed class XdpTransportFactory
         lock (_lock)
         {
             if (_engines.TryAdd(key, leased))
+            {
+                leased.Upgraded += OnUpgraded;
                 return leased;
+            }
         }
         // Another endpoint of this host was faster: it has the same engine.
         EngineRegistry.Process.Release(leased);
@@ -306,8 +321,11 @@ public sealed class XdpTransportFactory
     {
         CleanUp end = End;
         end.Do(() => _reload?.Dispose());
+        foreach (PolicyWatch policy in Policies)
+            end.Do(policy.Dispose);
         foreach (XdpEngine engine in Engines)
         {
+            engine.Upgraded -= OnUpgraded;
             end.Do(() => EngineRegistry.Process.Release(engine));
             engine.Forget(Sources);
         }

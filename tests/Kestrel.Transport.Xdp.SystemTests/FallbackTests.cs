@@ -197,7 +197,9 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         Lab.Require("nft");
         const string rules = "add table inet guard; "
             + "add chain inet guard in { type filter hook input priority 0; }; "
-            + "add rule inet guard in tcp dport 81 drop";
+            + "add rule inet guard in tcp dport 8080 ip saddr 192.0.2.1 drop; "
+            + "add chain inet guard others { type filter hook input priority 1; }; "
+            + "add rule inet guard others tcp dport 81 drop";
         await lab.Server.RunAsync("nft", rules);
         try
         {
@@ -206,7 +208,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
                 await server.StopAsync();
                 string only = Assert.Single(server.Lines, line => line.Contains("firewall", StringComparison.Ordinal));
                 Assert.StartsWith("warn:", only, StringComparison.Ordinal);
-                Assert.Contains("inet guard in", only, StringComparison.Ordinal);
+                Assert.Contains("inet guard in (drop)", only, StringComparison.Ordinal);
+                Assert.DoesNotContain("inet guard others", only, StringComparison.Ordinal);
             });
         }
         finally

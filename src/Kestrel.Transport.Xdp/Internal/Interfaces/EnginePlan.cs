@@ -17,8 +17,9 @@ internal sealed class EnginePlan(
     private IReadOnlyList<XdpEngine> _engines = engines;
     private string? _reason = reason;
 
-    // One entry for each engine; null is success.
+    // One entry for each engine; null is success. Those that are forbidden are not even tried.
     private string?[] _failures = new string?[engines.Count];
+    private string?[] _forbidden = new string?[engines.Count];
 
     private bool _leftToSockets;
 
@@ -29,11 +30,14 @@ internal sealed class EnginePlan(
     /// <summary>At least one interface serves the endpoint.</summary>
     internal bool IsServed => _engines.Count > 0 && _failures.Any(f => f is null);
 
+    /// <summary>Those that serve the endpoint, now or once they can.</summary>
+    internal IReadOnlyList<XdpEngine> Engines => [.. _engines.Where((_, i) => _forbidden[i] is null)];
+
     /// <summary>The endpoint stays with sockets. A reason that was there before is the one that is told.</summary>
     internal void Refuse(string reason)
     {
         _engines = [];
-        _failures = [];
+        _failures = _forbidden = [];
         _reason ??= reason;
     }
 
@@ -44,25 +48,43 @@ internal sealed class EnginePlan(
     {
         _engines = [.. _engines.Where(engine => engine.InterfaceName == device)];
         _failures = new string?[_engines.Count];
+        _forbidden = new string?[_engines.Count];
         if (_engines.Count == 0)
             Refuse($"its listening socket is bound to {device} (SO_BINDTODEVICE), which AF_XDP is not to serve");
+    }
+
+    /// <summary>
+    /// Interfaces that the user has not named do not serve a port that the administrator has rules for: sockets obey
+    /// them.
+    /// </summary>
+    internal void ObeyPolicy(int port, PolicyWatch policy)
+    {
+        for (int i = 0; i < _engines.Count && !namedInterfaces; i++)
+        {
+            string name = _engines[i].InterfaceName;
+            if (policy.PassedBy(port, name) is { Count: > 0 } rules)
+            {
+                _forbidden[i] = $"on {name}, AF_XDP would pass by {string.Join(", ", rules)}; naming the interface "
+                    + "(XdpTransportOptions.Interfaces) overrides this";
+            }
+        }
     }
 
     internal void Prepare()
     {
         for (int i = 0; i < _engines.Count; i++)
-            _failures[i] = _engines[i].Prepare();
+            _failures[i] = _forbidden[i] ?? _engines[i].Prepare();
     }
 
     internal void Activate(EndpointBinding binding)
     {
         for (int i = 0; i < _engines.Count; i++)
-            _failures[i] = _engines[i].Activate(binding);
+            _failures[i] = _forbidden[i] ?? _engines[i].Activate(binding);
     }
 
     internal void Drain(EndpointBinding binding)
     {
-        foreach (XdpEngine engine in _engines)
+        foreach (XdpEngine engine in Engines)
             engine.Drain(binding);
     }
 

@@ -111,6 +111,18 @@ internal sealed class XdpEngine
             ? new(program, device.Addresses, AllQueues: Queues.Count >= device.RxQueues)
             : null;
 
+    /// <summary>
+    /// Endpoints are served that were not before, without their listeners having asked. Under the engine's lock.
+    /// </summary>
+    internal event Action? Upgraded;
+
+    /// <summary>Is the binding's endpoint served over AF_XDP now?</summary>
+    internal bool Serves(EndpointBinding binding)
+    {
+        lock (_lock)
+            return _attachment.Program is not null && _endpoints.IsServed(binding);
+    }
+
     /// <summary>A host has come. Its lists hold for all endpoints of the interface.</summary>
     internal void Obey(SourceFilter filter) =>
         ImmutableInterlocked.Update(ref _filters, static (filters, own) => filters.Remove(own).Add(own), filter);
@@ -409,6 +421,8 @@ internal sealed class XdpEngine
         _endpoints.TakeServedChanges(out var begun, out var ended);
         foreach (EndpointBinding binding in begun.Where(b => b != begins))
             TransportLog.Upgraded(_logger, binding.EndPoint, InterfaceName, Modes);
+        if (begun.Any(b => b != begins))
+            Upgraded?.Invoke();
         foreach (EndpointBinding binding in ended)
             TransportLog.PartialFallBack(
                 _logger, binding.EndPoint, InterfaceName, WhyNotServed(binding), Sources.Describe());

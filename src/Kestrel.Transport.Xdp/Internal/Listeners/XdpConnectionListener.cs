@@ -55,16 +55,19 @@ internal sealed class XdpConnectionListener : IConnectionListener
     /// <param name="context">The host's.</param>
     /// <param name="endpoint">Where to listen.</param>
     /// <param name="plan">The engines that are to serve it.</param>
+    /// <param name="policy">The administrator's rules in the network namespace.</param>
     /// <param name="ended">Told once the listener has been disposed.</param>
     /// <exception cref="AddressInUseException">Somebody has the port.</exception>
     /// <exception cref="XdpUnavailableException">AF_XDP cannot serve the endpoint, and is required to.</exception>
     internal static XdpConnectionListener Bind(
-        ListenerContext context, IPEndPoint endpoint, EnginePlan plan, Action<XdpConnectionListener> ended)
+        ListenerContext context, IPEndPoint endpoint, EnginePlan plan, PolicyWatch policy,
+        Action<XdpConnectionListener> ended)
     {
         var listener = new XdpConnectionListener(context, endpoint, plan, ended);
         try
         {
             listener.ObeySocketOptions();
+            plan.ObeyPolicy(listener._binding.EndPoint.Port, policy);
             plan.Prepare();
             // Not before the port is taken: a second instance of an app is told that, and not that the first one has
             // the interface.
@@ -79,6 +82,8 @@ internal sealed class XdpConnectionListener : IConnectionListener
             throw;
         }
         plan.Log(context.Logger, listener._binding.EndPoint);
+        if (plan.IsServed)
+            policy.Add(listener._binding, plan.Engines);
         return listener;
     }
 

@@ -41,10 +41,10 @@ internal static partial class TransportLog
     internal static partial void SwitchedOff(ILogger logger, string what);
 
     [LoggerMessage(
-        EventId = 105, Level = LogLevel.Warning, EventName = "InputRules",
-        Message = "Segments served over AF_XDP pass by the firewall's input rules ({Chains}). AllowedSources and "
-            + "DeniedSources of XdpTransportOptions stand in for rules about addresses.")]
-    internal static partial void InputRules(ILogger logger, string chains);
+        EventId = 105, Level = LogLevel.Warning, EventName = "PassedBy",
+        Message = "Segments served over AF_XDP pass by these rules of the firewall, of traffic control or of IPsec: "
+            + "{Rules}. AllowedSources and DeniedSources of XdpTransportOptions stand in for rules about addresses.")]
+    internal static partial void PassedBy(ILogger logger, string rules);
 
     [LoggerMessage(
         EventId = 106, Level = LogLevel.Information, EventName = "HandedOver",
@@ -172,9 +172,9 @@ internal static partial class TransportLog
     internal static partial void CleanUpFailed(ILogger logger, string what, Exception exception);
 
     [LoggerMessage(
-        EventId = 125, Level = LogLevel.Debug, EventName = "InputRulesUnknown",
-        Message = "Whether the firewall has input rules could not be found out.")]
-    internal static partial void InputRulesUnknown(ILogger logger, Exception exception);
+        EventId = 125, Level = LogLevel.Debug, EventName = "PolicyUnknown",
+        Message = "Whether the firewall, traffic control or IPsec have rules for endpoints could not be found out.")]
+    internal static partial void PolicyUnknown(ILogger logger, Exception exception);
 
     [LoggerMessage(
         EventId = 126, Level = LogLevel.Information, EventName = "SourcesChanged",
@@ -191,6 +191,13 @@ internal static partial class TransportLog
         Message = "AllowedSources and DeniedSources do not apply to {EndPoint}, which the socket transport has bound: "
             + "{Reason}.")]
     internal static partial void SourcesDoNotApply(ILogger logger, string endPoint, string reason);
+
+    [LoggerMessage(
+        EventId = 129, Level = LogLevel.Warning, EventName = "NatMayTakePort",
+        Message = "Source NAT may use ports of endpoints for connections that this machine forwards: {Ports}. Their "
+            + "answers would be taken for segments to the endpoint, and the connections would break. A port below "
+            + "1024, or at least outside of net.ipv4.ip_local_port_range, avoids that.")]
+    internal static partial void NatMayTakePort(ILogger logger, string ports);
 
     [LoggerMessage(
         EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",
