@@ -66,7 +66,9 @@ public sealed class QueueWorkerTests : IDisposable
         Skip.IfNot(OperatingSystem.IsLinux());
         var failure = new InvalidOperationException("ppoll");
         _turns.WaitFails = failure;
-        Start().Stop();
+        QueueWorker worker = Start();
+        Eventually(() => _turns.WorkerFailure is not null);
+        worker.Stop();
         Assert.Same(failure, _turns.WorkerFailure);
     }
 
