@@ -11,7 +11,6 @@ internal static unsafe partial class NetlinkNative
     internal const int AF_INET = 2, AF_INET6 = 10, AF_NETLINK = 16, SOCK_RAW = 3, SOCK_DGRAM = 2,
         SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, NETLINK_XFRM = 6, NETLINK_NETFILTER = 12;
     internal const int SOL_NETLINK = 270, NETLINK_EXT_ACK = 11;
-    internal const int EFD_CLOEXEC = 0x80000;
 
     internal const ushort NLMSG_ERROR = 2, NLMSG_DONE = 3;
     internal const ushort NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_CAPPED = 0x100, NLM_F_ACK_TLVS = 0x200,
@@ -56,12 +55,6 @@ internal static unsafe partial class NetlinkNative
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     internal static partial int Poll(PollFd* fds, nuint count, int timeout);
-
-    [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
-    internal static partial int EventFd(uint initial, int flags);
-
-    [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
-    internal static partial nint Write(int fd, void* buffer, nuint length);
 
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int Ioctl(int fd, nuint request, void* argument);

@@ -9,10 +9,8 @@ namespace Xdp.Sockets.Net;
 /// </summary>
 public sealed unsafe class HostPolicyWatcher : IDisposable
 {
-    // NFNLGRP_NFTABLES, XFRMNLGRP_POLICY, RTNLGRP_TC
-    private const int NftablesGroup = 7, PolicyGroup = 4, TrafficGroup = 4;
-
-    private const int ADD_MEMBERSHIP = 1; // NETLINK_ADD_MEMBERSHIP
+    // Bits of NFNLGRP_NFTABLES, XFRMNLGRP_POLICY, RTNLGRP_TC
+    private const uint NftablesGroup = 1 << 6, PolicyGroup = 1 << 3, TrafficGroup = 1 << 3;
 
     // Rules come in bursts. And what tells nothing is looked at so often, in milliseconds.
     private const int Settle = 50, LookAgain = 5_000;
@@ -63,24 +61,18 @@ public sealed unsafe class HostPolicyWatcher : IDisposable
     private bool JoinNfTables() =>
         _hearsNfTables = NfTables.IsLoaded && Join(NetlinkNative.NETLINK_NETFILTER, NftablesGroup);
 
-    private bool Join(int protocol, int group)
+    private bool Join(int protocol, uint group)
     {
         try
         {
-            NetlinkSocket socket = NetlinkSocket.Open(protocol: protocol);
-            if (NetlinkNative.SetSockOpt(
-                socket.Fd, NetlinkNative.SOL_NETLINK, ADD_MEMBERSHIP, &group, sizeof(int)) == 0)
-            {
-                _sockets.Add(socket);
-                return true;
-            }
-            socket.Dispose();
+            _sockets.Add(NetlinkSocket.Open(group, protocol));
+            return true;
         }
         catch (XdpException)
         {
             // The kernel does not have it.
+            return false;
         }
-        return false;
     }
 
     private void Run()

@@ -29,7 +29,7 @@ internal sealed unsafe class NetlinkSocket : SafeHandleMinusOneIsInvalid
     /// </summary>
     internal string? Complaint { get; private set; }
 
-    /// <param name="groups">RTMGRP bits to listen to; 0 for requests.</param>
+    /// <param name="groups">To listen to: bit n - 1 for group n, as in RTMGRP_LINK; 0 for requests.</param>
     /// <param name="protocol">The netlink family.</param>
     internal static NetlinkSocket Open(uint groups = 0, int protocol = NetlinkNative.NETLINK_ROUTE)
     {
@@ -205,6 +205,9 @@ internal ref struct NetlinkAttributes(ReadOnlySpan<byte> bytes)
     internal ReadOnlySpan<byte> Value { get; private set; }
 
     internal readonly int Int32 => Value.Length >= 4 ? BinaryPrimitives.ReadInt32LittleEndian(Value) : 0;
+
+    /// <summary>In network byte order, as netfilter has its numbers; null when it is none.</summary>
+    internal readonly uint? BigEndian => Value.Length == 4 ? BinaryPrimitives.ReadUInt32BigEndian(Value) : null;
 
     internal readonly string Text => Encoding.UTF8.GetString(Value.TrimEnd((byte)0));
 

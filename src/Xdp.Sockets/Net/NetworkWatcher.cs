@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -42,7 +41,7 @@ public sealed record NetworkChange(
 public sealed unsafe class NetworkWatcher : IDisposable
 {
     private readonly NetlinkSocket _socket;
-    private readonly int _stopFd;
+    private readonly EventFd _stop = new();
     private readonly Thread _thread;
     private readonly Action<NetworkChange> _changed;
     private readonly Dictionary<int, bool> _running = [];
@@ -54,13 +53,6 @@ public sealed unsafe class NetworkWatcher : IDisposable
         _changed = changed;
         _socket = NetlinkSocket.Open(
             NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR);
-        _stopFd = NetlinkNative.EventFd(0, NetlinkNative.EFD_CLOEXEC);
-        if (_stopFd < 0)
-        {
-            int error = Marshal.GetLastPInvokeError();
-            _socket.Dispose();
-            throw new XdpException("eventfd()", error);
-        }
         try
         {
             // Read after the socket has begun to listen. A link that changes in between is then reported once more,
@@ -73,7 +65,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
         catch
         {
             _socket.Dispose();
-            _ = NetlinkNative.Close(_stopFd);
+            _stop.Dispose();
             throw;
         }
     }
@@ -83,8 +75,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return;
-        ulong one = 1;
-        _ = NetlinkNative.Write(_stopFd, &one, sizeof(ulong));
+        _stop.Signal();
         if (Thread.CurrentThread != _thread)
             _thread.Join();
     }
@@ -93,7 +84,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
     {
         var fds = stackalloc NetlinkNative.PollFd[2];
         fds[0] = new NetlinkNative.PollFd { Fd = _socket.Fd, Events = NetlinkNative.POLLIN };
-        fds[1] = new NetlinkNative.PollFd { Fd = _stopFd, Events = NetlinkNative.POLLIN };
+        fds[1] = new NetlinkNative.PollFd { Fd = _stop.Descriptor, Events = NetlinkNative.POLLIN };
         while (true)
         {
             int ready = NetlinkNative.Poll(fds, 2, -1);
@@ -112,7 +103,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
             }
         }
         _socket.Dispose();
-        _ = NetlinkNative.Close(_stopFd);
+        _stop.Dispose();
     }
 
     private NetworkChange? Interpret(ushort type, ReadOnlySpan<byte> body)

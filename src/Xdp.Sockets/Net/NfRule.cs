@@ -103,7 +103,7 @@ internal sealed class NfRule
             return false;
         uint flags = Number(data, isMasquerade ? First : Seventh) ?? 0;
         bool random = (flags & (NF_NAT_RANGE_PROTO_RANDOM | NF_NAT_RANGE_PROTO_RANDOM_FULLY)) != 0;
-        bool hasRange = Find(data, isMasquerade ? Second : Fifth).Length > 0;
+        bool hasRange = Find(data, isMasquerade ? Second : Fifth).Value.Length > 0;
         return random || hasRange ? port >= 1024 : port >= ephemeral.First && port <= ephemeral.Last;
     });
 
@@ -139,7 +139,7 @@ internal sealed class NfRule
                         return effect;
                     break;
                 case "match":
-                    if (!MayMatch(Text(data, First), Find(data, Third), facts))
+                    if (!MayMatch(Text(data, First), Find(data, Third).Value, facts))
                         return effect;
                     break;
                 case "bitwise" or "byteorder" or "ct" or "rt" or "fib" or "socket" or "hash" or "numgen" or "exthdr"
@@ -260,29 +260,27 @@ internal sealed class NfRule
     // NFTA_IMMEDIATE_DATA > NFTA_DATA_VERDICT > NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN
     private static (int Code, string? Chain) Verdict(byte[] data)
     {
-        ReadOnlySpan<byte> verdict = Find(Find(data, Second), Second);
-        ReadOnlySpan<byte> code = Find(verdict, First), chain = Find(verdict, Second);
-        return (
-            code.Length == 4 ? BinaryPrimitives.ReadInt32BigEndian(code) : NFT_CONTINUE,
-            chain.IsEmpty ? null : Encoding.UTF8.GetString(chain.TrimEnd((byte)0)));
+        ReadOnlySpan<byte> verdict = Find(Find(data, Second).Value, Second).Value;
+        NetlinkAttributes chain = Find(verdict, Second);
+        return ((int?)Find(verdict, First).BigEndian ?? NFT_CONTINUE, chain.Value.IsEmpty ? null : chain.Text);
     }
 
     // A nested NFTA_DATA_VALUE.
-    private static ReadOnlySpan<byte> Value(byte[] data, ushort attribute) => Find(Find(data, attribute), First);
+    private static ReadOnlySpan<byte> Value(byte[] data, ushort attribute) =>
+        Find(Find(data, attribute).Value, First).Value;
 
-    private static string Text(byte[] data, ushort attribute) =>
-        Encoding.UTF8.GetString(Find(data, attribute).TrimEnd((byte)0));
+    private static string Text(byte[] data, ushort attribute) => Find(data, attribute).Text;
 
-    private static uint? Number(byte[] data, ushort attribute) =>
-        Find(data, attribute) is { Length: 4 } value ? BinaryPrimitives.ReadUInt32BigEndian(value) : null;
+    private static uint? Number(byte[] data, ushort attribute) => Find(data, attribute).BigEndian;
 
-    private static ReadOnlySpan<byte> Find(ReadOnlySpan<byte> data, ushort attribute)
+    // An empty one when there is none.
+    private static NetlinkAttributes Find(ReadOnlySpan<byte> data, ushort attribute)
     {
         var attributes = new NetlinkAttributes(data);
         while (attributes.MoveNext())
         {
             if (attributes.Type == attribute)
-                return attributes.Value;
+                return attributes;
         }
         return default;
     }

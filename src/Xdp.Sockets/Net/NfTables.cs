@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -71,13 +70,13 @@ internal sealed record NfChain(
                 case Table: table = attributes.Text; break;
                 case Name: name = attributes.Text; break;
                 case Type: type = attributes.Text; break;
-                case Policy: policy = Number(attributes.Value); break;
+                case Policy: policy = attributes.BigEndian; break;
                 case Hook:
                     var parts = new NetlinkAttributes(attributes.Value);
                     while (parts.MoveNext())
                     {
                         if (parts.Type == HookNumber)
-                            hook = Number(parts.Value);
+                            hook = parts.BigEndian;
                         else if (parts.Type == Device)
                             devices.Add(parts.Text);
                         else if (parts.Type == Devices)
@@ -100,9 +99,6 @@ internal sealed record NfChain(
             }
         }
     }
-
-    private static uint? Number(ReadOnlySpan<byte> value) =>
-        value.Length == 4 ? BinaryPrimitives.ReadUInt32BigEndian(value) : null;
 }
 
 /// <summary>The chains and rules of nftables in one network namespace, at one moment.</summary>
