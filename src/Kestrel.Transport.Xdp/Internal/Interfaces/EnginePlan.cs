@@ -59,10 +59,12 @@ internal sealed class EnginePlan(
     /// </summary>
     internal void ObeyPolicy(int port, PolicyWatch policy)
     {
-        for (int i = 0; i < _engines.Count && !namedInterfaces; i++)
+        if (namedInterfaces || _engines.Count == 0 || policy.TryRead() is not { } now)
+            return;
+        for (int i = 0; i < _engines.Count; i++)
         {
             string name = _engines[i].InterfaceName;
-            if (policy.PassedBy(port, name) is { Count: > 0 } rules)
+            if (now.PassedBy(port, name) is { Count: > 0 } rules)
             {
                 _forbidden[i] = $"on {name}, AF_XDP would pass by {string.Join(", ", rules)}; naming the interface "
                     + "(XdpTransportOptions.Interfaces) overrides this";

@@ -17,17 +17,17 @@ internal sealed class PolicyWatch(ILogger logger) : IDisposable
     private HostPolicyWatcher? _watcher;
     private bool _ended;
 
-    /// <summary>What the port's segments on an interface would pass by. On a thread in the namespace.</summary>
-    internal IReadOnlyList<string> PassedBy(int port, string interfaceName)
+    /// <summary>The rules as they are; null when that cannot be found out. On a thread in the namespace.</summary>
+    internal HostPolicy? TryRead()
     {
         try
         {
-            return HostPolicy.Read().PassedBy(port, interfaceName);
+            return HostPolicy.Read();
         }
         catch (Exception e)
         {
             TransportLog.PolicyUnknown(logger, e);
-            return [];
+            return null;
         }
     }
 
