@@ -1,13 +1,7 @@
-using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Kestrel.Transport.Xdp.SystemTests.Support;
-using Microsoft.AspNetCore.Connections;
-using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
-using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
-using Microsoft.Extensions.Options;
 using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -32,7 +26,7 @@ public sealed class ListenSocketTests(RouterLab lab)
     public async Task IPv6Only_DecidesWhoseIPv4Is(bool only)
     {
         Lab.Require();
-        await using var server = new Transport(lab.Server, [Lab.Interface], socket => socket.DualMode = !only);
+        await using TransportHost server = Host(lab.Server, [Lab.Interface], socket => socket.DualMode = !only);
         using Socket other = lab.Server.NewSocket(AddressFamily.InterNetwork);
         if (only)
         {
@@ -59,7 +53,7 @@ public sealed class ListenSocketTests(RouterLab lab)
     public async Task BoundToDevice_OtherInterfacesAreNotServed()
     {
         Lab.Require();
-        await using var server = new Transport(
+        await using TransportHost server = Host(
             lab.Router, RouterLab.Interfaces,
             socket => socket.SetRawSocketOption(SOL_SOCKET, 25, Encoding.ASCII.GetBytes("rtc0"))); // SO_BINDTODEVICE
         server.Bind(new IPEndPoint(IPAddress.Any, Port));
@@ -75,7 +69,7 @@ public sealed class ListenSocketTests(RouterLab lab)
     public async Task OptionThatOnlySocketsHave_SocketsServe_AndTheLineNamesIt()
     {
         Lab.Require();
-        await using var server = new Transport(lab.Server, [Lab.Interface], MaximumSegment, required: false);
+        await using TransportHost server = Host(lab.Server, [Lab.Interface], MaximumSegment, required: false);
         server.Bind(new IPEndPoint(IPAddress.Any, Port));
         using Socket client = await lab.Client.ConnectAsync(new IPEndPoint(Lab.ServerIp4, Port));
         Assert.False(await server.AcceptedOnXdpAsync());
@@ -87,7 +81,7 @@ public sealed class ListenSocketTests(RouterLab lab)
     public async Task OptionThatOnlySocketsHave_Required_TheStartFails()
     {
         Lab.Require();
-        await using var server = new Transport(lab.Server, [Lab.Interface], MaximumSegment);
+        await using TransportHost server = Host(lab.Server, [Lab.Interface], MaximumSegment);
         var error = Assert.Throws<XdpUnavailableException>(
             () => server.Bind(new IPEndPoint(IPAddress.Any, Port)));
         Assert.Contains("TCP_MAXSEG", error.Message, StringComparison.Ordinal);
@@ -97,7 +91,7 @@ public sealed class ListenSocketTests(RouterLab lab)
     public async Task KeepAlive_ProbesTheIdlePeer()
     {
         Lab.Require();
-        await using var server = new Transport(lab.Server, [Lab.Interface], socket =>
+        await using TransportHost server = Host(lab.Server, [Lab.Interface], socket =>
         {
             Set(socket, SOL_SOCKET, 9, 1); // SO_KEEPALIVE
             Set(socket, IPPROTO_TCP, 4, 1); // TCP_KEEPIDLE
@@ -106,7 +100,7 @@ public sealed class ListenSocketTests(RouterLab lab)
         server.Bind(new IPEndPoint(IPAddress.Any, Port));
         using Socket client = await lab.Client.ConnectAsync(new IPEndPoint(Lab.ServerIp4, Port));
         Assert.True(await server.AcceptedOnXdpAsync());
-        IXdpConnectionFeature connection = server.Last!.Features.Get<IXdpConnectionFeature>()!;
+        IXdpConnectionFeature connection = server.Last.Features.Get<IXdpConnectionFeature>()!;
         long before = connection.GetTcpInfo().SegmentsOut;
         // Nobody writes.
         await Eventually.TrueAsync(
@@ -119,85 +113,14 @@ public sealed class ListenSocketTests(RouterLab lab)
     private static void Set(Socket socket, int level, int number, int value) =>
         socket.SetRawSocketOption(level, number, BitConverter.GetBytes(value));
 
-    /// <summary>The transport alone, in this process and a namespace.</summary>
-    private sealed class Transport : ILoggerFactory, ILogger, IAsyncDisposable
-    {
-        private readonly ConcurrentQueue<string> _warnings = new();
-        private readonly List<ConnectionContext> _connections = [];
-        private readonly Namespace _at;
-        private readonly XdpTransportFactory _factory;
-        private IConnectionListener? _listener;
-
-        internal Transport(
-            Namespace at, string[] interfaces, Action<Socket> configure, bool required = true)
+    private static TransportHost Host(
+        Namespace at, string[] interfaces, Action<Socket> prepare, bool required = true) => new(
+        at,
+        options =>
         {
-            _at = at;
-            var options = new XdpTransportOptions
-            {
-                Required = required,
-                ShutdownLinger = TimeSpan.Zero,
-                ShutdownLingerMax = TimeSpan.Zero,
-            };
+            options.Required = required;
             foreach (string name in interfaces)
                 options.Interfaces.Add(name);
-            var sockets = new SocketTransportOptions
-            {
-                CreateBoundListenSocket = endpoint =>
-                {
-                    var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-                    configure(socket);
-                    socket.Bind(endpoint);
-                    return socket;
-                },
-            };
-            _factory = new XdpTransportFactory(Options.Create(options), this, Options.Create(sockets));
-        }
-
-        internal IReadOnlyCollection<string> Warnings => _warnings;
-
-        /// <summary>The connection that was accepted last.</summary>
-        internal ConnectionContext? Last => _connections[^1];
-
-        internal void Bind(IPEndPoint endpoint) =>
-            _listener = _at.Enter(() => _factory.BindAsync(endpoint).AsTask().GetAwaiter().GetResult());
-
-        /// <summary>Did the next connection come over AF_XDP?</summary>
-        internal async Task<bool> AcceptedOnXdpAsync()
-        {
-            ConnectionContext? connection = await _listener!.AcceptAsync().AsTask().WaitAsync(Command.Limit);
-            Assert.NotNull(connection);
-            _connections.Add(connection);
-            return connection.Features.Get<IXdpConnectionFeature>() is not null;
-        }
-
-        public async ValueTask DisposeAsync()
-        {
-            foreach (ConnectionContext connection in _connections)
-            {
-                connection.Abort();
-                await connection.DisposeAsync();
-            }
-            await _factory.DisposeAsync();
-        }
-
-        public ILogger CreateLogger(string categoryName) =>
-            categoryName == "Kestrel.Transport.Xdp" ? this : NullLogger.Instance;
-
-        public void AddProvider(ILoggerProvider provider)
-        {
-        }
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
-
-        public void Log<TState>(
-            LogLevel logLevel, EventId eventId, TState state, Exception? exception,
-            Func<TState, Exception?, string> formatter) => _warnings.Enqueue(formatter(state, exception));
-
-        public void Dispose()
-        {
-        }
-    }
+        },
+        prepare);
 }

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Net;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -14,7 +16,7 @@ namespace Kestrel.Transport.Xdp.SystemTests.Support;
 /// </summary>
 internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
 {
-    private readonly ConcurrentQueue<string> _lines = new();
+    private readonly ConcurrentQueue<(LogLevel Level, string Text)> _lines = new();
     private readonly List<ConnectionContext> _connections = [];
     private readonly IConfigurationRoot _configuration = new ConfigurationBuilder().AddInMemoryCollection().Build();
     private readonly Namespace _at;
@@ -22,7 +24,11 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
     private readonly XdpTransportFactory _factory;
     private IConnectionListener? _listener;
 
-    internal TransportHost(Namespace at, Action<XdpTransportOptions> configure)
+    /// <param name="at">Where it serves.</param>
+    /// <param name="configure">Its options.</param>
+    /// <param name="prepare">Sets options of each listening socket, before it is bound.</param>
+    internal TransportHost(
+        Namespace at, Action<XdpTransportOptions> configure, Action<Socket>? prepare = null)
     {
         _at = at;
         _services = new ServiceCollection()
@@ -33,12 +39,23 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
                 options.ShutdownLinger = options.ShutdownLingerMax = TimeSpan.Zero;
                 configure(options);
             })
+            .Configure<SocketTransportOptions>(options =>
+            {
+                if (prepare is not null)
+                    options.CreateBoundListenSocket = endpoint => Listen(endpoint, prepare);
+            })
             .BuildServiceProvider();
         _factory = _services.GetServices<IConnectionListenerFactory>().OfType<XdpTransportFactory>().Single();
     }
 
     /// <summary>From Information on, each with its level in front.</summary>
-    internal IReadOnlyCollection<string> Lines => _lines;
+    internal IReadOnlyCollection<string> Lines => [.. _lines.Select(line => $"{line.Level}: {line.Text}")];
+
+    internal IReadOnlyCollection<string> Warnings =>
+        [.. _lines.Where(line => line.Level >= LogLevel.Warning).Select(line => line.Text)];
+
+    /// <summary>The connection that was accepted last.</summary>
+    internal ConnectionContext Last => _connections[^1];
 
     internal void Bind(IPEndPoint endpoint)
     {
@@ -67,9 +84,9 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
     {
         string? found = null;
         await Eventually.TrueAsync(
-            () => (found = _lines.FirstOrDefault(
+            () => (found = Lines.FirstOrDefault(
                 line => texts.All(text => line.Contains(text, StringComparison.Ordinal)))) is not null,
-            () => $"No line has {string.Join(" and ", texts)}:\n{string.Join('\n', _lines)}");
+            () => $"No line has {string.Join(" and ", texts)}:\n{string.Join('\n', Lines)}");
         return found!;
     }
 
@@ -97,9 +114,17 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
 
     public void Log<TState>(
         LogLevel logLevel, EventId eventId, TState state, Exception? exception,
-        Func<TState, Exception?, string> formatter) => _lines.Enqueue($"{logLevel}: {formatter(state, exception)}");
+        Func<TState, Exception?, string> formatter) => _lines.Enqueue((logLevel, formatter(state, exception)));
 
     public void Dispose()
     {
+    }
+
+    private static Socket Listen(EndPoint endpoint, Action<Socket> prepare)
+    {
+        var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        prepare(socket);
+        socket.Bind(endpoint);
+        return socket;
     }
 }
