@@ -429,12 +429,14 @@ public sealed class TcpStack
     /// <summary>False when there is no frame to be had.</summary>
     private bool TryEmitReply(out TxPacket packet)
     {
-        packet = default;
         if (Frames.TryTakeForSegment() is not { } frame)
+        {
+            packet = default;
             return false;
+        }
         int start = Environment.Replies.WriteNext(frame.Span);
         frame.FreeOnCompletion = true;
-        packet = Submit(frame, start, FramePool.PayloadStart - start);
+        Environment.Submit(frame, start, FramePool.PayloadStart - start, out packet);
         return true;
     }
 
@@ -503,9 +505,6 @@ public sealed class TcpStack
 
     /// <inheritdoc cref="ResetLimiter.Answer"/>
     internal void Reset(in Packet packet) => _resets.Answer(packet);
-
-    /// <inheritdoc cref="StackEnvironment.Submit"/>
-    internal TxPacket Submit(Block frame, int start, int length) => Environment.Submit(frame, start, length);
 
     /// <inheritdoc cref="SynOptions.Fields"/>
     internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>

@@ -51,6 +51,8 @@ internal readonly struct KeyedHash
     }
 
     /// <summary>SipHash-1-3, for tables: the addresses and ports, 36 bytes.</summary>
+    // Inlined in a large method, the state would lie on the stack and not in registers.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     public ulong Hash(in FlowKey flow)
     {
         var state = new State(_k0, _k1);

@@ -57,7 +57,7 @@ internal struct SegmentOutput
             environment.Options, frames.PayloadCapacity, from.Flow, opening.Options, answers, from.Now);
         fields.Seq = from.Sender.SndUna;
         fields.Ack = from.Receiver.RcvNxt;
-        packet = Submit(from, frame, length: 0, fields);
+        Submit(from, frame, length: 0, fields, out packet);
         frame.FreeOnCompletion = true;
         return WriteResult.Written;
     }
@@ -88,7 +88,7 @@ internal struct SegmentOutput
     /// </summary>
     internal void AckWithinBatch(in SegmentSources from)
     {
-        SegmentFields fields = NextFields(from, from.Sender.SndNxt, length: 0, TcpFlags.Ack, retransmission: false);
+        NextFields(from, from.Sender.SndNxt, length: 0, TcpFlags.Ack, retransmission: false, out SegmentFields fields);
         if (!from.Environment.Reply(from.Path.Value, from.Flow, fields))
             return;
         from.Receiver.OnSentWithinBatch();
@@ -133,7 +133,7 @@ internal struct SegmentOutput
         packet = default;
         if (from.Environment.Frames.TryTakeForSegment() is not { } frame)
             return WriteResult.Starved;
-        packet = Seal(from, frame, seq, length: 0, TcpFlags.Ack, retransmission: false);
+        Seal(from, frame, seq, length: 0, TcpFlags.Ack, retransmission: false, out packet);
         frame.FreeOnCompletion = true;
         from.Sender.ProbeIsDue = false;
         return WriteResult.Written;
@@ -144,7 +144,6 @@ internal struct SegmentOutput
     /// </summary>
     private bool TryWriteQueued(in SegmentSources from, int index, bool retransmission, out TxPacket packet)
     {
-        packet = default;
         SendQueue queue = from.Sender.Flight!.Queue;
         ref SentSegment segment = ref queue[index];
         Block frame;
@@ -155,7 +154,10 @@ internal struct SegmentOutput
         else
         {
             if (from.Environment.Frames.TryTakeForSegment() is not { } fresh)
+            {
+                packet = default;
                 return false;
+            }
             frame = fresh;
             SendQueue.CopyPayload(segment, frame.Span[FramePool.PayloadStart..]);
         }
@@ -164,44 +166,45 @@ internal struct SegmentOutput
             flags |= TcpFlags.Fin;
         if (segment.Length > 0 && (segment.Length < from.Sender.Mss || queue.UnsentBytes == 0))
             flags |= TcpFlags.Psh;
-        packet = Seal(from, frame, segment.Seq, segment.Length, flags, retransmission);
+        Seal(from, frame, segment.Seq, segment.Length, flags, retransmission, out packet);
         if (!ReferenceEquals(frame, segment.Block))
             frame.FreeOnCompletion = true;
         return true;
     }
 
-    private TxPacket Seal(
-        in SegmentSources from, Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission)
+    private void Seal(
+        in SegmentSources from, Block frame, SeqNumber seq, int length, TcpFlags flags, bool retransmission,
+        out TxPacket packet)
     {
-        SegmentFields fields = NextFields(from, seq, length, flags, retransmission);
+        NextFields(from, seq, length, flags, retransmission, out SegmentFields fields);
         if (length > 0 && !retransmission)
             from.Receiver.Acks.OnDataSent(from.Options.DelayedAck, from.Now);
         from.Receiver.OnSent(settles: length == 0 || !from.Receiver.OwesBareAck(from.Sender.HasSack));
         from.Environment.Counters.BytesOut += length;
-        return Submit(from, frame, length, fields);
+        Submit(from, frame, length, fields, out packet);
     }
 
     /// <summary>Writes the headers in front of the payload.</summary>
-    private TxPacket Submit(in SegmentSources from, Block frame, int length, in SegmentFields fields)
+    private void Submit(
+        in SegmentSources from, Block frame, int length, in SegmentFields fields, out TxPacket packet)
     {
         int start = SegmentWriter.Write(
             frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields);
         Count++;
-        return from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length);
+        from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length, out packet);
     }
 
-    private SegmentFields NextFields(
-        in SegmentSources from, SeqNumber seq, int length, TcpFlags flags, bool retransmission)
+    private void NextFields(
+        in SegmentSources from, SeqNumber seq, int length, TcpFlags flags, bool retransmission,
+        out SegmentFields fields)
     {
         ref readonly Timestamps timestamps = ref from.Timestamps;
-        var fields = new SegmentFields
-        {
-            Seq = seq,
-            Ack = from.Receiver.RcvNxt,
-            Flags = flags,
-            Window = from.Receiver.Announce(from.Environment.Memory),
-            IpId = _ipId++,
-        };
+        fields = default;
+        fields.Seq = seq;
+        fields.Ack = from.Receiver.RcvNxt;
+        fields.Flags = flags;
+        fields.Window = from.Receiver.Announce(from.Environment.Memory);
+        fields.IpId = _ipId++;
         if (timestamps.Enabled)
         {
             fields.HasTimestamps = true;
@@ -211,6 +214,5 @@ internal struct SegmentOutput
         if (from.Sender.HasSack && length == 0)
             from.Receiver.WriteSack(ref fields, most: timestamps.Enabled ? 3 : 4);
         from.Ecn.Mark(ref fields, length, retransmission);
-        return fields;
     }
 }

@@ -60,10 +60,12 @@ internal sealed class StackEnvironment
     }
 
     /// <summary>Hands a written segment to the caller of <see cref="TcpStack.Emit"/>.</summary>
-    internal TxPacket Submit(Block frame, int start, int length)
+    internal void Submit(Block frame, int start, int length, out TxPacket packet)
     {
         Frames.Submitted(frame);
         Counters.SegmentsOut++;
-        return new TxPacket { Frame = frame, Start = start, Length = length };
+        packet.Frame = frame;
+        packet.Start = start;
+        packet.Length = length;
     }
 }

@@ -372,7 +372,7 @@ public sealed class TcpConnection : FlowEntry
     {
         if (State == TcpState.SynReceived && packet.Ack > SndUna)
             OnSynAcknowledged(packet, now);
-        AckOutcome outcome = _snd.Acknowledge(packet, _timestamps, _stack.Counters, now);
+        _snd.Acknowledge(packet, _timestamps, _stack.Counters, now, out AckOutcome outcome);
         if (outcome.Advanced)
             _afterClose.OnProgress(_stack.Orphans, _snd.Memory, _options, now);
         if (outcome.AllAcknowledged)
@@ -581,7 +581,7 @@ public sealed class TcpConnection : FlowEntry
 
     private WriteResult EmitSynchronised(Instant now, out TxPacket packet)
     {
-        SendDecision next = _snd.Next(_options, _timestamps, _stack.Counters, now);
+        _snd.Next(_options, _timestamps, _stack.Counters, now, out SendDecision next);
         if (next.Length > 0 && _snd.Outstanding == 0)
             RestartAfterIdle(now);
         if (!next.IsRetransmission && !next.IsNew && !_snd.ProbeIsDue && !_rcv.Acks.IsDue)

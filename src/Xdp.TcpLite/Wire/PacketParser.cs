@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite;
 
@@ -41,6 +42,8 @@ internal static class PacketParser
     /// Where the packet goes on behind <paramref name="frame"/>, which has all of its headers. Its payload counts as
     /// the segment's.
     /// </param>
+    // In a larger method the compiler would give up, and call what should be inlined here.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     public static DropReason Parse(
         ReadOnlySpan<byte> frame, bool acceptPartialChecksum, out Packet packet, LinkType link = LinkType.Ethernet,
         in BlockQueue further = default)

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 
 namespace Xdp.TcpLite;
 
@@ -70,6 +71,8 @@ internal static class SegmentWriter
     /// enough.
     /// </summary>
     /// <returns>Where the packet starts. It ends with the payload.</returns>
+    // In a larger method the compiler would give up, and call what should be inlined here.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     public static int Write(
         Span<byte> frame,
         int payloadStart,

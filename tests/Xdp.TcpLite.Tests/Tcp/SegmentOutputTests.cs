@@ -45,7 +45,7 @@ public class SegmentOutputTests
 
     private WriteResult WriteNext(out Packet written, out TxPacket packet)
     {
-        SendDecision next = _sender.Next(_rig.Environment.Options, _timestamps, _rig.Counters, _rig.Now);
+        _sender.Next(_rig.Environment.Options, _timestamps, _rig.Counters, _rig.Now, out SendDecision next);
         WriteResult result = _output.WriteNext(Sources(), next, out packet);
         written = default;
         if (result == WriteResult.Written)

@@ -31,7 +31,7 @@ public class StackEnvironmentTests
     public void Submit_FrameCountsAsInTheKernel()
     {
         Block frame = _rig.Environment.Frames.TryTakeForSegment()!;
-        TxPacket packet = _rig.Environment.Submit(frame, 100, 54);
+        _rig.Environment.Submit(frame, 100, 54, out TxPacket packet);
         Assert.Same(frame, packet.Frame);
         Assert.Equal((100, 54), (packet.Start, packet.Length));
         Assert.True(frame.InKernel);

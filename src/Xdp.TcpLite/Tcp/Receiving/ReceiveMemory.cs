@@ -34,6 +34,11 @@ internal sealed class ReceiveMemory(
     /// <summary>Queues that are pruned for one payload, at most. It bounds the work.</summary>
     private const int MostPrunedAtOnce = 8;
 
+    // In bytes.
+    private readonly long _low = Mark(options.MemoryLow, blocks);
+    private readonly long _pressure = Mark(options.MemoryPressure, blocks);
+    private readonly long _high = Mark(options.MemoryHigh, blocks);
+
     private readonly LendingPool<ReassemblyQueue> _spare = new(ReassemblyQueue.MostSpare);
     private readonly List<ReassemblyQueue> _lent = [];
     private int _next;
@@ -54,12 +59,12 @@ internal sealed class ReceiveMemory(
     {
         get
         {
-            double used = Used;
+            long used = Blocks.InUseBytes;
             if (_isUnderPressure)
             {
-                _isUnderPressure = used >= options.MemoryLow;
+                _isUnderPressure = used >= _low;
             }
-            else if (used >= options.MemoryPressure)
+            else if (used >= _pressure)
             {
                 _isUnderPressure = true;
                 counters.MemoryPressures++;
@@ -68,7 +73,7 @@ internal sealed class ReceiveMemory(
         }
     }
 
-    private double Used => (double)Blocks.InUseBytes / Blocks.Budget;
+    private static long Mark(double fraction, BlockPool blocks) => (long)Math.Ceiling(fraction * blocks.Budget);
 
     // ---- windows
 
@@ -99,7 +104,7 @@ internal sealed class ReceiveMemory(
         return block ?? (held == 0 || held + length <= options.ReceiveMinimum ? Blocks.Take(length) : null);
     }
 
-    private bool IsFull => Used >= options.MemoryHigh;
+    private bool IsFull => Blocks.InUseBytes >= _high;
 
     /// <summary>A payload can exceed a block only when it came in one that is larger still.</summary>
     private Block? Take(int length) => length <= BlockPool.BlockSize ? Blocks.TryTake() : Blocks.Take(length);

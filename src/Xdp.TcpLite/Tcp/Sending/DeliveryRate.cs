@@ -74,9 +74,6 @@ internal struct DeliveryRate
     /// <summary>It was measured while the application had too little to send, so the path may be faster.</summary>
     internal bool IsAppLimited { get; private set; }
 
-    /// <summary>What the last ACK that delivered something has told.</summary>
-    internal RateSample Latest { get; private set; }
-
     /// <summary>A segment is sent, or sent again.</summary>
     /// <param name="segment">The segment. It remembers the moment.</param>
     /// <param name="firstInFlight">Nothing else is in flight.</param>
@@ -87,14 +84,12 @@ internal struct DeliveryRate
         uint now = Low(segment.SentAt);
         if (firstInFlight)
             _firstSentAt = _deliveredAt = now;
-        segment.Delivery = new DeliveryMark
-        {
-            Delivered = _delivered,
-            DeliveredAt = _deliveredAt,
-            FirstSentAt = _firstSentAt,
-            InFlight = (uint)inFlight,
-            Lost = lost,
-        };
+        ref DeliveryMark mark = ref segment.Delivery;
+        mark.Delivered = _delivered;
+        mark.DeliveredAt = _deliveredAt;
+        mark.FirstSentAt = _firstSentAt;
+        mark.InFlight = (uint)inFlight;
+        mark.Lost = lost;
         segment.Flags = _isAppLimited ? segment.Flags | SentFlags.AppLimited : segment.Flags & ~SentFlags.AppLimited;
     }
 
@@ -124,8 +119,10 @@ internal struct DeliveryRate
     /// <summary>An ACK has been worked through. A span shorter than the least round trip is no measure.</summary>
     /// <param name="minRtt">The least round trip.</param>
     /// <param name="lost">Bytes taken for lost since the flight began; wraps.</param>
-    internal void OnAckEnd(TimeSpan minRtt, uint lost)
+    /// <param name="sample">What the ACK tells; default when it has delivered nothing.</param>
+    internal void OnAckEnd(TimeSpan minRtt, uint lost, out RateSample sample)
     {
+        sample = default;
         if (!_hasSample)
             return;
         _hasSample = false;
@@ -134,16 +131,14 @@ internal struct DeliveryRate
         long span = Math.Max(sending, acknowledging);
         uint delivered = _delivered - _sample.Delivered;
         bool isMeasured = span > 0 && span >= minRtt.Ticks;
-        Latest = new RateSample
-        {
-            BytesPerSecond = isMeasured ? delivered * TimeSpan.TicksPerSecond / span : 0,
-            Delivered = delivered,
-            Lost = lost - _sample.Lost,
-            InFlightAtSend = _sample.InFlight,
-            IsAppLimited = _sampleIsAppLimited,
-        };
-        if (isMeasured)
-            (BytesPerSecond, IsAppLimited) = (Latest.BytesPerSecond, Latest.IsAppLimited);
+        sample.Delivered = delivered;
+        sample.Lost = lost - _sample.Lost;
+        sample.InFlightAtSend = _sample.InFlight;
+        sample.IsAppLimited = _sampleIsAppLimited;
+        if (!isMeasured)
+            return;
+        BytesPerSecond = sample.BytesPerSecond = delivered * TimeSpan.TicksPerSecond / span;
+        IsAppLimited = _sampleIsAppLimited;
     }
 
     private static uint Low(Instant at) => (uint)at.Ticks;

@@ -46,8 +46,8 @@ internal sealed class Flight
         Recovery.Clear();
         CwndUse = default;
         Clock = default;
-        Retransmission = new();
-        Persist = new();
-        Pacer = new();
+        Retransmission.Clear();
+        Persist.Clear();
+        Pacer.Clear();
     }
 }

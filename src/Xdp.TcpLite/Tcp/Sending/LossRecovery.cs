@@ -49,24 +49,6 @@ internal struct LossHistory
     }
 }
 
-/// <summary>What <see cref="LossRecovery"/> is told of its sender with each call.</summary>
-internal readonly ref struct SendState(ref readonly Timestamps timestamps)
-{
-    internal readonly ref readonly Timestamps Timestamps = ref timestamps;
-
-    internal required SeqNumber SndUna { get; init; }
-    internal required SeqNumber SndNxt { get; init; }
-
-    /// <summary>Payload bytes of a full segment.</summary>
-    internal required int Mss { get; init; }
-    internal required bool HasSack { get; init; }
-    internal required ICongestionControl Congestion { get; init; }
-    internal required TcpStackCounters Counters { get; init; }
-    internal required Instant Now { get; init; }
-
-    internal long Outstanding => SndNxt - SndUna;
-}
-
 /// <summary>What an ACK has delivered.</summary>
 internal struct Delivery
 {
@@ -159,7 +141,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _recoveryPoint = default;
         _dupAcks = 0;
         _mustRetransmit = false;
-        Probe = new();
+        Probe.Clear();
         MtuProbe = default;
         ReorderDeadline = Instant.Never;
         Phase = RecoveryPhase.Open;
@@ -176,9 +158,10 @@ internal sealed class LossRecovery(SendQueue queue)
     // ---- an ACK, in this order
 
     /// <summary>Takes what the cumulative ACK covers off the queue. <paramref name="state"/> is as before it.</summary>
-    internal Delivery OnAcknowledged(in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet)
+    internal void OnAcknowledged(
+        in SendState state, ref LossHistory history, in RttEstimator rtt, in Packet packet, out Delivery delivery)
     {
-        Delivery delivery = default;
+        delivery = default;
         SeqNumber una = state.SndUna;
         bool isRepaired = false;
         while (queue.Count > 0 && una < packet.Ack)
@@ -210,7 +193,6 @@ internal sealed class LossRecovery(SendQueue queue)
         _rack.OnAcknowledged(una);
         Probe.CancelTail();
         _dupAcks = 0;
-        return delivery;
     }
 
     /// <summary>
@@ -293,7 +275,7 @@ internal sealed class LossRecovery(SendQueue queue)
             else
                 EnterRecovery(state, ref history);
         }
-        _rate.OnAckEnd(rtt.MinRtt, _board.EverLost);
+        _rate.OnAckEnd(rtt.MinRtt, _board.EverLost, out RateSample rate);
         if (delivery.Bytes > 0)
         {
             congestion.OnAck(new AckSample
@@ -302,7 +284,7 @@ internal sealed class LossRecovery(SendQueue queue)
                 Rtt = delivery.Rtt ?? TimeSpan.Zero,
                 Srtt = rtt.Srtt,
                 MinRtt = rtt.MinRtt,
-                Rate = _rate.Latest,
+                Rate = ref rate,
                 InFlight = InFlight(state),
                 IsCwndFull = use.Limited,
                 InFastRecovery = Phase == RecoveryPhase.Fast,

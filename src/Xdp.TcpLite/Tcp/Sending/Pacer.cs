@@ -74,6 +74,13 @@ internal struct Pacer()
         return true;
     }
 
+    /// <summary>As new.</summary>
+    internal void Clear()
+    {
+        this = default;
+        Deadline = Instant.Never;
+    }
+
     /// <summary>What waited may go.</summary>
     internal void OnDeadline() => Deadline = Instant.Never;
 

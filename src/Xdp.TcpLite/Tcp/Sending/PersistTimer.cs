@@ -32,4 +32,11 @@ internal struct PersistTimer()
     }
 
     internal void OnSent() => TakesAnyWindow = false;
+
+    /// <summary>As new.</summary>
+    internal void Clear()
+    {
+        this = default;
+        Stop();
+    }
 }

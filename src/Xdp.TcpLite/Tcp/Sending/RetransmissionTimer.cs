@@ -45,6 +45,13 @@ internal struct RetransmissionTimer()
 
     internal void Disarm() => Deadline = Instant.Never;
 
+    /// <summary>As new.</summary>
+    internal void Clear()
+    {
+        this = default;
+        Deadline = Instant.Never;
+    }
+
     internal void OnTimeout(Instant now)
     {
         Disarm();

@@ -99,15 +99,13 @@ internal sealed class SendQueue
     internal ref SentSegment Cut(int length, SeqNumber seq, bool fin, Instant now)
     {
         ref SentSegment segment = ref AddLast();
-        segment = new SentSegment
-        {
-            Seq = seq,
-            Length = length,
-            Block = length == 0 ? null : _nextBlock,
-            Offset = _nextOffset,
-            SentAt = now,
-            Flags = fin ? SentFlags.Fin : SentFlags.None,
-        };
+        segment.Seq = seq;
+        segment.Length = length;
+        segment.Block = length == 0 ? null : _nextBlock;
+        segment.Offset = _nextOffset;
+        segment.SackedTo = default;
+        segment.SentAt = now;
+        segment.Flags = fin ? SentFlags.Fin : SentFlags.None;
         UnsentBytes -= length;
         _nextOffset += length;
         while (_nextBlock is not null && _nextOffset >= _nextBlock.Length)

@@ -186,16 +186,15 @@ internal struct Sender
     // ---- arrival of an ACK, in this order
 
     /// <summary>Updates SND.UNA, SND.WND, and what is known of the segments.</summary>
-    internal AckOutcome Acknowledge(in Packet packet, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    internal void Acknowledge(
+        in Packet packet, in Timestamps timestamps, TcpStackCounters counters, Instant now, out AckOutcome outcome)
     {
         bool wasShut = SndWnd == 0;
-        AckOutcome outcome = new()
-        {
-            WindowChanged = UpdateWindow(packet),
-            PriorFlight = Outstanding,
-            Advanced = packet.Ack > SndUna,
-            WindowOpened = wasShut && SndWnd > 0,
-        };
+        outcome = default;
+        outcome.WindowChanged = UpdateWindow(packet);
+        outcome.PriorFlight = Outstanding;
+        outcome.Advanced = packet.Ack > SndUna;
+        outcome.WindowOpened = wasShut && SndWnd > 0;
         if (Flight is not { } flight)
         {
             // A D-SACK may come when all is acknowledged. It tells of reordering on the path even then.
@@ -205,13 +204,13 @@ internal struct Sender
                 Losses.Spurious.End();
                 _congestion.Undo();
             }
-            return outcome;
+            return;
         }
         LossRecovery recovery = flight.Recovery;
-        SendState state = StateAt(now, timestamps, counters);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
         if (outcome.Advanced)
         {
-            outcome.Delivery = recovery.OnAcknowledged(state, ref Losses, Rtt, packet);
+            recovery.OnAcknowledged(state, ref Losses, Rtt, packet, out outcome.Delivery);
             SndUna = packet.Ack;
             flight.Retransmission.OnProgress(now);
             outcome.AllAcknowledged = flight.Queue.Count == 0 && flight.Queue.UnsentBytes == 0;
@@ -224,7 +223,7 @@ internal struct Sender
             if (outcome.Delivery.Rtt is { } sample)
             {
                 // An ACK for every second segment is one sample.
-                Rtt.Sample(sample, now, perRoundTrip: (int)Math.Max(1, outcome.PriorFlight / (2 * Mss)));
+                Rtt.Sample(sample, now, perRoundTrip: Math.Max(1, (int)outcome.PriorFlight / (2 * Mss)));
                 _rtoBackoff = 0;
             }
         }
@@ -235,7 +234,7 @@ internal struct Sender
             if (packet.Sack.Count > 0)
             {
                 // SND.UNA has moved meanwhile.
-                state = StateAt(now, timestamps, counters);
+                SendState.Of(in this, in timestamps, counters, now, out state);
                 outcome.Delivery.Bytes += recovery.OnSacked(state, ref Losses, Rtt, packet);
             }
         }
@@ -245,7 +244,6 @@ internal struct Sender
             recovery.OnDuplicateAck();
         }
         counters.BytesAcknowledged += outcome.Delivery.Bytes;
-        return outcome;
     }
 
     /// <summary>What follows from the ACK: losses are found, the congestion window and the timers adjusted.</summary>
@@ -261,7 +259,7 @@ internal struct Sender
                 ArmTimers(options, now, restart: true);
             return;
         }
-        SendState state = StateAt(now, timestamps, counters);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
         LossRecovery? recovery = Flight?.Recovery;
         recovery?.Conclude(state, ref Losses, Rtt, packet, outcome);
         if (ecn.TryTakeEcho(packet, Phase != RecoveryPhase.Open, SndNxt))
@@ -304,43 +302,53 @@ internal struct Sender
     // ---- what to send next
 
     /// <summary>A segment to send again, new data, the FIN, or nothing.</summary>
-    internal SendDecision Next(
-        TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now)
+    internal void Next(
+        TcpStackOptions options, in Timestamps timestamps, TcpStackCounters counters, Instant now,
+        out SendDecision next)
     {
+        next = default;
+        next.Retransmission = -1;
         if (Flight is not { } flight)
-            return new SendDecision { Retransmission = -1, Fin = FinQueued && !_finSent };
-        SendState state = StateAt(now, timestamps, counters);
-        int retransmission = NextRetransmission(flight, state);
-        if (retransmission >= 0)
-            return Paced(flight, new SendDecision { Retransmission = retransmission }, options, counters, now);
-        int length = NextLength(flight, state, options, out bool fin, out SendLimit limit);
-        if (length == 0)
         {
-            flight.CwndUse.OnStopped(limited: limit == SendLimit.Cwnd, SndUna, SndNxt);
-            if (flight.Queue.UnsentBytes > 0)
-                flight.Clock.Start(now);
-            flight.Clock.OnStopped(limit, ref _times, now);
+            next.Fin = FinQueued && !_finSent;
+            return;
         }
-        if (length == 0 && !fin && flight.Recovery.OnNoNewData(SndNxt))
-            retransmission = NextRetransmission(flight, state);
-        SendDecision decision = new() { Retransmission = retransmission, Length = length, Fin = fin };
-        return Paced(flight, decision, options, counters, now);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
+        next.Retransmission = NextRetransmission(flight, state);
+        if (!next.IsRetransmission)
+        {
+            next.Length = NextLength(flight, state, options, out next.Fin, out SendLimit limit);
+            if (next.Length == 0)
+            {
+                flight.CwndUse.OnStopped(limited: limit == SendLimit.Cwnd, SndUna, SndNxt);
+                if (flight.Queue.UnsentBytes > 0)
+                    flight.Clock.Start(now);
+                flight.Clock.OnStopped(limit, ref _times, now);
+            }
+            if (!next.IsNew && flight.Recovery.OnNoNewData(SndNxt))
+                next.Retransmission = NextRetransmission(flight, state);
+        }
+        if (MustWait(flight, next, options, counters, now))
+        {
+            next = default;
+            next.Retransmission = -1;
+        }
     }
 
-    /// <summary>The decision, or none while its segment has to wait for the pace.</summary>
-    private readonly SendDecision Paced(
+    /// <summary>Has the segment to wait for the pace?</summary>
+    private readonly bool MustWait(
         Flight flight, in SendDecision decision, TcpStackOptions options, TcpStackCounters counters, Instant now)
     {
         bool waits = decision.IsRetransmission ? _congestion.SetsWindowInRecovery : decision.Length > 0;
         if (!waits || flight.Recovery.Probe.Sends || !IsPaced(flight, options))
-            return decision;
+            return false;
         bool waitedBefore = flight.Pacer.Deadline != Instant.Never;
         if (!flight.Pacer.Holds(now))
-            return decision;
+            return false;
         if (!waitedBefore)
             counters.PacingWaits++;
         flight.CwndUse.OnStopped(limited: false, SndUna, SndNxt);
-        return new SendDecision { Retransmission = -1 };
+        return true;
     }
 
     /// <summary>
@@ -496,7 +504,8 @@ internal struct Sender
             _lastSentAt = new FineInstant(now);
         if (_congestion.SetsWindowInRecovery)
             TellPacer(flight, segment.Length, options, now);
-        flight.Recovery.OnRetransmitted(ref segment, StateAt(now, timestamps, counters), ref Losses);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
+        flight.Recovery.OnRetransmitted(ref segment, state, ref Losses);
         ArmTimers(options, now, restart: index == 0);
     }
 
@@ -570,7 +579,8 @@ internal struct Sender
         var fired = SenderTimeouts.None;
         if (flight.Recovery.ReorderDeadline <= now)
         {
-            flight.Recovery.OnReorderTimeout(StateAt(now, timestamps, counters), ref Losses, Rtt);
+            SendState.Of(in this, in timestamps, counters, now, out SendState state);
+            flight.Recovery.OnReorderTimeout(state, ref Losses, Rtt);
             ArmTimers(options, now, restart: false);
             fired |= SenderTimeouts.Other;
         }
@@ -625,7 +635,8 @@ internal struct Sender
         // A shut window says nothing about the path: neither that it is congested, nor that it takes no large packets.
         bool isShut = SndWnd == 0;
         bool isFirst = flight.Retransmission.Backoff == 0;
-        flight.Recovery.OnRetransmitTimeout(StateAt(now, timestamps, counters), isFirst && !isShut, ref Losses);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
+        flight.Recovery.OnRetransmitTimeout(state, isFirst && !isShut, ref Losses);
         flight.Retransmission.OnTimeout(now);
         _rtoBackoff = (byte)Math.Min(_rtoBackoff + 1, MaxBackoff);
         ArmTimers(options, now, restart: true);
@@ -652,7 +663,8 @@ internal struct Sender
     {
         if (Flight is not { } flight)
             return;
-        flight.Recovery.OnTooLarge(StateAt(now, timestamps, counters), ref Losses);
+        SendState.Of(in this, in timestamps, counters, now, out SendState state);
+        flight.Recovery.OnTooLarge(state, ref Losses);
         if (flight.Queue.Count > 0)
             ArmTimers(options, now, restart: true);
     }
@@ -717,16 +729,4 @@ internal struct Sender
         clock.Stop(ref times, now);
         return times;
     }
-
-    private readonly SendState StateAt(Instant now, in Timestamps timestamps, TcpStackCounters counters) => new(
-        in timestamps)
-    {
-        SndUna = SndUna,
-        SndNxt = SndNxt,
-        Mss = Mss,
-        HasSack = HasSack,
-        Congestion = _congestion,
-        Counters = counters,
-        Now = now,
-    };
 }

@@ -46,7 +46,7 @@ internal struct TailLossProbe()
     /// </param>
     internal static TimeSpan Timeout(TimeSpan srtt, bool mayWait)
     {
-        TimeSpan timeout = 2 * srtt;
+        TimeSpan timeout = srtt + srtt;
         if (mayWait)
             timeout += s_worstDelayedAck;
         return timeout < s_minTimeout ? s_minTimeout : timeout;
@@ -75,6 +75,13 @@ internal struct TailLossProbe()
     {
         SendsNewData = SendsTail = false;
         EndSeq = null;
+    }
+
+    /// <summary>As new.</summary>
+    internal void Clear()
+    {
+        this = default;
+        Deadline = Instant.Never;
     }
 
     /// <summary>The episode is over.</summary>

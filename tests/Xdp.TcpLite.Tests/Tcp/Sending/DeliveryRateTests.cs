@@ -19,7 +19,7 @@ public class DeliveryRateTests
     {
         foreach (ref readonly SentSegment segment in segments)
             _rate.OnDelivered(segment, Mss, now);
-        _rate.OnAckEnd(s_rtt, lost: 0);
+        _rate.OnAckEnd(s_rtt, lost: 0, out _);
     }
 
     /// <summary>
@@ -65,7 +65,7 @@ public class DeliveryRateTests
         SentSegment segment = Send(start, first: true);
         Deliver(start + s_rtt / 2, segment);
         Assert.Equal(0, _rate.BytesPerSecond);
-        _rate.OnAckEnd(default, lost: 0);
+        _rate.OnAckEnd(default, lost: 0, out _);
         Assert.Equal(0, _rate.BytesPerSecond);
     }
 

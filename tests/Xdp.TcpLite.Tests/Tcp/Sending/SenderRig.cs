@@ -48,7 +48,11 @@ internal sealed class SenderRig
         Sender.Write(ref data, _rig.Environment);
     }
 
-    internal SendDecision Next() => Sender.Next(Options, default, Counters, Now);
+    internal SendDecision Next()
+    {
+        Sender.Next(Options, default, Counters, Now, out SendDecision next);
+        return next;
+    }
 
     /// <summary>
     /// Sends all that may be sent, and returns the payloads' lengths; of what is sent again, negative.
@@ -73,7 +77,7 @@ internal sealed class SenderRig
 
     internal AckOutcome Ack(in Packet packet)
     {
-        AckOutcome outcome = Sender.Acknowledge(packet, default, Counters, Now);
+        Sender.Acknowledge(packet, default, Counters, Now, out AckOutcome outcome);
         Sender.Conclude(packet, outcome, ref Ecn, Options, default, Counters, Now);
         Sender.ReturnFlightIfDone(_rig.Environment);
         return outcome;

@@ -1,7 +1,7 @@
 namespace Xdp.TcpLite;
 
 /// <summary>What one ACK tells congestion control. Bytes, and bytes a second.</summary>
-internal readonly ref struct AckSample
+internal ref struct AckSample
 {
     /// <summary>Bytes newly known to have arrived, by the cumulative ACK or by SACK. At least one.</summary>
     internal required long AckedBytes { get; init; }
@@ -16,7 +16,7 @@ internal readonly ref struct AckSample
     internal required TimeSpan MinRtt { get; init; }
 
     /// <summary>What was delivered and lost since the last of the segments was sent that this ACK delivers.</summary>
-    internal required RateSample Rate { get; init; }
+    internal ref readonly RateSample Rate;
 
     /// <summary>Bytes in the network after the ACK.</summary>
     internal required long InFlight { get; init; }

@@ -19,7 +19,6 @@ public class CongestionControlTests
         Rtt = rtt,
         Srtt = rtt,
         MinRtt = rtt,
-        Rate = default,
         InFlight = 0,
         CwndLimited = limited,
         IsCwndFull = false,

@@ -21,7 +21,6 @@ public class HyStartTests
                 Rtt = TimeSpan.FromMilliseconds(rtt),
                 Srtt = TimeSpan.FromMilliseconds(rtt),
                 MinRtt = TimeSpan.FromMilliseconds(rtt),
-                Rate = default,
                 InFlight = round * Mss,
                 CwndLimited = true,
                 IsCwndFull = false,

@@ -43,20 +43,21 @@ internal sealed class BbrRig
         bool sack = true)
     {
         Now += rtt ?? Rtt;
+        var sample = new RateSample
+        {
+            BytesPerSecond = rate,
+            Delivered = delivered ?? acked,
+            Lost = lost,
+            InFlightAtSend = atSend ?? inFlight,
+            IsAppLimited = appLimited,
+        };
         Control.OnAck(new AckSample
         {
             AckedBytes = acked,
             Rtt = rtt ?? Rtt,
             Srtt = rtt ?? Rtt,
             MinRtt = Rtt,
-            Rate = new RateSample
-            {
-                BytesPerSecond = rate,
-                Delivered = delivered ?? acked,
-                Lost = lost,
-                InFlightAtSend = atSend ?? inFlight,
-                IsAppLimited = appLimited,
-            },
+            Rate = ref sample,
             InFlight = inFlight,
             CwndLimited = true,
             IsCwndFull = cwndFull,
