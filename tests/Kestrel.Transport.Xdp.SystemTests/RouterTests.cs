@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Security.Cryptography;
 using Kestrel.Transport.Xdp.SystemTests.Support;
@@ -15,10 +14,11 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
     private const int Bytes = 20_000_000;
     private const int KernelPort = 8090;
 
-    // Medians are compared. Where a pair of medians is off, because something else had the processor, more rounds are
-    // run.
-    private const int Rounds = 3, MoreRounds = 12;
-    private const double SlowestRatio = 2.0;
+    private const int Rounds = 3;
+
+    // Segments sent again for each that was lost, ours ÷ the kernel's, at most. Where the peer sends, our ACKs have to
+    // wait for a processor that has other work, and it takes some segments for lost.
+    private const double MostAgain = 1.5, MostAgainByPeer = 3;
 
     // The algorithm that the transport has. The kernel of a host may use another (BBR takes no notice of losses like
     // these), and it is not algorithms that are compared.
@@ -26,8 +26,12 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
 
     private static readonly string[] LossAndReorder = ["--loss", "20", "--reorder", "20"];
 
+    /// <summary>
+    /// As much is sent again as from kernel to kernel, for each segment that was lost, and hardly anything waits for a
+    /// time-out.
+    /// </summary>
     [SkippableFact]
-    public async Task LossAndReorder_20MegabytesEachWay_AtMostTwiceTheKernelsTime()
+    public async Task LossAndReorder_20MegabytesEachWay_RepairedAsTheKernelDoes()
     {
         Lab.Require("tc", "bpftool", "clang");
         await using Impairment impairment = await lab.ImpairAsync(LossAndReorder);
@@ -40,45 +44,60 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
         {
             string expected = TransferTests.Sha256(await xdp.ControlAsync($"/bytes/{Bytes}/sha256"));
             using HttpClient toXdp = lab.Client.HttpClient();
-            Counters before = await xdp.CountersAsync();
-            KernelTcp clientBefore = lab.Client.KernelTcp();
-
-            List<TimeSpan> xdpDown = [], xdpUp = [], kernelDown = [], kernelUp = [];
-            byte[] body = [];
-            for (int round = 0; round < Rounds + MoreRounds; round++)
+            Repairs xdpDown = new(), xdpUp = new(), kernelDown = new(), kernelUp = new();
+            double timeouts = (await xdp.CountersAsync()).Timeouts;
+            for (int round = 0; round < Rounds; round++)
             {
-                if (round >= Rounds && Ratio(xdpDown, kernelDown) <= SlowestRatio
-                    && Ratio(xdpUp, kernelUp) <= SlowestRatio)
-                    break;
-                (body, TimeSpan time) = await DownAsync(toXdp, xdp, expected);
-                xdpDown.Add(time);
-                kernelDown.Add((await DownAsync(toKernel, kernel, expected)).Time);
-                xdpUp.Add(await UpAsync(toXdp, xdp, body, expected));
-                kernelUp.Add(await UpAsync(toKernel, kernel, body, expected));
+                byte[] body = [];
+                await CountAsync(xdpDown, Xdp, "SERVER", async () => body = await DownAsync(toXdp, xdp, expected));
+                await CountAsync(kernelDown, Server, "SERVER", () => DownAsync(toKernel, kernel, expected));
+                await CountAsync(xdpUp, Client, "CLIENT", () => UpAsync(toXdp, xdp, body, expected));
+                await CountAsync(kernelUp, Client, "CLIENT", () => UpAsync(toKernel, kernel, body, expected));
             }
-
+            timeouts = (await xdp.CountersAsync()).Timeouts - timeouts;
             (await FactsAsync(toXdp, xdp.Url("/connection"))).AssertOnXdp();
+            Output.WriteLine($"down: xdp {xdpDown}, kernel {kernelDown}; up: xdp {xdpUp}, kernel {kernelUp}");
+            Output.WriteLine($"time-outs: {timeouts}");
+            AssertAsTheKernel(xdpDown, kernelDown, MostAgain);
+            AssertAsTheKernel(xdpUp, kernelUp, MostAgainByPeer);
+            Assert.True(timeouts <= xdpDown.Lost / 20.0, $"{timeouts} time-outs for {xdpDown.Lost} losses.");
 
-            Counters after = await xdp.CountersAsync();
-            double retransmits = after.Retransmits - before.Retransmits;
-            long clientRetransmits = lab.Client.KernelTcp().Retransmitted - clientBefore.Retransmitted;
-            IReadOnlyDictionary<string, long> counts = await impairment.CountsAsync();
-            Report("down", xdpDown, kernelDown);
-            Report("up", xdpUp, kernelUp);
-            Output.WriteLine($"retransmitted: {retransmits} by the server, {clientRetransmits} by the client");
-            Output.WriteLine(string.Join(' ', counts.Select(count => $"{count.Key}={count.Value}")));
-            foreach (string count in (string[])[
-                "FROM_CLIENT_LOST", "FROM_CLIENT_REORDERED", "FROM_SERVER_LOST", "FROM_SERVER_REORDERED"])
-                Assert.True(counts[count] > 0, $"The router reports {count}=0.");
-            Assert.True(retransmits > 0, "The server retransmitted nothing.");
-            Assert.True(clientRetransmits > 0, "The client retransmitted nothing.");
-            Assert.True(
-                Ratio(xdpDown, kernelDown) <= SlowestRatio,
-                $"Downloads take {Ratio(xdpDown, kernelDown):0.00} times as long as from kernel to kernel.");
-            Assert.True(
-                Ratio(xdpUp, kernelUp) <= SlowestRatio,
-                $"Uploads take {Ratio(xdpUp, kernelUp):0.00} times as long as from kernel to kernel.");
+            async Task<double> Xdp() => (await xdp.CountersAsync()).Retransmits;
         });
+
+        async Task CountAsync(Repairs repairs, Func<Task<double>> retransmitted, string sender, Func<Task> transfer)
+        {
+            (double again, var counts) = (await retransmitted(), await impairment.CountsAsync());
+            await transfer();
+            repairs.Retransmitted += await retransmitted() - again;
+            IReadOnlyDictionary<string, long> after = await impairment.CountsAsync();
+            repairs.Lost += after[$"FROM_{sender}_LOST"] - counts[$"FROM_{sender}_LOST"];
+            repairs.Reordered += after[$"FROM_{sender}_REORDERED"] - counts[$"FROM_{sender}_REORDERED"];
+        }
+    }
+
+    private Task<double> Client() => Task.FromResult((double)lab.Client.KernelTcp().Retransmitted);
+
+    private Task<double> Server() => Task.FromResult((double)lab.Server.KernelTcp().Retransmitted);
+
+    private static void AssertAsTheKernel(Repairs xdp, Repairs kernel, double most)
+    {
+        Assert.True(xdp is { Lost: > 0, Reordered: > 0 } && kernel.Lost > 0, "The router has let everything pass.");
+        Assert.True(xdp.Retransmitted >= xdp.Lost / 2.0, $"Too little was sent again: {xdp}.");
+        Assert.True(xdp.PerLoss <= most * kernel.PerLoss, $"{xdp}, and from kernel to kernel {kernel}.");
+    }
+
+    /// <summary>What was lost on the way, and what the sender sent again.</summary>
+    private sealed class Repairs
+    {
+        internal long Lost { get; set; }
+        internal long Reordered { get; set; }
+        internal double Retransmitted { get; set; }
+        internal double PerLoss => Retransmitted / Lost;
+
+        public override string ToString() => string.Create(
+            CultureInfo.InvariantCulture,
+            $"{Retransmitted} sent again for {Lost} lost and {Reordered} reordered ({PerLoss:0.00})");
     }
 
     /// <summary>With checksums that are put in, flipped bits must be found and made good.</summary>
@@ -107,37 +126,17 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
         }
     }
 
-    private static async Task<(byte[] Body, TimeSpan Time)> DownAsync(
-        HttpClient client, HelloWebServer server, string expected)
+    private static async Task<byte[]> DownAsync(HttpClient client, HelloWebServer server, string expected)
     {
-        var watch = Stopwatch.StartNew();
         byte[] body = await client.GetByteArrayAsync(server.Url($"/bytes/{Bytes}"));
-        TimeSpan time = watch.Elapsed;
         Assert.Equal(expected, Convert.ToHexStringLower(SHA256.HashData(body)));
-        return (body, time);
+        return body;
     }
 
-    private static async Task<TimeSpan> UpAsync(HttpClient client, HelloWebServer server, byte[] body, string expected)
+    private static async Task UpAsync(HttpClient client, HelloWebServer server, byte[] body, string expected)
     {
-        var watch = Stopwatch.StartNew();
         using HttpResponseMessage response = await client.PostAsync(server.Url("/upload"), new ByteArrayContent(body));
         string answer = await response.EnsureSuccessStatusCode().Content.ReadAsStringAsync();
-        TimeSpan time = watch.Elapsed;
         Assert.Equal(expected, TransferTests.Sha256(answer));
-        return time;
     }
-
-    private static double Ratio(List<TimeSpan> xdp, List<TimeSpan> kernel) => Median(xdp) / Median(kernel);
-
-    private static TimeSpan Median(List<TimeSpan> times) => times.Order().ElementAt(times.Count / 2);
-
-    private void Report(string direction, List<TimeSpan> xdp, List<TimeSpan> kernel) => Output.WriteLine(string.Create(
-        CultureInfo.InvariantCulture,
-        $"{direction}: xdp {Describe(xdp)}, kernel {Describe(kernel)}, ratio {Ratio(xdp, kernel):0.00}"));
-
-    private static string Describe(List<TimeSpan> times) =>
-        $"{Milliseconds(Median(times))} ms ({string.Join(' ', times.Select(Milliseconds))})";
-
-    private static string Milliseconds(TimeSpan time) =>
-        time.TotalMilliseconds.ToString("0", CultureInfo.InvariantCulture);
 }

@@ -265,6 +265,8 @@ internal sealed class Counters(IReadOnlyDictionary<string, double> values)
 
     internal double Retransmits => Sum("kestrel.xdp.tcp.retransmits");
 
+    internal double Timeouts => Sum("kestrel.xdp.tcp.recoveries", "kestrel.xdp.kind=timeout");
+
     internal double TimeWaitReuses => Sum("kestrel.xdp.tcp.time_wait_reuses");
 
     internal double Verdict(string name) => Sum("kestrel.xdp.steering", $"kestrel.xdp.verdict={name}");
