@@ -185,7 +185,8 @@ internal struct SegmentOutput
     private TxPacket Submit(in SegmentSources from, Block frame, int length, in SegmentFields fields)
     {
         int start = SegmentWriter.Write(
-            frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields);
+            frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields,
+            from.Options.HopsOf(from.Flow));
         Count++;
         return from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length);
     }
