@@ -39,6 +39,8 @@ internal sealed class App : IAsyncDisposable
         string[] onXdp = transport == "xdp" ? ["--interface", lab.ServerInterface, "--required"] : [];
         var start = lab.Command(
             "server", ["dotnet", dll, "--transport", transport, "--urls", $"http://*:{Port}", .. onXdp]);
+        // Whatever the machine is set to.
+        start.Environment["Kestrel__Xdp__CongestionControl"] = "Cubic";
         foreach (var (name, value) in settings ?? new Dictionary<string, string>())
             start.Environment[name] = value;
         var process = LabProcess.Start(start);

@@ -31,6 +31,7 @@ public sealed class XdpTransportFactory
 
     private readonly ListenerContext _context;
     private readonly EndpointTally _endpoints;
+    private readonly SysctlNotice _sysctls;
     private readonly Lock _lock = new();
     private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
     private readonly List<XdpConnectionListener> _listeners = [];
@@ -83,6 +84,7 @@ public sealed class XdpTransportFactory
             poolFactory?.Create(new MemoryPoolOptions { Owner = "kestrel-xdp" }) ?? MemoryPool<byte>.Shared,
             meterFactory is null ? null : new XdpMetrics(meterFactory, () => Engines));
         _endpoints = endpoints;
+        _sysctls = new SysctlNotice(Logger);
         if (Settings.SwitchedOffBy is { } what)
             TransportLog.SwitchedOff(Logger, what);
         if (EnvironmentSwitches.IsUnknown)
@@ -161,6 +163,8 @@ public sealed class XdpTransportFactory
             _bindings.RemoveAll(static b => b.IsDraining && b.Connections == 0);
             _bindings.Add(listener.Binding);
         }
+        if (plan.IsServed)
+            _sysctls.Tell();
         return new ValueTask<IConnectionListener>(listener);
     }
 
@@ -262,6 +266,7 @@ public sealed class XdpTransportFactory
     {
         foreach (PolicyWatch policy in Policies)
             policy.LookAgain();
+        _sysctls.Tell();
     }
 
     private PolicyWatch[] Policies
@@ -289,7 +294,7 @@ public sealed class XdpTransportFactory
                 return own;
         }
         // May wait for another host to give the interface back, so not under the lock.
-        XdpEngine leased = EngineRegistry.Process.Lease(interfaceName, Settings.Interface, Sources, Logger);
+        XdpEngine leased = EngineRegistry.Process.Lease(interfaceName, SettingsOf(interfaceName), Sources, Logger);
         lock (_lock)
         {
             if (_engines.TryAdd(key, leased))
@@ -301,6 +306,14 @@ public sealed class XdpTransportFactory
         // Another endpoint of this host was faster: it has the same engine.
         EngineRegistry.Process.Release(leased);
         return leased;
+    }
+
+    // On a thread in the network namespace of the interface.
+    private InterfaceSettings SettingsOf(string interfaceName)
+    {
+        var sysctls = TcpSysctls.Read(interfaceName);
+        _sysctls.Add(sysctls.NotObeyedUnder(Settings.Options));
+        return Settings.ForInterface(sysctls);
     }
 
     private async Task EndAsync()

@@ -7,7 +7,8 @@ namespace Kestrel.Transport.Xdp;
 
 /// <summary>
 /// Settings of the AF_XDP transport. They bind from the configuration section <c>Kestrel:Xdp</c>; code comes after it.
-/// Properties that <see cref="SocketTransportOptions"/> has too are taken from there while they are null here.
+/// Properties that <see cref="SocketTransportOptions"/> has too are taken from there while they are null here, and
+/// others from the settings of the network namespace (sysctl), as those of sockets are.
 /// </summary>
 public sealed class XdpTransportOptions
 {
@@ -97,21 +98,24 @@ public sealed class XdpTransportOptions
     /// <summary>The longest that the exit waits, however steadily peers acknowledge.</summary>
     public TimeSpan ShutdownLingerMax { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Bytes up to which a connection's receive buffer, and with it the window, grows.</summary>
-    public int ReceiveBufferMax { get; set; } = 6 << 20;
+    /// <summary>
+    /// Bytes up to which a connection's receive buffer, and with it the window, grows. Null: the third value of
+    /// net.ipv4.tcp_rmem.
+    /// </summary>
+    public int? ReceiveBufferMax { get; set; }
 
     /// <summary>
     /// Bytes that a connection holds for the peer until it has acknowledged them, at the most: its send buffer, which
     /// grows with the congestion window. What an application writes beyond it is bounded by
-    /// <see cref="MaxWriteBufferSize"/>.
+    /// <see cref="MaxWriteBufferSize"/>. Null: the third value of net.ipv4.tcp_wmem.
     /// </summary>
-    public int SendBufferMax { get; set; } = 4 << 20;
+    public int? SendBufferMax { get; set; }
 
     /// <summary>
-    /// What decides how fast connections send. Kernel sockets call it TCP_CONGESTION. The kernel's own setting does not
-    /// matter here.
+    /// What decides how fast connections send. Kernel sockets call it TCP_CONGESTION. Null: what
+    /// net.ipv4.tcp_congestion_control names, or CUBIC where that is none of these.
     /// </summary>
-    public CongestionAlgorithm CongestionControl { get; set; } = CongestionAlgorithm.Cubic;
+    public CongestionAlgorithm? CongestionControl { get; set; }
 
     /// <summary>
     /// How long a connection is silent before its peer is asked whether it is still there (TCP keepalive); null never
@@ -119,19 +123,23 @@ public sealed class XdpTransportOptions
     /// </summary>
     public TimeSpan? KeepAliveTime { get; set; }
 
-    /// <summary>Time between questions that are not answered. Kernel sockets call it TCP_KEEPINTVL.</summary>
-    public TimeSpan KeepAliveInterval { get; set; } = TimeSpan.FromSeconds(75);
+    /// <summary>
+    /// Time between questions that are not answered. Kernel sockets call it TCP_KEEPINTVL. Null:
+    /// net.ipv4.tcp_keepalive_intvl.
+    /// </summary>
+    public TimeSpan? KeepAliveInterval { get; set; }
 
     /// <summary>
-    /// Unanswered questions after which a connection is taken for dead. Kernel sockets call it TCP_KEEPCNT.
+    /// Unanswered questions after which a connection is taken for dead. Kernel sockets call it TCP_KEEPCNT. Null:
+    /// net.ipv4.tcp_keepalive_probes.
     /// </summary>
-    public int KeepAliveCount { get; set; } = 9;
+    public int? KeepAliveCount { get; set; }
 
     /// <summary>
     /// How long data may stay unacknowledged, or the peer's window shut, before a connection is taken for dead. Kernel
-    /// sockets call it TCP_USER_TIMEOUT, and have 15 minutes or so without it.
+    /// sockets call it TCP_USER_TIMEOUT. Null: the time that net.ipv4.tcp_retries2 stands for.
     /// </summary>
-    public TimeSpan UserTimeout { get; set; } = TimeSpan.FromMinutes(15);
+    public TimeSpan? UserTimeout { get; set; }
 
     /// <summary>See <see cref="SocketTransportOptions.Backlog"/>; null takes its value.</summary>
     public int? Backlog { get; set; }

@@ -316,8 +316,10 @@ public sealed class TcpStack
             _timeWaits.Forget(previous);
         if (listener.HasRoomForHalfOpen)
             _halfOpen.Open(listener, syn, previous?.LowestSuccessorIss, now);
-        else
+        else if (Options.SynCookies)
             _cookies.Answer(syn, now);
+        else
+            Drop(DropReason.BacklogFull);
     }
 
     /// <summary>The handshake is complete: its last segment is the connection's first.</summary>

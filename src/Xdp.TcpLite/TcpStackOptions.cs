@@ -38,6 +38,48 @@ public sealed record TcpStackOptions
     /// </summary>
     public bool NoDelay { get; init; } = true;
 
+    /// <summary>Hops that IPv4 packets may take, 1 to 255. Linux's ip_default_ttl.</summary>
+    public byte TimeToLive { get; init; } = 64;
+
+    /// <summary>Hops that IPv6 packets may take, 1 to 255. Linux's hop_limit of an interface.</summary>
+    public byte HopLimit { get; init; } = 64;
+
+    /// <summary>Timestamps are agreed on with peers that have them. Linux's tcp_timestamps.</summary>
+    public bool Timestamps { get; init; } = true;
+
+    /// <summary>Selective acknowledgements are agreed on with peers that have them. Linux's tcp_sack.</summary>
+    public bool Sack { get; init; } = true;
+
+    /// <summary>
+    /// Window scaling is agreed on with peers that have it. Without it no window exceeds 65535 bytes. Linux's
+    /// tcp_window_scaling.
+    /// </summary>
+    public bool WindowScaling { get; init; } = true;
+
+    /// <summary>ECN is granted to peers that ask for it. Linux's tcp_ecn.</summary>
+    public bool Ecn { get; init; } = true;
+
+    /// <summary>
+    /// SYNs that find no room for a half-open record are answered with a cookie. False drops them. Linux's
+    /// tcp_syncookies.
+    /// </summary>
+    public bool SynCookies { get; init; } = true;
+
+    /// <summary>
+    /// SYN-ACKs that are sent again before a half-open record is forgotten. Linux's tcp_synack_retries.
+    /// </summary>
+    public int SynAckRetries { get; init; } = 5;
+
+    /// <summary>
+    /// The congestion window decays while nothing is sent. Linux's tcp_slow_start_after_idle.
+    /// </summary>
+    public bool SlowStartAfterIdle { get; init; } = true;
+
+    /// <summary>
+    /// Connections in TIME-WAIT ignore RSTs, as RFC 1337 has it. Linux's tcp_rfc1337.
+    /// </summary>
+    public bool IgnoreResetsInTimeWait { get; init; }
+
     /// <summary>Decides how much a connection may have in flight.</summary>
     public CongestionAlgorithm CongestionControl { get; init; } = CongestionAlgorithm.Cubic;
 
@@ -101,7 +143,10 @@ public sealed record TcpStackOptions
     /// <summary>How long a connection stays in TIME-WAIT.</summary>
     public TimeSpan TimeWait { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>How long a connection that the application has closed waits in FIN-WAIT-2 for the peer's FIN.</summary>
+    /// <summary>
+    /// How long a connection that the application has closed waits in FIN-WAIT-2 for the peer's FIN. Linux's
+    /// tcp_fin_timeout.
+    /// </summary>
     public TimeSpan FinWait2 { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>
@@ -155,4 +200,7 @@ public sealed record TcpStackOptions
     /// tcp_keepalive_probes.
     /// </summary>
     public int KeepAliveCount { get; init; } = 9;
+
+    /// <summary>Hops that the flow's packets may take.</summary>
+    internal byte HopsOf(in FlowKey flow) => flow.Local.IsIPv4 ? TimeToLive : HopLimit;
 }

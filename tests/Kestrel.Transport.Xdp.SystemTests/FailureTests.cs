@@ -68,7 +68,8 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             var frames = new FrameBudget();
             var maps = new RefusingMaps(refusedQueue: 0);
             var queues = new QueueSet(
-                Lab.Interface, InterfaceSettings.From(new XdpTransportOptions(), new SocketTransportOptions()),
+                Lab.Interface, InterfaceSettings.From(
+                    new XdpTransportOptions(), new SocketTransportOptions(), TcpSysctls.None),
                 new QueueResources(frames, new BlockPool(), new byte[32], new(static c => c.Flow)),
                 new PathResolver(), failed: static () => { }, NullLogger.Instance);
             try

@@ -40,7 +40,7 @@ public sealed class RouterTests(RouterLab lab, ITestOutputHelper output) : Syste
         // One connection for all, opened before the proof of path begins to count what the kernel accepts.
         using HttpClient toKernel = lab.Client.HttpClient();
         Assert.Equal("sockets", (await FactsAsync(toKernel, kernel.Url("/connection"))).Transport);
-        await OnXdpAsync(lab.Server, new HelloWebSettings(), async xdp =>
+        await OnXdpAsync(lab.Server, HelloWebSettings.Cubic, async xdp =>
         {
             string expected = TransferTests.Sha256(await xdp.ControlAsync($"/bytes/{Bytes}/sha256"));
             using HttpClient toXdp = lab.Client.HttpClient();

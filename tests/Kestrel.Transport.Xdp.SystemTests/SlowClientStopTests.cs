@@ -14,13 +14,17 @@ public sealed class SlowClientStopTests(DirectLab lab, ITestOutputHelper output)
     private static readonly HelloWebSettings s_onXdp = new()
     {
         // Then the transport says when all connections are closed, and it waits for their peers alone.
-        Environment = { ["Logging__Console__LogLevel__Kestrel.Transport.Xdp"] = "Debug" },
+        Environment =
+        {
+            ["Logging__Console__LogLevel__Kestrel.Transport.Xdp"] = "Debug",
+            ["Kestrel__Xdp__CongestionControl"] = "Cubic",
+        },
     };
 
     private static readonly HelloWebSettings s_onSockets = HelloWebSettings.Sockets with
     {
         Port = 8081,
-        // What the transport has. How much the kernel holds follows from its congestion window.
+        // As above. How much the kernel holds follows from its congestion window.
         CongestionControl = "cubic",
     };
 

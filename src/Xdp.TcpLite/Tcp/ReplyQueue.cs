@@ -4,7 +4,8 @@ namespace Xdp.TcpLite;
 /// Segments without payload that are sent once: SYN-ACKs of half-open records, RSTs, ACKs for TIME-WAIT and within a
 /// batch. A ring of fixed size. What does not fit is dropped, as any packet may be: what matters comes again.
 /// </summary>
-internal sealed class ReplyQueue
+/// <param name="options">Settings.</param>
+internal sealed class ReplyQueue(TcpStackOptions options)
 {
     internal const int Capacity = 1024;
 
@@ -40,6 +41,7 @@ internal sealed class ReplyQueue
         ref Entry entry = ref _entries[_first];
         _first = (_first + 1) % Capacity;
         Count--;
-        return SegmentWriter.Write(frame, FramePool.PayloadStart, 0, entry.Path, entry.Flow, entry.Fields);
+        return SegmentWriter.Write(
+            frame, FramePool.PayloadStart, 0, entry.Path, entry.Flow, entry.Fields, options.HopsOf(entry.Flow));
     }
 }

@@ -189,7 +189,8 @@ internal struct SegmentOutput
         in SegmentSources from, Block frame, int length, in SegmentFields fields, out TxPacket packet)
     {
         int start = SegmentWriter.Write(
-            frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields);
+            frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields,
+            from.Options.HopsOf(from.Flow));
         Count++;
         from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length, out packet);
     }

@@ -23,6 +23,7 @@ internal sealed class StackEnvironment
         Wheel = new TimerWheel(now);
         Flows = new FlowTable(secret[..16]);
         Isn = new IsnGenerator(secret[16..32]);
+        Replies = new ReplyQueue(options);
     }
 
     internal TcpStackOptions Options { get; }
@@ -35,7 +36,7 @@ internal sealed class StackEnvironment
     internal FlowTable Flows { get; }
     internal TimerWheel Wheel { get; }
     internal IsnGenerator Isn { get; }
-    internal ReplyQueue Replies { get; } = new();
+    internal ReplyQueue Replies { get; }
 
     /// <summary>
     /// While a segment is worked through that lies in several blocks: those behind the first. What is kept of them is

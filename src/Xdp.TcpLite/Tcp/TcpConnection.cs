@@ -475,7 +475,7 @@ public sealed class TcpConnection : FlowEntry
             return false;
         }
         ActiveOpen opening = _opening!;
-        NegotiatedOptions agreed = SynOptions.Negotiate(packet, opening.Options.RcvWndShift, opening.Options.TsOffset);
+        NegotiatedOptions agreed = SynOptions.Negotiate(_options, packet, opening.Options.TsOffset);
         opening.OnPeerSyn(agreed, answer: !acceptableAck);
         Agree(agreed, now);
         _remote.Heard(packet.Path, _stack.Paths, now);

@@ -52,9 +52,6 @@ internal static class SegmentWriter
     internal const int MaxHeaderLength =
         LinkPath.MaxHeaderLength + IpHeader.IPv6Length + TcpHeaderLength + MaxOptionsLength;
 
-    /// <summary>Hops a segment may take: Linux's default.</summary>
-    private const byte Ttl = 64;
-
     private const ushort DontFragment = 0x4000;
 
     private const byte KindNop = 1;
@@ -70,6 +67,13 @@ internal static class SegmentWriter
     /// bytes of payload stand already. There must be room for them: <see cref="MaxHeaderLength"/> bytes are always
     /// enough.
     /// </summary>
+    /// <param name="frame">Where it is written.</param>
+    /// <param name="payloadStart">Offset of the payload.</param>
+    /// <param name="payloadLength">Bytes of payload.</param>
+    /// <param name="path">The way to the peer.</param>
+    /// <param name="flow">The 4-tuple.</param>
+    /// <param name="fields">The rest of the headers.</param>
+    /// <param name="hops">That the packet may take.</param>
     /// <returns>Where the packet starts. It ends with the payload.</returns>
     // In a larger method the compiler would give up, and call what should be inlined here.
     [MethodImpl(MethodImplOptions.NoInlining)]
@@ -79,7 +83,8 @@ internal static class SegmentWriter
         int payloadLength,
         in LinkPath path,
         in FlowKey flow,
-        in SegmentFields fields)
+        in SegmentFields fields,
+        byte hops = 64)
     {
         bool isIPv4 = flow.Local.IsIPv4;
         int tcpLength = TcpHeaderLength + OptionsLength(fields);
@@ -89,9 +94,9 @@ internal static class SegmentWriter
         Span<byte> tcp = frame.Slice(tcpStart, tcpLength + payloadLength);
         path.Write(frame[start..], isIPv4 ? IpHeader.EtherTypeIPv4 : IpHeader.EtherTypeIPv6);
         if (isIPv4)
-            WriteIPv4(frame[ipStart..], IpHeader.IPv4Length + tcp.Length, flow, fields);
+            WriteIPv4(frame[ipStart..], IpHeader.IPv4Length + tcp.Length, flow, fields, hops);
         else
-            WriteIPv6(frame[ipStart..], tcp.Length, flow, fields);
+            WriteIPv6(frame[ipStart..], tcp.Length, flow, fields, hops);
 
         BinaryPrimitives.WriteUInt16BigEndian(tcp, flow.LocalPort);
         BinaryPrimitives.WriteUInt16BigEndian(tcp[2..], flow.RemotePort);
@@ -173,12 +178,13 @@ internal static class SegmentWriter
         }
     }
 
-    private static void WriteIPv4(Span<byte> ip, int totalLength, in FlowKey flow, in SegmentFields fields)
+    private static void WriteIPv4(
+        Span<byte> ip, int totalLength, in FlowKey flow, in SegmentFields fields, byte hops)
     {
         // The header as words, with a checksum of zero. The checksum is computed from them.
         ulong first = 0x45UL << 56 | (ulong)fields.Ecn << 48 | (ulong)totalLength << 32
             | (uint)fields.IpId << 16 | DontFragment;
-        ulong second = (ulong)Ttl << 56 | (ulong)Checksum.ProtocolTcp << 48 | flow.Local.IPv4;
+        ulong second = (ulong)hops << 56 | (ulong)Checksum.ProtocolTcp << 48 | flow.Local.IPv4;
         uint third = flow.Remote.IPv4;
         ushort checksum = (ushort)~Checksum.Fold((first >> 32) + (uint)first + (second >> 32) + (uint)second + third);
         BinaryPrimitives.WriteUInt64BigEndian(ip, first);
@@ -186,9 +192,11 @@ internal static class SegmentWriter
         BinaryPrimitives.WriteUInt32BigEndian(ip[16..], third);
     }
 
-    private static void WriteIPv6(Span<byte> ip, int payloadLength, in FlowKey flow, in SegmentFields fields)
+    private static void WriteIPv6(
+        Span<byte> ip, int payloadLength, in FlowKey flow, in SegmentFields fields, byte hops)
     {
-        ulong first = 6UL << 60 | (ulong)fields.Ecn << 52 | (uint)payloadLength << 16 | Checksum.ProtocolTcp << 8 | Ttl;
+        ulong first =
+            6UL << 60 | (ulong)fields.Ecn << 52 | (uint)payloadLength << 16 | Checksum.ProtocolTcp << 8 | hops;
         BinaryPrimitives.WriteUInt64BigEndian(ip, first);
         flow.Local.WriteIPv6(ip[8..]);
         flow.Remote.WriteIPv6(ip[24..]);

@@ -45,6 +45,12 @@ internal sealed record HelloWebSettings
         Required = false,
     };
 
+    /// <summary>For comparisons: whatever the machine is set to.</summary>
+    internal static HelloWebSettings Cubic { get; } = new()
+    {
+        Environment = { ["Kestrel__Xdp__CongestionControl"] = "Cubic" },
+    };
+
     internal IEnumerable<string> Arguments()
     {
         foreach (string text in (string[])["--transport", Transport, "--urls", $"http://*:{Port}"])

@@ -102,5 +102,6 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
     };
 
     internal static InterfaceSettings Settings(XdpTransportOptions? options = null) =>
-        InterfaceSettings.From(options ?? new XdpTransportOptions(), new SocketTransportOptions());
+        InterfaceSettings.From(
+            options ?? new XdpTransportOptions(), new SocketTransportOptions(), TcpSysctls.None);
 }

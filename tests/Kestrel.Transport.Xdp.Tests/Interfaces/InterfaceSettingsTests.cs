@@ -18,13 +18,13 @@ public class InterfaceSettingsTests
         ["ReceiveRingSize"] = o => o.ReceiveRingSize *= 2,
         ["TransmitRingSize"] = o => o.TransmitRingSize *= 2,
         ["BusySpin"] = o => o.BusySpin = TimeSpan.FromTicks(1),
-        ["ReceiveBufferMax"] = o => o.ReceiveBufferMax++,
-        ["SendBufferMax"] = o => o.SendBufferMax++,
+        ["ReceiveBufferMax"] = o => o.ReceiveBufferMax = 5000,
+        ["SendBufferMax"] = o => o.SendBufferMax = 5000,
         ["CongestionControl"] = o => o.CongestionControl = CongestionAlgorithm.Bbr,
         ["KeepAliveTime"] = o => o.KeepAliveTime = TimeSpan.FromSeconds(1),
-        ["KeepAliveInterval"] = o => o.KeepAliveInterval *= 2,
-        ["KeepAliveCount"] = o => o.KeepAliveCount++,
-        ["UserTimeout"] = o => o.UserTimeout *= 2,
+        ["KeepAliveInterval"] = o => o.KeepAliveInterval = TimeSpan.FromSeconds(1),
+        ["KeepAliveCount"] = o => o.KeepAliveCount = 1,
+        ["UserTimeout"] = o => o.UserTimeout = TimeSpan.FromSeconds(1),
         ["Backlog"] = o => o.Backlog = 1,
         ["NoDelay"] = o => o.NoDelay = false,
         ["UnsafePreferInlineScheduling"] = o => o.UnsafePreferInlineScheduling = true,
@@ -45,7 +45,19 @@ public class InterfaceSettingsTests
     public void EachSetting_IsAmongThoseTried() => Assert.Equal(
         typeof(InterfaceSettings).GetProperties(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public)
             .Select(p => p.Name).Order(),
-        Changes.Keys.Order());
+        Changes.Keys.Append(nameof(InterfaceSettings.Sysctls)).Order());
+
+    // Their own tests are TcpSysctlsTests.
+    [Fact]
+    public void Sysctls_AreCompared()
+    {
+        InterfaceSettings other = InterfaceSettings.From(
+            Options(), new SocketTransportOptions(), TcpSysctls.None with
+            {
+                Stack = new TcpStackOptions { TimeToLive = 9 },
+            });
+        Assert.Equal(["Sysctls"], From(Options()).DifferencesTo(other));
+    }
 
     [Fact]
     public void SameValuesInOtherLists_AreNoDifference() =>
@@ -63,5 +75,5 @@ public class InterfaceSettingsTests
     private static XdpTransportOptions Options() => new() { Queues = [0, 1] };
 
     private static InterfaceSettings From(XdpTransportOptions options) =>
-        InterfaceSettings.From(options, new SocketTransportOptions());
+        InterfaceSettings.From(options, new SocketTransportOptions(), TcpSysctls.None);
 }

@@ -83,7 +83,7 @@ public class ForeignFailureTests
     {
         var options = new XdpTransportOptions();
         options.DeniedSources.Add(IPNetwork.Parse("192.0.2.0/24"));
-        InterfaceSettings settings = InterfaceSettings.From(options, new SocketTransportOptions());
+        InterfaceSettings settings = InterfaceSettings.From(options, new SocketTransportOptions(), TcpSysctls.None);
         var others = new SourceFilter(SourceLists.From(options));
         EngineRegistry.Process.Release(
             EngineRegistry.Process.Lease(interfaceName, settings, others, NullLogger.Instance));

@@ -193,7 +193,7 @@ public class ListenSocketOptionsTests
     [InlineData("bbr", CongestionAlgorithm.Bbr)]
     [InlineData("dctcp", null)]
     public void CongestionControl_HasTheKernelsNames(string name, CongestionAlgorithm? algorithm) =>
-        Assert.Equal(algorithm, ListenSocketOptions.CongestionOf(name));
+        Assert.Equal(algorithm, TcpSysctls.CongestionOf(name));
 
     [Fact]
     public void NothingSet_LeavesTheStacksOptions()

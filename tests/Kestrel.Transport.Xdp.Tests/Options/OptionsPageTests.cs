@@ -2,6 +2,7 @@ using System.Reflection;
 using System.Text.RegularExpressions;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Shared;
+using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Tests.Options;
 
@@ -39,16 +40,33 @@ public partial class OptionsPageTests
     [InlineData(nameof(XdpTransportOptions.TransmitRingSize), "2048")]
     [InlineData(nameof(XdpTransportOptions.BusySpin), "0")]
     [InlineData(nameof(XdpTransportOptions.ShutdownLinger), "5 s")]
-    [InlineData(nameof(XdpTransportOptions.ReceiveBufferMax), "6 MiB")]
-    [InlineData(nameof(XdpTransportOptions.SendBufferMax), "4 MiB")]
     public void Default_IsWhatThePageSays(string option, string text)
     {
-        string row = Assert.Single(
-            s_lines,
-            line => line.StartsWith($"| `{option}` |", StringComparison.Ordinal));
-        Assert.EndsWith($", {text}", row.Split('|')[2].TrimEnd(), StringComparison.Ordinal);
+        Assert.EndsWith($", {text}", DefaultOf(option), StringComparison.Ordinal);
+        AssertIs(text, typeof(XdpTransportOptions).GetProperty(option)!.GetValue(new XdpTransportOptions())!);
+    }
 
-        object value = typeof(XdpTransportOptions).GetProperty(option)!.GetValue(new XdpTransportOptions())!;
+    /// <summary>
+    /// What the page gives as the kernel's usual values is what the stack has where the kernel does not tell.
+    /// </summary>
+    [Theory]
+    [InlineData(nameof(XdpTransportOptions.ReceiveBufferMax), "6 MiB")]
+    [InlineData(nameof(XdpTransportOptions.SendBufferMax), "4 MiB")]
+    [InlineData(nameof(XdpTransportOptions.KeepAliveInterval), "75 s")]
+    [InlineData(nameof(XdpTransportOptions.KeepAliveCount), "9")]
+    public void KernelsDefault_IsWhatThePageSays(string option, string text)
+    {
+        Assert.EndsWith($": {text}", DefaultOf(option), StringComparison.Ordinal);
+        Assert.Null(typeof(XdpTransportOptions).GetProperty(option)!.GetValue(new XdpTransportOptions()));
+        AssertIs(text, typeof(TcpStackOptions).GetProperty(option)!.GetValue(TcpSysctls.None.Stack)!);
+    }
+
+    private static string DefaultOf(string option) =>
+        Assert.Single(s_lines, line => line.StartsWith($"| `{option}` |", StringComparison.Ordinal))
+            .Split('|')[2].TrimEnd();
+
+    private static void AssertIs(string text, object value)
+    {
         string[] words = text.Split(' ');
         long number = long.Parse(words[0]) * (words.ElementAtOrDefault(1) == "MiB" ? 1 << 20 : 1);
         if (value is TimeSpan duration)

@@ -59,7 +59,7 @@ public class OptionsTests
         Assert.Equal(["BusySpin", "Backlog"], Settings(mine).DifferencesTo(Settings(theirs)));
 
         static InterfaceSettings Settings(XdpTransportOptions options) =>
-            InterfaceSettings.From(options, new SocketTransportOptions());
+            InterfaceSettings.From(options, new SocketTransportOptions(), TcpSysctls.None);
     }
 
     [Fact]
@@ -204,11 +204,11 @@ public class OptionsTests
         Assert.Equal((4, true, 6, 0, false), Values(own));
 
         static (int, bool, long, long, bool) Values(TransportSettings settings) => (
-            settings.Interface.Backlog,
-            settings.Interface.NoDelay,
+            settings.ForInterface(TcpSysctls.None).Backlog,
+            settings.ForInterface(TcpSysctls.None).NoDelay,
             settings.MaxReadBufferSize,
             settings.MaxWriteBufferSize,
-            settings.Interface.UnsafePreferInlineScheduling);
+            settings.ForInterface(TcpSysctls.None).UnsafePreferInlineScheduling);
     }
 
     private static XdpTransportOptions FromConfiguration(

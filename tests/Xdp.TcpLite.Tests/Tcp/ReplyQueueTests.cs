@@ -2,7 +2,7 @@ namespace Xdp.TcpLite.Tests;
 
 public class ReplyQueueTests
 {
-    private readonly ReplyQueue _queue = new();
+    private readonly ReplyQueue _queue = new(new TcpStackOptions());
     private readonly byte[] _frame = new byte[2048];
 
     private bool TryEnqueue(uint seq)

@@ -103,15 +103,6 @@ internal sealed record ListenSocketOptions
         };
     }
 
-    /// <summary>What the stack calls the kernel's congestion control; null for one that it does not have.</summary>
-    internal static CongestionAlgorithm? CongestionOf(string kernelName) => kernelName switch
-    {
-        "cubic" => CongestionAlgorithm.Cubic,
-        "reno" => CongestionAlgorithm.NewReno,
-        "bbr" => CongestionAlgorithm.Bbr,
-        _ => null,
-    };
-
     private static TcpOverrides ReadTcp(Socket socket, Socket fresh, List<string> refused)
     {
         TimeSpan? userTimeout = null;
@@ -128,7 +119,7 @@ internal sealed record ListenSocketOptions
         if (Differs(s_congestion, socket, fresh))
         {
             string name = ReadName(s_congestion, socket);
-            congestion = CongestionOf(name);
+            congestion = TcpSysctls.CongestionOf(name);
             if (congestion is null)
                 refused.Add($"{s_congestion.LinuxName} ({name})");
         }

@@ -32,7 +32,7 @@ internal sealed class XdpConnectionListener : IConnectionListener
         _plan = plan;
         _ended = ended;
         _logger = context.Logger;
-        _backlog = new AcceptBacklog(context.Settings.Interface.Backlog);
+        _backlog = new AcceptBacklog(context.Settings.Backlog);
         _companion = CompanionListener.Bind(endpoint, context, _accepted.Writer, _backlog);
         _binding = new EndpointBinding(
             _companion.EndPoint, context.Settings, _accepted.Writer, _backlog, context.Pool, context.Logger)

@@ -145,6 +145,12 @@ internal static partial class TransportLog
     internal static partial void MtuWithoutMultiBuffer(ILogger logger, string @interface, int mtu, int largest);
 
     [LoggerMessage(
+        EventId = 142, Level = LogLevel.Information, EventName = "SysctlsNotObeyed",
+        Message = "Connections over AF_XDP do not obey these settings, which differ from the kernel's defaults: "
+            + "{Settings}. docs/differences.md says what holds instead.")]
+    internal static partial void SysctlsNotObeyed(ILogger logger, string settings);
+
+    [LoggerMessage(
         EventId = 123, Level = LogLevel.Warning, EventName = "AddressesRefused",
         Message = "{Interface}: {Left} of {Wanted} addresses with their ports are served by sockets, as the XDP "
             + "program's map has not taken them: {Reason}. {Served} are served over AF_XDP.")]

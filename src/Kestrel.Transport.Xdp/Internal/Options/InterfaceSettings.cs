@@ -57,31 +57,41 @@ internal sealed class InterfaceSettings
 
     internal required bool NoDelay { get; init => field = Named(value); }
 
+    /// <summary>What the administrator has set, and none of the options above is for.</summary>
+    internal required TcpStackOptions Sysctls { get; init => field = Named(value); }
+
     /// <summary>Continuations of the application run in the worker's turn.</summary>
     internal required bool UnsafePreferInlineScheduling { get; init => field = Named(value); }
 
-    /// <summary>Copies what the options say now; what they leave open is taken from the socket transport's.</summary>
-    internal static InterfaceSettings From(XdpTransportOptions options, SocketTransportOptions sockets) => new()
+    /// <summary>
+    /// Copies what the options say now. What they leave open is the socket transport's, or the administrator's.
+    /// </summary>
+    internal static InterfaceSettings From(
+        XdpTransportOptions options, SocketTransportOptions sockets, TcpSysctls sysctls)
     {
-        AttachMode = options.AttachMode,
-        BindMode = options.BindMode,
-        Queues = options.Queues is { } queues ? [.. queues] : null,
-        FramesPerQueue = options.FramesPerQueue,
-        MemoryBudget = options.MemoryBudget,
-        ReceiveRingSize = options.ReceiveRingSize,
-        TransmitRingSize = options.TransmitRingSize,
-        BusySpin = options.BusySpin,
-        ReceiveBufferMax = options.ReceiveBufferMax,
-        SendBufferMax = options.SendBufferMax,
-        CongestionControl = options.CongestionControl,
-        KeepAliveTime = options.KeepAliveTime,
-        KeepAliveInterval = options.KeepAliveInterval,
-        KeepAliveCount = options.KeepAliveCount,
-        UserTimeout = options.UserTimeout,
-        Backlog = options.Backlog ?? sockets.Backlog,
-        NoDelay = options.NoDelay ?? sockets.NoDelay,
-        UnsafePreferInlineScheduling = options.UnsafePreferInlineScheduling ?? sockets.UnsafePreferInlineScheduling,
-    };
+        return new InterfaceSettings
+        {
+            AttachMode = options.AttachMode,
+            BindMode = options.BindMode,
+            Queues = options.Queues is { } queues ? [.. queues] : null,
+            FramesPerQueue = options.FramesPerQueue,
+            MemoryBudget = options.MemoryBudget,
+            ReceiveRingSize = options.ReceiveRingSize,
+            TransmitRingSize = options.TransmitRingSize,
+            BusySpin = options.BusySpin,
+            ReceiveBufferMax = options.ReceiveBufferMax ?? sysctls.Stack.ReceiveBufferMax,
+            SendBufferMax = options.SendBufferMax ?? sysctls.Stack.SendBufferMax,
+            CongestionControl = options.CongestionControl ?? sysctls.Stack.CongestionControl,
+            KeepAliveTime = options.KeepAliveTime,
+            KeepAliveInterval = options.KeepAliveInterval ?? sysctls.Stack.KeepAliveInterval,
+            KeepAliveCount = options.KeepAliveCount ?? sysctls.Stack.KeepAliveCount,
+            UserTimeout = options.UserTimeout ?? sysctls.Stack.UserTimeout,
+            Backlog = options.Backlog ?? Math.Min(sockets.Backlog, sysctls.MaxBacklog),
+            Sysctls = sysctls.Stack,
+            NoDelay = options.NoDelay ?? sockets.NoDelay,
+            UnsafePreferInlineScheduling = options.UnsafePreferInlineScheduling ?? sockets.UnsafePreferInlineScheduling,
+        };
+    }
 
     /// <summary>
     /// The names of the settings that <paramref name="other"/> has with other values; none when both are equal.

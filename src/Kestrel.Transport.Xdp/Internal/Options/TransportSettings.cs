@@ -5,8 +5,8 @@ using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 namespace Kestrel.Transport.Xdp.Internal.Options;
 
 /// <summary>
-/// The options as a host's transport uses them. What belongs to interfaces, and what the socket transport's options may
-/// fill in, is fixed at start.
+/// The options as a host's transport uses them. What the socket transport's options may fill in is fixed at start. What
+/// belongs to an interface is fixed when the host has its first endpoint there.
 /// </summary>
 internal sealed class TransportSettings
 {
@@ -14,7 +14,6 @@ internal sealed class TransportSettings
     {
         Options = options;
         Sockets = sockets;
-        Interface = InterfaceSettings.From(options, sockets);
         Sources = new SourceFilter(SourceLists.From(options));
         MaxReadBufferSize = options.MaxReadBufferSize ?? sockets.MaxReadBufferSize ?? 0;
         MaxWriteBufferSize = options.MaxWriteBufferSize ?? sockets.MaxWriteBufferSize ?? 0;
@@ -30,10 +29,8 @@ internal sealed class TransportSettings
     /// <summary>The application's own object: the companion's connections use it as it is.</summary>
     internal SocketTransportOptions Sockets { get; }
 
-    /// <summary>
-    /// What the host wants its interfaces to be made with. An interface that it shares may have another host's.
-    /// </summary>
-    internal InterfaceSettings Interface { get; }
+    /// <summary>The connections that an endpoint's listener holds for the application.</summary>
+    internal int Backlog => Options.Backlog ?? Sockets.Backlog;
 
     /// <summary>Who may connect to the host's endpoints.</summary>
     internal SourceFilter Sources { get; }
@@ -46,6 +43,12 @@ internal sealed class TransportSettings
 
     /// <summary>What has switched the transport off, as the user wrote it; null when nothing has.</summary>
     internal string? SwitchedOffBy { get; }
+
+    /// <summary>
+    /// What the host wants an interface to be made with, where the administrator has set this. An interface that it
+    /// shares may have another host's.
+    /// </summary>
+    internal InterfaceSettings ForInterface(TcpSysctls sysctls) => InterfaceSettings.From(Options, Sockets, sysctls);
 
     /// <summary>
     /// Why an endpoint is none for AF_XDP and left to sockets; null when it is one. The type is looked at first: other

@@ -21,6 +21,10 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
     // ALTIFNAMSIZ, less the zero at the end. The name proper has 15 characters at most (IFNAMSIZ).
     private const int LongestName = 127;
 
+    // The largest is where the TCP window ends.
+    internal const int SmallestBuffer = 4096;
+    internal const int LargestBuffer = 1 << 30;
+
     // A turn receives, answers and acknowledges from the same pool; below this it starves with one batch in flight.
     internal const int SmallestFrameCount = 256;
 
@@ -80,14 +84,15 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
             errors.Add($"KeepAliveCount is {options.KeepAliveCount}; 1 to 127 is possible.");
         if (options.UserTimeout < ShortestUserTimeout || options.UserTimeout > LongestUserTimeout)
             errors.Add($"UserTimeout is {options.UserTimeout}; 1 second to 1 day is possible.");
-        if (options.ReceiveBufferMax is < 4096 or > 1 << 30)
+        if (options.ReceiveBufferMax is < SmallestBuffer or > LargestBuffer)
             errors.Add(
-                $"ReceiveBufferMax is {options.ReceiveBufferMax}; 4096 to {1 << 30} bytes are possible (the TCP window "
-                + "ends there).");
-        if (options.SendBufferMax is < 4096 or > 1 << 30)
-            errors.Add($"SendBufferMax is {options.SendBufferMax}; 4096 to {1 << 30} bytes are possible.");
-        if (!Enum.IsDefined(options.CongestionControl))
-            errors.Add($"CongestionControl is {(int)options.CongestionControl}; Cubic, NewReno or Bbr is expected.");
+                $"ReceiveBufferMax is {options.ReceiveBufferMax}; {SmallestBuffer} to {LargestBuffer} bytes are "
+                + "possible (the TCP window ends there).");
+        if (options.SendBufferMax is < SmallestBuffer or > LargestBuffer)
+            errors.Add(
+                $"SendBufferMax is {options.SendBufferMax}; {SmallestBuffer} to {LargestBuffer} bytes are possible.");
+        if (options.CongestionControl is { } control && !Enum.IsDefined(control))
+            errors.Add($"CongestionControl is {(int)control}; Cubic, NewReno or Bbr is expected.");
         if (options.Backlog is < 1)
             errors.Add($"Backlog is {options.Backlog}; 1 or more is expected.");
         if (options.MaxReadBufferSize is < 0)

@@ -67,7 +67,7 @@ internal sealed record QueueSettings
         MultiBuffer = MultiBuffer,
     };
 
-    internal TcpStackOptions ToStackOptions() => new()
+    internal TcpStackOptions ToStackOptions() => Interface.Sysctls with
     {
         Mtu = Math.Min(Mtu, LargestPacket),
         ReceiveMtu = MultiBuffer ? Mtu : null,

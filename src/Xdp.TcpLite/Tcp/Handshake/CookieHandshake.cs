@@ -21,8 +21,8 @@ internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan
     /// <summary>Answers a SYN with a SYN-ACK whose sequence number is a cookie.</summary>
     internal void Answer(in Packet syn, Instant now)
     {
-        NegotiatedOptions options = SynOptions.Negotiate(
-            syn, SynOptions.WindowShift(environment.Options), environment.Isn.TimestampOffset(syn.Flow));
+        NegotiatedOptions options =
+            SynOptions.Negotiate(environment.Options, syn, environment.Isn.TimestampOffset(syn.Flow));
         if (!options.Timestamps)
         {
             // These options come back in the timestamp. Without one they would be forgotten.
@@ -70,17 +70,28 @@ internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan
         Irs = ack.Seq - 1,
         // Nobody knows when the SYN-ACK was sent. This says that its ACK gives no RTT sample.
         Retransmits = 1,
-        Options = new NegotiatedOptions
+        Options = Agreed(ack, cookie),
+    };
+
+    /// <summary>
+    /// The cookie keeps what the peer's SYN offered. Of that, the SYN-ACK has taken what the settings allow.
+    /// </summary>
+    private NegotiatedOptions Agreed(in Packet ack, in SynCookieOptions cookie)
+    {
+        TcpStackOptions settings = environment.Options;
+        bool timestamps = cookie.HasTimestamps && settings.Timestamps;
+        bool scaled = timestamps && cookie.HasWindowScale && settings.WindowScaling;
+        return new NegotiatedOptions
         {
             PeerMss = cookie.Mss,
-            WindowScaling = cookie.HasWindowScale,
-            SndWndShift = cookie.WindowScale,
-            RcvWndShift = cookie.HasWindowScale ? SynOptions.WindowShift(environment.Options) : (byte)0,
-            Sack = cookie.SackPermitted,
-            Timestamps = cookie.HasTimestamps,
-            Ecn = cookie.Ecn,
+            WindowScaling = scaled,
+            SndWndShift = scaled ? cookie.WindowScale : (byte)0,
+            RcvWndShift = scaled ? SynOptions.WindowShift(settings) : (byte)0,
+            Sack = timestamps && cookie.SackPermitted && settings.Sack,
+            Timestamps = timestamps,
+            Ecn = timestamps && cookie.Ecn && settings.Ecn,
             TsOffset = environment.Isn.TimestampOffset(ack.Flow),
             TsRecent = ack.TsVal,
-        },
-    };
+        };
+    }
 }

@@ -9,9 +9,6 @@ namespace Xdp.TcpLite;
 /// </remarks>
 internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter resets)
 {
-    /// <summary>SYN-ACKs that are sent again before a record is forgotten: Linux's tcp_synack_retries.</summary>
-    internal const int SynAckRetries = 5;
-
     private readonly int _window = SynOptions.InitialWindow(environment.Options);
 
     internal int Count { get; private set; }
@@ -29,8 +26,7 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
             Path = environment.Paths.Share(syn.Path),
             Iss = lowestIss is { } lowest ? SeqNumber.Max(iss, lowest) : iss,
             Irs = syn.Seq,
-            Options = SynOptions.Negotiate(
-                syn, SynOptions.WindowShift(environment.Options), environment.Isn.TimestampOffset(syn.Flow)),
+            Options = SynOptions.Negotiate(environment.Options, syn, environment.Isn.TimestampOffset(syn.Flow)),
             SentAt = now,
         };
         environment.Flows.TryAdd(half);
@@ -68,15 +64,23 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
     /// <summary>Time is up for the peer's ACK: sends the SYN-ACK again, or gives up.</summary>
     internal void OnDeadline(HalfOpen half, Instant now)
     {
-        if (half.Listener.IsClosed || half.Retransmits == SynAckRetries)
+        if (half.Listener.IsClosed || half.Retransmits >= environment.Options.SynAckRetries)
         {
             Forget(half);
             return;
         }
         half.Retransmits++;
         SendSynAck(half, now);
-        TimeSpan wait = environment.Options.InitialRto * (1 << half.Retransmits);
-        environment.Wheel.Schedule(half, now + wait);
+        environment.Wheel.Schedule(half, now + Wait(half.Retransmits));
+    }
+
+    /// <summary>For the ACK, after so many SYN-ACKs that were sent again.</summary>
+    private TimeSpan Wait(int retransmits)
+    {
+        TimeSpan wait = environment.Options.InitialRto;
+        for (int i = 0; i < retransmits && wait < environment.Options.MaxRto; i++)
+            wait *= 2;
+        return wait < environment.Options.MaxRto ? wait : environment.Options.MaxRto;
     }
 
     // ---- the checks, in the order of Receive

@@ -29,29 +29,35 @@ internal static class SynOptions
     internal static NegotiatedOptions Offer(TcpStackOptions options, in FlowKey flow, uint tsOffset) => new()
     {
         PeerMss = DefaultMss(flow),
-        RcvWndShift = WindowShift(options),
-        WindowScaling = true,
-        Sack = true,
-        Timestamps = true,
+        RcvWndShift = options.WindowScaling ? WindowShift(options) : (byte)0,
+        WindowScaling = options.WindowScaling,
+        Sack = options.Sack,
+        Timestamps = options.Timestamps,
         TsOffset = tsOffset,
     };
 
-    /// <summary>What both sides agree on, given the peer's SYN or SYN-ACK: we take every option that it has.</summary>
+    /// <summary>
+    /// What both sides agree on, given the peer's SYN or SYN-ACK: every option that it has and the settings allow.
+    /// </summary>
+    /// <param name="options">Settings.</param>
     /// <param name="syn">The peer's SYN or SYN-ACK.</param>
-    /// <param name="ourShift">The shift of our windows, if the peer scales.</param>
     /// <param name="tsOffset">The flow's, for <see cref="NegotiatedOptions.TsOffset"/>.</param>
-    internal static NegotiatedOptions Negotiate(in Packet syn, byte ourShift, uint tsOffset) => new()
+    internal static NegotiatedOptions Negotiate(TcpStackOptions options, in Packet syn, uint tsOffset)
     {
-        PeerMss = syn.Mss != 0 ? syn.Mss : DefaultMss(syn.Flow),
-        WindowScaling = syn.HasWindowScale,
-        SndWndShift = syn.HasWindowScale ? syn.WindowScale : (byte)0,
-        RcvWndShift = syn.HasWindowScale ? ourShift : (byte)0,
-        Sack = syn.SackPermitted,
-        Timestamps = syn.HasTimestamps,
-        TsOffset = tsOffset,
-        TsRecent = syn.TsVal,
-        Ecn = AsksForEcn(syn),
-    };
+        bool scaled = syn.HasWindowScale && options.WindowScaling;
+        return new NegotiatedOptions
+        {
+            PeerMss = syn.Mss != 0 ? syn.Mss : DefaultMss(syn.Flow),
+            WindowScaling = scaled,
+            SndWndShift = scaled ? syn.WindowScale : (byte)0,
+            RcvWndShift = scaled ? WindowShift(options) : (byte)0,
+            Sack = syn.SackPermitted && options.Sack,
+            Timestamps = syn.HasTimestamps && options.Timestamps,
+            TsOffset = tsOffset,
+            TsRecent = syn.TsVal,
+            Ecn = AsksForEcn(syn) && options.Ecn,
+        };
+    }
 
     /// <summary>ECE and CWR on a SYN. ECE on a SYN-ACK would grant what we never ask for.</summary>
     internal static bool AsksForEcn(in Packet syn) => !syn.IsAck && syn.Has(TcpFlags.Ece) && syn.Has(TcpFlags.Cwr);

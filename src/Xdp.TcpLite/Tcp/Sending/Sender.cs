@@ -440,12 +440,12 @@ internal struct Sender
 
     // ---- sending
 
-    /// <summary>Nothing was sent for longer than an RTO: the window decays.</summary>
+    /// <summary>Nothing was sent for longer than an RTO: the window decays, if it is to.</summary>
     internal readonly void RestartAfterIdle(TcpStackOptions options, Instant now)
     {
         TimeSpan idle = _lastSentAt.Age(now);
         TimeSpan rto = Rtt.Rto(options, 0);
-        if (BytesSent > 0 && idle > rto)
+        if (options.SlowStartAfterIdle && BytesSent > 0 && idle > rto)
             _congestion.OnIdle(idle, rto, now);
     }
 

@@ -35,7 +35,7 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
     /// </remarks>
     internal void Receive(TimeWait timeWait, in Packet packet, Instant now)
     {
-        if (packet.IsRst && packet.Seq == timeWait.RcvNxt)
+        if (packet.IsRst && packet.Seq == timeWait.RcvNxt && !environment.Options.IgnoreResetsInTimeWait)
         {
             environment.Counters.RstsReceived++;
             Forget(timeWait);

@@ -286,7 +286,7 @@ public class HalfOpenTableTests
         HalfOpen half = Open();
         Instant start = _rig.Now;
         int[] seconds = [1, 3, 7, 15, 31];
-        for (int i = 0; i < HalfOpenTable.SynAckRetries; i++)
+        for (int i = 0; i < _rig.Environment.Options.SynAckRetries; i++)
         {
             _table.OnDeadline(_rig.TakeNextDue<HalfOpen>(), _rig.Now);
             Assert.Equal(TimeSpan.FromSeconds(seconds[i]), _rig.Now - start);

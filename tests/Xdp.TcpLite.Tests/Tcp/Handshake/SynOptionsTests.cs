@@ -37,7 +37,7 @@ public class SynOptionsTests
     public void Negotiate_BareSyn_AgreesOnNothing(bool isIPv6, ushort mss)
     {
         var syn = new Packet { Flow = FlowOf(isIPv6), Flags = TcpFlags.Syn };
-        NegotiatedOptions options = SynOptions.Negotiate(syn, OurShift, Offset);
+        NegotiatedOptions options = SynOptions.Negotiate(new TcpStackOptions(), syn, Offset);
         Assert.Equal(new NegotiatedOptions { PeerMss = mss, TsOffset = Offset }, options);
     }
 
@@ -67,7 +67,7 @@ public class SynOptionsTests
             TsOffset = Offset,
             TsRecent = 99,
         };
-        Assert.Equal(expected, SynOptions.Negotiate(syn, OurShift, Offset));
+        Assert.Equal(expected, SynOptions.Negotiate(new TcpStackOptions(), syn, Offset));
     }
 
     [Theory]
