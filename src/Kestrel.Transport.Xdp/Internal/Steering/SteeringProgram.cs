@@ -44,7 +44,8 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
 
     internal BpfProgram Program { get; }
 
-    internal bool IsAttached => _link is not null;
+    /// <summary>It was attached here, and nobody else has taken it off.</summary>
+    internal bool IsAttached => _link is { IsAttached: true };
 
     /// <exception cref="XdpException">The kernel refused the program or a map; says why.</exception>
     internal static SteeringProgram Load() => new(BpfObject.Load(ReadObject()));
@@ -152,6 +153,12 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
             values[(int)i] = _counters.SumPerCpu(i);
         return new SteeringCounters(values);
     }
+
+    /// <summary>Packets that were redirected to AF_XDP sockets. Cheaper than all counters.</summary>
+    internal ulong ReadRedirected() =>
+        _counters.SumPerCpu((uint)SteeringCounter.RedirectSyn)
+        + _counters.SumPerCpu((uint)SteeringCounter.RedirectSegment)
+        + _counters.SumPerCpu((uint)SteeringCounter.RedirectIcmp);
 
     public void Dispose()
     {
