@@ -144,6 +144,61 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         }
     }
 
+    [SkippableTheory]
+    [InlineData("xdp")]
+    [InlineData("sockets")]
+    public async Task MoreChannels_ConnectionsGoOn_AndTheNewQueueServes(string transport)
+    {
+        Lab.Require("ethtool");
+        const int Connections = 32;
+        try
+        {
+            await ChannelsAsync(lab.Client, ClientInterface, 1);
+            await ChannelsAsync(lab.Server, Lab.Interface, 1);
+            await WithServerAsync(lab.Server, SettingsOf(transport), async server =>
+            {
+                await server.CountersAsync();
+                long resets = lab.Server.KernelTcp().ResetsSent;
+                RawHttp[] open = await Task.WhenAll(Enumerable.Range(0, Connections)
+                    .Select(_ => RawHttp.ConnectAsync(lab.Client, server.EndPoint)));
+                foreach (RawHttp http in open)
+                    Assert.Equal(transport, (await http.FactsAsync()).Transport);
+
+                await ChannelsAsync(lab.Server, Lab.Interface, 2);
+                // Until then a veth does not run the program for the new queue.
+                if (transport == "xdp")
+                    await server.LineAsync($"{Lab.Interface} has 2 receive queues now");
+                await ChannelsAsync(lab.Client, ClientInterface, 2);
+                foreach (RawHttp http in open)
+                    Assert.Equal(transport, (await http.FactsAsync().WaitAsync(Command.Limit)).Transport);
+                if (transport == "xdp")
+                {
+                    await Eventually.NullAsync(async () =>
+                    {
+                        using RawHttp http = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
+                        ConnectionFacts facts = await http.FactsAsync();
+                        return facts is { Transport: "xdp", Queue: 1 } ? null : $"{facts}";
+                    });
+                }
+                // Sockets of AF_XDP hold their queues: the kernel lets nobody take them away.
+                await ChannelsAsync(lab.Client, ClientInterface, 1);
+                CommandResult fewer = await lab.Server.RunAsync(
+                    "ethtool", "-L", Lab.Interface, "rx", "1", "tx", "1");
+                Assert.Equal(transport == "xdp", fewer.ExitCode != 0);
+                foreach (RawHttp http in open)
+                    Assert.Equal(transport, (await http.FactsAsync().WaitAsync(Command.Limit)).Transport);
+                Array.ForEach(open, http => http.Dispose());
+                Assert.Equal(resets, lab.Server.KernelTcp().ResetsSent);
+                await server.StopAsync();
+            });
+        }
+        finally
+        {
+            await ChannelsAsync(lab.Server, Lab.Interface, 2);
+            await ChannelsAsync(lab.Client, ClientInterface, 2);
+        }
+    }
+
     /// <param name="unnoticed">The app does not run meanwhile: it finds the interface where it was.</param>
     [SkippableTheory]
     [InlineData(false)]
@@ -223,6 +278,9 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
 
     private async Task OffloadsAsync(string state) => (await lab.Client.RunAsync(
         "ethtool", "-K", ClientInterface, "tso", state, "gso", state)).Succeeded();
+
+    private static async Task ChannelsAsync(Namespace at, string device, int count) =>
+        (await at.RunAsync("ethtool", "-L", device, "rx", $"{count}", "tx", $"{count}")).Succeeded();
 
     private static async Task IpAsync(Namespace at, string arguments) =>
         (await at.RunAsync(["ip", .. arguments.Split(' ')])).Succeeded();

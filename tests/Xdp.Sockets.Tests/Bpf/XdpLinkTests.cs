@@ -179,6 +179,25 @@ public class XdpLinkTests
     }
 
     [SkippableFact]
+    public void CoverNewQueues_PutsACopyInPlace_WithTheSameMaps()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            program.Attach(pair.ServerIndex, AttachMode.Native);
+            uint first = program.Program.Id;
+            program.CoverNewQueues();
+            Assert.NotEqual(first, program.Program.Id);
+            Assert.Equal(program.Program.Id, XdpLink.Query(pair.ServerIndex)!.Value.ProgramId);
+            Assert.True(program.IsAttached);
+            ulong before = program.ReadCounters().PassNotOurMac;
+            program.Program.TestRun(new byte[64]);
+            Assert.True(program.ReadCounters().PassNotOurMac > before);
+        });
+    }
+
+    [SkippableFact]
     public void IsAttached_UntilSomebodyDetachesOrReplacesIt()
     {
         using var pair = new VethPair();

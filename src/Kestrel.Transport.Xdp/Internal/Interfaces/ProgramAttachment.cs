@@ -159,8 +159,13 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             Program!.SetMacs([device.Mac]);
         if (device.Name != Device.Name)
             TransportLog.InterfaceRenamed(logger, interfaceName, device.Name);
+        if (device.RxQueues > Device.RxQueues)
+            Program!.CoverNewQueues();
         if (device.RxQueues != Device.RxQueues)
+        {
+            TransportLog.QueuesChanged(logger, interfaceName, device.RxQueues);
             TryAtOnce();
+        }
         Device = device;
     }
 

@@ -91,6 +91,11 @@ internal static partial class TransportLog
     internal static partial void MtuChanged(ILogger logger, string @interface, int mtu, int largest);
 
     [LoggerMessage(
+        EventId = 153, Level = LogLevel.Information, EventName = "QueuesChanged",
+        Message = "{Interface} has {Queues} receive queues now.")]
+    internal static partial void QueuesChanged(ILogger logger, string @interface, int queues);
+
+    [LoggerMessage(
         EventId = 111, Level = LogLevel.Warning, EventName = "QueueRefused",
         Message = "{Interface}, queue {Queue}, has no AF_XDP socket: {Reason}. What arrives there is served by "
             + "sockets.")]

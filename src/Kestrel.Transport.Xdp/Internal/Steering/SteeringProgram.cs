@@ -31,7 +31,6 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     private SteeringProgram(BpfObject bpf)
     {
         _object = bpf;
-        Program = bpf.Programs[ProgramName];
         _xsks = bpf.Maps["xsks_map"];
         _endpoints = bpf.Maps["endpoints"];
         _macs = bpf.Maps["macs"];
@@ -42,7 +41,7 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _counters = bpf.Maps["counters"];
     }
 
-    internal BpfProgram Program { get; }
+    internal BpfProgram Program => _object.Programs[ProgramName];
 
     /// <summary>It was attached here, and nobody else has taken it off.</summary>
     internal bool IsAttached => _link is { IsAttached: true };
@@ -65,6 +64,13 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _link = XdpLink.Attach(Program, ifindex, requested, busyRetry);
         return (_link.Mode, _link.Mode == AttachMode.Generic ? "generic mode was asked for" : null);
     }
+
+    /// <summary>
+    /// While it is attached: the device has got more queues. Puts a copy of the program in its place, atomically, with
+    /// the same maps. A veth (Linux 6.18) gives a program only to the queues that it has at that moment, and what
+    /// arrives at the others is the kernel's.
+    /// </summary>
+    internal void CoverNewQueues() => _link?.Update(_object.Reload(ProgramName));
 
     internal void Detach()
     {
