@@ -82,6 +82,38 @@ public sealed class TcpStack
     /// <summary>Is there a connection (half-open and TIME-WAIT included) with this 4-tuple?</summary>
     public bool Owns(in FlowKey flow) => Environment.Flows.Find(flow) is not null;
 
+    /// <summary>
+    /// Which of these addresses and ports have a connection, half-open and TIME-WAIT included? Looks at all of them.
+    /// </summary>
+    /// <param name="ends">Local ends of interest.</param>
+    /// <param name="found">Gets those that have one.</param>
+    public void FindInUse(
+        IReadOnlySet<(IpAddr Address, ushort Port)> ends, ISet<(IpAddr Address, ushort Port)> found)
+    {
+        ArgumentNullException.ThrowIfNull(ends);
+        ArgumentNullException.ThrowIfNull(found);
+        foreach (FlowEntry entry in Environment.Flows)
+        {
+            (IpAddr, ushort) end = (entry.Key.Local, entry.Key.LocalPort);
+            if (ends.Contains(end))
+                found.Add(end);
+        }
+    }
+
+    /// <summary>
+    /// The interface's MTU has changed. New connections announce it. All of them send what fits, also what they send
+    /// again; one that was opened with less keeps to that.
+    /// </summary>
+    /// <param name="mtu">As <see cref="TcpStackOptions.Mtu"/>.</param>
+    /// <param name="receiveMtu">As <see cref="TcpStackOptions.ReceiveMtu"/>.</param>
+    public void ChangeMtu(int mtu, int? receiveMtu)
+    {
+        Environment.Options = Options with { Mtu = mtu, ReceiveMtu = receiveMtu };
+        _listeners.ChangeMtu(mtu, receiveMtu);
+        foreach (FlowEntry entry in Environment.Flows)
+            (entry as TcpConnection)?.OnLinkMtuChanged();
+    }
+
     // ---- opening
 
     /// <summary>

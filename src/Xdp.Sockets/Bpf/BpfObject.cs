@@ -20,9 +20,11 @@ public sealed class BpfObject : IDisposable
     private readonly Dictionary<string, BpfMap> _maps = [];
     private readonly Dictionary<string, BpfProgram> _programs = [];
 
-    private BpfObject()
-    {
-    }
+    // With the maps' descriptors in them.
+    private readonly Dictionary<string, BpfElf.ProgramText> _texts = [];
+    private readonly byte[] _license;
+
+    private BpfObject(BpfElf file) => _license = [.. file.License, 0];
 
     public IReadOnlyDictionary<string, BpfMap> Maps => _maps;
 
@@ -36,7 +38,7 @@ public sealed class BpfObject : IDisposable
     public static BpfObject Load(ReadOnlySpan<byte> elf, Func<BpfMapDefinition, BpfMapDefinition>? adjust = null)
     {
         BpfElf file = BpfElf.Parse(elf);
-        var result = new BpfObject();
+        var result = new BpfObject(file);
         try
         {
             result.CreateMaps(file, adjust);
@@ -48,6 +50,18 @@ public sealed class BpfObject : IDisposable
             result.Dispose();
             throw;
         }
+    }
+
+    /// <summary>
+    /// Loads a program again, with the same maps, in place of the one in <see cref="Programs"/>. A driver takes no
+    /// notice of a program that it has already.
+    /// </summary>
+    /// <exception cref="XdpException">The kernel refused. The first one stays.</exception>
+    public BpfProgram Reload(string program)
+    {
+        BpfProgram again = Load(_texts[program]);
+        _programs[program].Dispose();
+        return _programs[program] = again;
     }
 
     public void Dispose()
@@ -66,14 +80,19 @@ public sealed class BpfObject : IDisposable
 
     private void LoadPrograms(BpfElf file)
     {
-        byte[] license = [.. file.License, 0];
         foreach (BpfElf.ProgramText text in file.Programs)
         {
             foreach (BpfElf.MapReference reference in text.MapReferences)
                 PointTo(_maps[reference.Map], text.Instructions.AsSpan(reference.Offset, 16));
-            (uint type, uint attachType, uint flags) = TypeOf(text.Section);
-            _programs.Add(text.Name, BpfProgram.Load(text.Name, type, attachType, text.Instructions, license, flags));
+            _programs.Add(text.Name, Load(text));
+            _texts.Add(text.Name, text);
         }
+    }
+
+    private BpfProgram Load(BpfElf.ProgramText text)
+    {
+        (uint type, uint attachType, uint flags) = TypeOf(text.Section);
+        return BpfProgram.Load(text.Name, type, attachType, text.Instructions, _license, flags);
     }
 
     /// <summary>

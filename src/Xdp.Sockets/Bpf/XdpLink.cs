@@ -43,6 +43,30 @@ public sealed class XdpLink : IDisposable
 
     public BpfHandle Handle => _handle;
 
+    /// <summary>
+    /// Does the device still run the program? Not once somebody has detached the link (<c>bpftool link detach</c>) or
+    /// put another program in place, nor when the device is gone. The kernel tells of neither. A device that moves to
+    /// another network namespace takes the program along.
+    /// </summary>
+    public unsafe bool IsAttached
+    {
+        get
+        {
+            if (_handle.IsClosed)
+                return false;
+            BpfNative.LinkInfo info = default;
+            var attributes = new BpfNative.GetInfo
+            {
+                Fd = _handle.Fd,
+                InfoLength = (uint)sizeof(BpfNative.LinkInfo),
+                Info = &info,
+            };
+            // What the kernel does not tell has not changed.
+            return BpfNative.Bpf(BpfNative.BPF_OBJ_GET_INFO_BY_FD, ref attributes) < 0
+                || (info.XdpIfindex != 0 && info.ProgId == _program.Id);
+        }
+    }
+
     /// <summary>Attaches. Blocks while another program holds the device, up to <paramref name="busyRetry"/>.</summary>
     /// <exception cref="XdpException">
     /// With EBUSY or EEXIST, the message names the program that holds the device. With EOPNOTSUPP, ERANGE, ENOSPC and

@@ -132,4 +132,10 @@ internal static unsafe partial class BpfNative
     {
         internal uint LinkFd;
     }
+
+    /// <summary>The first fields of <c>struct bpf_link_info</c>, for a link of type XDP.</summary>
+    internal struct LinkInfo
+    {
+        internal uint Type, Id, ProgId, Padding, XdpIfindex;
+    }
 }

@@ -112,6 +112,18 @@ public sealed record NetworkInterfaceInfo
         ];
     }
 
+    /// <summary>
+    /// Receive queues in use, as <see cref="RxQueues"/>, for little. The kernel tells of a change on rtnetlink only
+    /// where the driver restarts the link for it.
+    /// </summary>
+    /// <param name="name">The interface's name.</param>
+    /// <returns>Null where the driver has no channels, or there is no such interface.</returns>
+    public static int? ReadRxQueues(string name)
+    {
+        using var ethtool = new Ethtool();
+        return ethtool.ReadChannels(name)?.Rx;
+    }
+
     /// <summary>Is this its name, or one of its other names?</summary>
     public bool IsNamed(string name) => Name == name || AltNames.Contains(name);
 
@@ -226,15 +238,18 @@ public sealed record NetworkInterfaceInfo
                     Driver = Marshal.PtrToStringUTF8((nint)driver.Driver) is { Length: > 0 } name ? name : null,
                 };
 
+            return ReadChannels(link.Name) is { } channels
+                ? link with { RxQueues = channels.Rx, TxQueues = channels.Tx }
+                : link;
+        }
+
+        internal (int Rx, int Tx)? ReadChannels(string name)
+        {
             NetlinkNative.EthtoolChannels channels = default;
             channels.Command = NetlinkNative.ETHTOOL_GCHANNELS;
-            if (Ask(link.Name, &channels) && channels.Rx + channels.Tx + channels.Combined > 0)
-                link = link with
-                {
-                    RxQueues = (int)(channels.Rx + channels.Combined),
-                    TxQueues = (int)(channels.Tx + channels.Combined),
-                };
-            return link;
+            return Ask(name, &channels) && channels.Rx + channels.Tx + channels.Combined > 0
+                ? ((int)(channels.Rx + channels.Combined), (int)(channels.Tx + channels.Combined))
+                : null;
         }
 
         public void Dispose()

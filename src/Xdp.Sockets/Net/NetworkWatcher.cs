@@ -30,7 +30,13 @@ public enum NetworkChangeKind
 /// A change of the network. Only a change of an address has an address, and only a change of a link has a name.
 /// </summary>
 public sealed record NetworkChange(
-    NetworkChangeKind Kind, int Ifindex, string? Name = null, InterfaceAddress? Address = null);
+    NetworkChangeKind Kind, int Ifindex, string? Name = null, InterfaceAddress? Address = null)
+{
+    /// <summary>
+    /// With a change of a link: it is switched on by the administrator, whether it can carry packets or not.
+    /// </summary>
+    public bool IsUp { get; init; }
+}
 
 /// <summary>
 /// Reports link and address changes of the network namespace that it was created in. It has a thread of its own, which
@@ -119,7 +125,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
                 _running[link.Index] = link.IsRunning;
                 NetworkChangeKind kind = link.IsRunning == was ? NetworkChangeKind.LinkChanged
                     : link.IsRunning ? NetworkChangeKind.LinkUp : NetworkChangeKind.LinkDown;
-                return new NetworkChange(kind, link.Index, link.Name);
+                return new NetworkChange(kind, link.Index, link.Name) { IsUp = link.IsUp };
 
             case NetlinkNative.RTM_DELLINK:
                 if (body[0] != 0)

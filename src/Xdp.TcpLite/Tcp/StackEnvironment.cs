@@ -26,7 +26,8 @@ internal sealed class StackEnvironment
         Replies = new ReplyQueue(options);
     }
 
-    internal TcpStackOptions Options { get; }
+    /// <summary>Settings. The MTU among them is the interface's present one: the stack sets it.</summary>
+    internal TcpStackOptions Options { get; set; }
     internal TcpStackCounters Counters { get; } = new();
     internal FramePool Frames { get; }
     internal BlockPool Blocks { get; }

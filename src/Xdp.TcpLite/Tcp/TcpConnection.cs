@@ -384,7 +384,7 @@ public sealed class TcpConnection : FlowEntry
                 return;
         }
         _snd.Conclude(packet, outcome, ref _ecn, _options, _timestamps, _stack.Counters, now);
-        if (_pathMtu.IsReduced && _snd.SearchMtu(ref _pathMtu, Headers, _options, _stack.Frames.PayloadCapacity, now))
+        if (_pathMtu.IsReduced && _snd.SearchMtu(ref _pathMtu, Headers, LinkMtu, _stack.Frames.PayloadCapacity, now))
             UpdateMss();
         if (_snd.WantsToSend)
             RequestEmit();
@@ -514,9 +514,18 @@ public sealed class TcpConnection : FlowEntry
             _stack.Drop(DropReason.UnknownIcmp);
     }
 
+    /// <summary>
+    /// What is in flight has left the interface before. What of it is lost is cut anew when it is sent again.
+    /// </summary>
+    internal void OnLinkMtuChanged()
+    {
+        if (FullSegment != _snd.Mss)
+            UpdateMss();
+    }
+
     private bool TryShrink(int mtu, Instant now)
     {
-        if (!_pathMtu.OnTooBig(mtu, _options.Mtu, Key.Local.IsIPv4, now))
+        if (!_pathMtu.OnTooBig(mtu, LinkMtu, Key.Local.IsIPv4, now))
             return false;
         UpdateMss();
         _snd.OnTooLarge(_options, _timestamps, _stack.Counters, now);
@@ -538,7 +547,10 @@ public sealed class TcpConnection : FlowEntry
     }
 
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>
-    private int FullSegment => _pathMtu.EffectiveMss(Headers, _options.Mtu, _stack.Frames.PayloadCapacity);
+    private int FullSegment => _pathMtu.EffectiveMss(Headers, LinkMtu, _stack.Frames.PayloadCapacity);
+
+    /// <summary>Its own, or what the interface's has become, if that is less.</summary>
+    private int LinkMtu => Math.Min(_options.Mtu, _stack.Options.Mtu);
     private HeaderLengths Headers => new(Key.Local.IsIPv4, _timestamps.Enabled);
     private void UpdateMss() => _snd.ChangeMss(FullSegment);
 

@@ -187,6 +187,11 @@ internal sealed class HelloWebServer : IAsyncDisposable
     internal async Task<Counters> CountersAsync() =>
         new(JsonSerializer.Deserialize<Dictionary<string, double>>(await ControlAsync("/counters"))!);
 
+    /// <summary>Waits until a line has all of these texts.</summary>
+    internal Task LineAsync(params string[] texts) => Eventually.TrueAsync(
+        () => Lines.Any(line => texts.All(text => line.Contains(text, StringComparison.Ordinal))),
+        () => $"No line has {string.Join(" and ", texts)}:\n{Log}");
+
     internal void Signal(int signal) => SystemCalls.Kill(_process.Id, signal);
 
     internal async Task<int> ExitAsync()

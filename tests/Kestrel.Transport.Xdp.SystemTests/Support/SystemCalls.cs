@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using Shared;
 
 namespace Kestrel.Transport.Xdp.SystemTests.Support;
@@ -7,6 +8,8 @@ internal static partial class SystemCalls
 {
     internal const int SIGKILL = 9;
     internal const int SIGTERM = 15;
+    internal const int SIGCONT = 18;
+    internal const int SIGSTOP = 19;
 
     internal const int EPERM = 1, EAFNOSUPPORT = 97;
 
@@ -30,6 +33,66 @@ internal static partial class SystemCalls
         InstallFilter(errno);
         return action();
     });
+
+    /// <summary>
+    /// Puts an AF_XDP socket that is not bound into a program's map of sockets. What is redirected there vanishes,
+    /// until the result is disposed.
+    /// </summary>
+    /// <param name="map">The map's number.</param>
+    /// <param name="queues">Of the device: numbered from 0.</param>
+    internal static IDisposable MakeRedirectsVanish(uint map, int queues)
+    {
+        const int AF_XDP = 44, SOCK_RAW = 3;
+        var socket = new SafeFileHandle(Checked("socket", NativeSocket(AF_XDP, SOCK_RAW, 0)), ownsHandle: true);
+        using var handle = new SafeFileHandle(
+            Checked("bpf", Bpf(BPF_MAP_GET_FD_BY_ID, new BpfGetFd(map), Marshal.SizeOf<BpfGetFd>())), ownsHandle: true);
+        GCHandle pinned = GCHandle.Alloc(new uint[2], GCHandleType.Pinned);
+        try
+        {
+            uint[] entry = (uint[])pinned.Target!;
+            entry[1] = (uint)socket.DangerousGetHandle();
+            for (; entry[0] < queues; entry[0]++)
+            {
+                nint key = pinned.AddrOfPinnedObject();
+                var element = new BpfElement(
+                    (uint)handle.DangerousGetHandle(), (ulong)key, (ulong)key + sizeof(uint));
+                Checked("bpf", Bpf(BPF_MAP_UPDATE_ELEM, element, Marshal.SizeOf<BpfElement>()));
+            }
+        }
+        finally
+        {
+            pinned.Free();
+        }
+        return socket;
+    }
+
+    private const nint BPF_MAP_UPDATE_ELEM = 2, BPF_MAP_GET_FD_BY_ID = 14;
+
+    private static nint BpfNumber => RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 280 : 321;
+
+    private static nint Bpf(nint command, in BpfGetFd attributes, nint size) =>
+        BpfById(BpfNumber, command, attributes, size);
+
+    private static nint Bpf(nint command, in BpfElement attributes, nint size) =>
+        BpfOnElement(BpfNumber, command, attributes, size);
+
+    private static nint Checked(string call, nint result) => result >= 0
+        ? result
+        : throw new InvalidOperationException($"{call}: errno {Marshal.GetLastPInvokeError()}");
+
+    // The parts of union bpf_attr that the two commands read.
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct BpfGetFd(uint id, uint nextId = 0, uint openFlags = 0)
+    {
+        private readonly uint _id = id, _nextId = nextId, _openFlags = openFlags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct BpfElement(uint map, ulong key, ulong value, ulong flags = 0)
+    {
+        private readonly ulong _map = map; // 32 bits, and as many of padding
+        private readonly ulong _key = key, _value = value, _flags = flags;
+    }
 
     // struct sock_filter over struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }.
     private static void InstallFilter(int errno)
@@ -75,6 +138,15 @@ internal static partial class SystemCalls
         private readonly ushort _length = length;
         private readonly nint _filter = filter;
     }
+
+    [LibraryImport("libc", EntryPoint = "socket", SetLastError = true)]
+    private static partial int NativeSocket(int family, int type, int protocol);
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    private static partial nint BpfById(nint number, nint command, in BpfGetFd attributes, nint size);
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    private static partial nint BpfOnElement(nint number, nint command, in BpfElement attributes, nint size);
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int NativeKill(int process, int signal);

@@ -113,8 +113,71 @@ public class EndpointReconcilerTests
         _interface.Changes.Clear();
         _addresses = ["2001:db8::1"];
         Reconcile();
+        Assert.Equal([$"{V4} Drain", $"{V6} listen", $"{V6} Mixed"], _interface.TakeChanges());
+        RemoveGone(EndpointReconciler.GoneGrace - 1);
+        Assert.Empty(_interface.Changes);
+        RemoveGone(1);
         // Taken out of the map first: the last SYN must find its listener.
-        Assert.Equal([$"{V4} removed", $"{V4} stop", $"{V6} listen", $"{V6} Mixed"], _interface.TakeChanges());
+        Assert.Equal([$"{V4} removed", $"{V4} stop"], _interface.TakeChanges());
+    }
+
+    [Fact]
+    public void AddressThatHasGone_StaysAsLongAsItHasConnections()
+    {
+        Serve("0.0.0.0:80");
+        _interface.InUse.Add(V4);
+        _addresses = [];
+        Reconcile();
+        _interface.Changes.Clear();
+        RemoveGone(EndpointReconciler.GoneGrace);
+        Reconcile();
+        RemoveGone(EndpointReconciler.GoneCheck);
+        Assert.Equal(SteeringMode.Drain, _interface.Endpoints[V4]);
+        // Handshakes that have begun may end.
+        Assert.Contains(V4, _interface.Listeners.Keys);
+        Assert.Empty(_interface.Changes);
+
+        _interface.InUse.Clear();
+        RemoveGone(EndpointReconciler.GoneCheck - 1);
+        Assert.Empty(_interface.Changes);
+        RemoveGone(1);
+        Assert.Equal([$"{V4} removed", $"{V4} stop"], _interface.TakeChanges());
+        Assert.Empty(_endpoints.Listening);
+    }
+
+    /// <summary>The kernel may have taken connections when the address was back and nobody had noticed.</summary>
+    [Fact]
+    public void AddressThatComesBack_IsMixed_HoweverItWasSteered()
+    {
+        EndpointBinding binding = Serve("0.0.0.0:80");
+        Promote(EndpointReconciler.QuietGrace);
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+        _addresses = [];
+        Reconcile();
+        Assert.False(_endpoints.IsServed(binding));
+        _addresses = ["10.0.0.1"];
+        _interface.Changes.Clear();
+        Reconcile();
+        Assert.Equal([$"{V4} Mixed"], _interface.TakeChanges());
+        Assert.True(_endpoints.IsServed(binding));
+        RemoveGone(EndpointReconciler.GoneGrace);
+        Assert.Equal(SteeringMode.Mixed, _interface.Endpoints[V4]);
+        Promote(EndpointReconciler.QuietCheck);
+        Assert.Equal(SteeringMode.Steer, _interface.Endpoints[V4]);
+    }
+
+    [Fact]
+    public void ListenerThatEndsAfterItsAddress_GoesAtOnce()
+    {
+        EndpointBinding binding = Serve("0.0.0.0:80");
+        _interface.InUse.Add(V4);
+        _addresses = [];
+        Reconcile();
+        binding.Drain();
+        Assert.True(_endpoints.RemoveEnded());
+        Reconcile();
+        Assert.Empty(_interface.Endpoints);
+        Assert.Empty(_interface.Listeners);
     }
 
     [Fact]
@@ -295,9 +358,11 @@ public class EndpointReconcilerTests
         _interface.RemovalFails = 12; // ENOMEM
         _addresses = ["10.0.0.2"];
         Reconcile();
+        RemoveGone(EndpointReconciler.GoneGrace);
         Assert.Equal([V4, OtherV4], _interface.Listeners.Keys.Order());
         Assert.True(_endpoints.MayRetry(long.MaxValue));
         _interface.RemovalFails = 0;
+        RemoveGone(EndpointReconciler.GoneCheck);
         Reconcile();
         Assert.Equal([OtherV4], _interface.Listeners.Keys);
         Assert.False(_endpoints.MayRetry(long.MaxValue));
@@ -335,6 +400,12 @@ public class EndpointReconcilerTests
     {
         _now += later;
         _endpoints.PromoteQuiet(Served, _now);
+    }
+
+    private void RemoveGone(long later)
+    {
+        _now += later;
+        _endpoints.RemoveGone(Served, _now);
     }
 
     private HashSet<(IpAddr, int)>? KernelConnections(IReadOnlySet<int> ports)

@@ -31,6 +31,12 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
     /// <summary>The errno that removing an endpoint fails with; 0 when it does not.</summary>
     internal int RemovalFails { get; set; }
 
+    /// <summary>The errno that a SYN rate is refused with; 0 when it is not.</summary>
+    internal int SynRateFails { get; set; }
+
+    /// <summary>Endpoints that the stacks have connections of.</summary>
+    internal HashSet<string> InUse { get; } = [];
+
     /// <summary>How often the map has refused something.</summary>
     internal int Refusals { get; private set; }
 
@@ -58,7 +64,12 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
         return Endpoints.Remove($"{local}:{port}");
     }
 
-    public void SetSynRate(int queue, long perSecond, long burst) => SynRates[queue] = perSecond;
+    public void SetSynRate(int queue, long perSecond, long burst)
+    {
+        if (SynRateFails != 0)
+            throw Refusal("BPF_MAP_UPDATE_ELEM", SynRateFails, hint: null);
+        SynRates[queue] = perSecond;
+    }
 
     public void SetXsk(int queue, int xsk) => throw new NotSupportedException();
 
@@ -76,6 +87,10 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
         Listeners.Remove($"{address}:{port}");
         Changes.Add($"{address}:{port} stop");
     }
+
+    IReadOnlySet<(IpAddr Address, ushort Port)> IListeningStacks.InUse(
+        IReadOnlySet<(IpAddr Address, ushort Port)> ends) =>
+        ends.Where(end => InUse.Contains($"{end.Address}:{end.Port}")).ToHashSet();
 
     private XdpException Refusal(string command, int errno, string? hint)
     {

@@ -37,6 +37,18 @@ public class ProgramAttachmentTests
     }
 
     [Fact]
+    public void GivenUp_UntilTheDeviceHasGoneDownAndComesUp()
+    {
+        _attachment.Release("it does not work", now: 0);
+        _attachment.GiveUp();
+        Assert.False(_attachment.MayTry(long.MaxValue - 1));
+        _attachment.ConsiderDevice(FakeInterface.Device(NoInterface) with { IsUp = false });
+        Assert.False(_attachment.MayTry(long.MaxValue - 1));
+        _attachment.ConsiderDevice(FakeInterface.Device(NoInterface));
+        Assert.True(_attachment.MayTry(now: 1));
+    }
+
+    [Fact]
     public void QueuesRefused_PausesGrow_UntilAllAreOpen()
     {
         long first = (long)RetryPause.First.TotalMilliseconds;

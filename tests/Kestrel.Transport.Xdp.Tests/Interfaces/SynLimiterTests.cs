@@ -1,5 +1,6 @@
 using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Tests.Support;
+using Xdp.Sockets;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
 
@@ -59,6 +60,20 @@ public class SynLimiterTests
         _maps.SynRates.Clear();
         _limiter.Check(0, 0, _maps, now: 250);
         Assert.Empty(_maps.SynRates);
+    }
+
+    [Fact]
+    public void LimitThatCouldNotBeLifted_WithItsQueue_IsLiftedLater()
+    {
+        _limiter.Check(0, 5, _maps, now: 0);
+        _maps.SynRateFails = 12; // ENOMEM
+        Assert.Throws<XdpException>(() => _limiter.Forget(0, _maps));
+        Assert.Equal(SynLimiter.PerSecond, _maps.SynRates[0]);
+        _maps.SynRateFails = 0;
+        // The new queue's stack has sent no cookie yet.
+        _limiter.Check(0, 0, _maps, now: 250);
+        _limiter.Check(0, 0, _maps, now: 250 + SynLimiter.PressureLasts);
+        Assert.Equal(0, _maps.SynRates[0]);
     }
 
     /// <summary>A peer that begins and ends a flood again and again must not fill the log.</summary>

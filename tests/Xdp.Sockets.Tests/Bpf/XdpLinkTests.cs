@@ -179,6 +179,65 @@ public class XdpLinkTests
     }
 
     [SkippableFact]
+    public void CoverNewQueues_PutsACopyInPlace_WithTheSameMaps()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            program.Attach(pair.ServerIndex, AttachMode.Native);
+            uint first = program.Program.Id;
+            program.CoverNewQueues();
+            Assert.NotEqual(first, program.Program.Id);
+            Assert.Equal(program.Program.Id, XdpLink.Query(pair.ServerIndex)!.Value.ProgramId);
+            Assert.True(program.IsAttached);
+            ulong before = program.ReadCounters().PassNotOurMac;
+            program.Program.TestRun(new byte[64]);
+            Assert.True(program.ReadCounters().PassNotOurMac > before);
+        });
+    }
+
+    [SkippableFact]
+    public void IsAttached_UntilSomebodyDetachesOrReplacesIt()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram first = SteeringProgram.Load(), second = SteeringProgram.Load();
+            using XdpLink link = XdpLink.Attach(first.Program, pair.ServerIndex);
+            Assert.True(link.IsAttached);
+            link.Update(second.Program);
+            Assert.True(link.IsAttached);
+
+            // As another process does it, by a descriptor of its own.
+            var update = new BpfNative.LinkUpdate { LinkFd = link.Handle.Fd, NewProgFd = first.Program.Handle.Fd };
+            Assert.Equal(0, BpfNative.Bpf(BpfNative.BPF_LINK_UPDATE, ref update));
+            Assert.False(link.IsAttached);
+            link.Update(first.Program);
+            Assert.True(link.IsAttached);
+
+            var detach = new BpfNative.LinkDetach { LinkFd = link.Handle.Fd };
+            Assert.Equal(0, BpfNative.Bpf(BpfNative.BPF_LINK_DETACH, ref detach));
+            Assert.False(link.IsAttached);
+        });
+    }
+
+    [SkippableFact]
+    public void IsAttached_UntilTheDeviceIsGone_WhateverItsNamespace()
+    {
+        using var pair = new VethPair();
+        pair.Server.Run(() =>
+        {
+            using SteeringProgram program = SteeringProgram.Load();
+            using XdpLink link = XdpLink.Attach(program.Program, pair.ServerIndex);
+            pair.Server.Ip($"link set s0 netns {pair.Client.Name}");
+            Assert.True(link.IsAttached);
+            pair.Client.Ip("link del s0");
+            Assert.False(link.IsAttached);
+        });
+    }
+
+    [SkippableFact]
     public void Attached_WithoutXsk_TheKernelServes()
     {
         using var pair = new VethPair();

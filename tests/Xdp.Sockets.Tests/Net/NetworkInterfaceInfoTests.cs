@@ -55,6 +55,21 @@ public class NetworkInterfaceInfoTests
     }
 
     [SkippableFact]
+    public void ReadRxQueues_FollowsTheChannels()
+    {
+        TestNetwork.Require("ethtool");
+        using var network = new TestNetwork();
+        network.Ip("link add v0 numrxqueues 4 numtxqueues 2 type veth peer name v1");
+        network.Ip("link add br0 type bridge");
+        Assert.Equal(4, network.Run(() => NetworkInterfaceInfo.ReadRxQueues("v0")));
+        network.Exec("ethtool -L v0 rx 3");
+        Assert.Equal(3, network.Run(() => NetworkInterfaceInfo.ReadRxQueues("v0")));
+        Assert.Equal(3, network.Run(() => NetworkInterfaceInfo.Get("v0")!.RxQueues));
+        Assert.Null(network.Run(() => NetworkInterfaceInfo.ReadRxQueues("br0")));
+        Assert.Null(network.Run(() => NetworkInterfaceInfo.ReadRxQueues("nothing")));
+    }
+
+    [SkippableFact]
     public void Get_ByAnotherName_FindsTheInterface()
     {
         const string Long = "a-name-of-an-interface-that-is-longer-than-fifteen-characters";

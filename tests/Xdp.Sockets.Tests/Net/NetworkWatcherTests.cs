@@ -37,9 +37,13 @@ public class NetworkWatcherTests
         network.Ip("link set v0 mtu 1300");
         Next(changes, c => c is { Kind: NetworkChangeKind.LinkChanged, Name: "v0" });
         network.Ip("link set v1 down");
-        Next(changes, c => c is { Kind: NetworkChangeKind.LinkDown, Name: "v0" });
+        Next(changes, c => c is { Kind: NetworkChangeKind.LinkDown, Name: "v0", IsUp: true });
         network.Ip("link set v1 up");
-        Next(changes, c => c is { Kind: NetworkChangeKind.LinkUp, Name: "v0" });
+        Next(changes, c => c is { Kind: NetworkChangeKind.LinkUp, Name: "v0", IsUp: true });
+        network.Ip("link set v0 down");
+        Next(changes, c => c is { Kind: NetworkChangeKind.LinkDown, Name: "v0", IsUp: false });
+        network.Ip("link set v0 up");
+        Next(changes, c => c is { Kind: NetworkChangeKind.LinkUp, Name: "v0", IsUp: true });
         network.Ip("link del v0");
         Next(changes, c => c is { Kind: NetworkChangeKind.LinkRemoved, Name: "v0" });
     }

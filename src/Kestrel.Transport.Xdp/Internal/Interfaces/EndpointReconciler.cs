@@ -23,6 +23,11 @@ internal readonly record struct ServedInterface(
 /// <para>
 /// An address that the program's map does not take stays with sockets, and is tried again. The others are served.
 /// </para>
+/// <para>
+/// A connection outlives its address, which may come back: with DHCP and VRRP within milliseconds. So an address that
+/// has gone stays in the map, draining, as long as a stack has a connection of it. The kernel knows nothing of these
+/// connections, and would end them with RST as soon as it has the address again.
+/// </para>
 /// </summary>
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="stacks">Those of all queues that are open.</param>
@@ -47,13 +52,22 @@ internal sealed class EndpointReconciler(
     /// <summary>Until what the map has refused is tried again.</summary>
     internal const long RetryAfter = 10_000;
 
+    /// <summary>
+    /// Not before this long is an address that has gone taken out of the map. SYN cookies have come back by then, and
+    /// late segments have arrived.
+    /// </summary>
+    internal const long GoneGrace = 2_000;
+
+    /// <summary>Between two looks for connections of addresses that have gone.</summary>
+    internal const long GoneCheck = 5_000;
+
     private const int E2BIG = 7; // a hash map that is full
 
     private readonly List<EndpointBinding> _bindings = [];
     private readonly Dictionary<(IPAddress Address, int Port), Endpoint> _installed = [];
     private readonly Dictionary<EndpointBinding, string> _refusals = [];
     private HashSet<EndpointBinding> _served = [];
-    private long _nextQuietCheck, _retryAt;
+    private long _nextQuietCheck, _nextGoneCheck, _retryAt;
     private bool _toldOfRefusals;
 
     private sealed class Endpoint(EndpointBinding binding, long now)
@@ -67,6 +81,9 @@ internal sealed class EndpointReconciler(
 
         /// <summary>When something last changed that makes the kernel's connections count again.</summary>
         internal long Since = now;
+
+        /// <summary>Since when the interface has not had the address; null while it has.</summary>
+        internal long? GoneSince;
     }
 
     /// <summary>Those that are open, and those whose connections have not ended.</summary>
@@ -101,7 +118,11 @@ internal sealed class EndpointReconciler(
         _refusals.Clear();
         foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in _installed.ToArray())
         {
-            if (!wanted.ContainsKey(key))
+            if (wanted.ContainsKey(key))
+                continue;
+            if (_bindings.Contains(endpoint.Binding))
+                LetGo(key, endpoint, served, now);
+            else
                 Remove(key, endpoint, served);
         }
         int left = 0;
@@ -166,6 +187,24 @@ internal sealed class EndpointReconciler(
         Reconcile(served, now);
     }
 
+    /// <summary>Takes addresses out of the map that have gone, once no stack has a connection of theirs.</summary>
+    internal void RemoveGone(in ServedInterface served, long now)
+    {
+        if (now < _nextGoneCheck)
+            return;
+        KeyValuePair<(IPAddress Address, int Port), Endpoint>[] gone =
+            [.. _installed.Where(e => e.Value.GoneSince is { } since && now - since >= GoneGrace)];
+        if (gone.Length == 0)
+            return;
+        _nextGoneCheck = now + GoneCheck;
+        IReadOnlySet<(IpAddr, ushort)> inUse = stacks.InUse(gone.Select(e => LocalEnd(e.Key)).ToHashSet());
+        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in gone)
+        {
+            if (!inUse.Contains(LocalEnd(key)))
+                Remove(key, endpoint, served);
+        }
+    }
+
     /// <summary>The program and the queues are gone, and with them what was installed. What is wanted stays.</summary>
     internal void ForgetInstalled()
     {
@@ -175,7 +214,8 @@ internal sealed class EndpointReconciler(
     }
 
     /// <summary>Does the interface have an address that is steered for the listener?</summary>
-    internal bool IsServed(EndpointBinding binding) => _installed.Values.Any(e => e.Binding == binding);
+    internal bool IsServed(EndpointBinding binding) =>
+        _installed.Values.Any(e => e.Binding == binding && e.GoneSince is null);
 
     /// <summary>
     /// Open bindings that have been served since the last call, and those that are no longer although the interface
@@ -200,25 +240,49 @@ internal sealed class EndpointReconciler(
             endpoint.Listening = true;
         }
 
-        // What arrived at a queue without a socket meanwhile is the kernel's.
-        if (!served.AllQueues)
+        // What arrived at a queue without a socket meanwhile is the kernel's, and so is a connection that began when
+        // the address was back and nobody had noticed.
+        if (!served.AllQueues || endpoint.GoneSince is not null)
         {
             endpoint.Quiet = false;
             endpoint.Since = now;
         }
-        SteeringMode mode = !listen ? SteeringMode.Drain
+        SetMode(key, endpoint, served, !listen ? SteeringMode.Drain
             : endpoint.Quiet ? SteeringMode.Steer
-            : SteeringMode.Mixed;
-        if (mode != endpoint.Mode)
-        {
-            served.Maps.SetEndpoint(key.Address, key.Port, vlan: 0, mode);
-            TransportLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
-            endpoint.Mode = mode;
-        }
+            : SteeringMode.Mixed);
+        endpoint.GoneSince = null;
 
         if (!listen)
             StopListening(key, endpoint);
     }
+
+    private void SetMode(
+        (IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, SteeringMode mode)
+    {
+        if (mode == endpoint.Mode)
+            return;
+        served.Maps.SetEndpoint(key.Address, key.Port, vlan: 0, mode);
+        TransportLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
+        endpoint.Mode = mode;
+    }
+
+    // The stacks go on listening, for the handshakes that have begun. SYNs are the kernel's, which knows better whether
+    // the address is there.
+    private void LetGo((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, long now)
+    {
+        try
+        {
+            endpoint.GoneSince ??= now;
+            SetMode(key, endpoint, served, SteeringMode.Drain);
+        }
+        catch (XdpException e)
+        {
+            _refusals.TryAdd(endpoint.Binding, e.Message);
+        }
+    }
+
+    private static (IpAddr Address, ushort Port) LocalEnd((IPAddress Address, int Port) key) =>
+        (IpAddr.From(key.Address), (ushort)key.Port);
 
     // Out of the map before the stacks stop listening: the last SYN must find its listener.
     private void Remove((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served)

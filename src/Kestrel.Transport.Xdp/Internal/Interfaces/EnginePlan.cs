@@ -46,7 +46,7 @@ internal sealed class EnginePlan(
     /// </summary>
     internal void Keep(string device)
     {
-        _engines = [.. _engines.Where(engine => engine.InterfaceName == device)];
+        _engines = [.. _engines.Where(engine => engine.DeviceName == device)];
         _failures = new string?[_engines.Count];
         _forbidden = new string?[_engines.Count];
         if (_engines.Count == 0)
@@ -63,7 +63,7 @@ internal sealed class EnginePlan(
             return;
         for (int i = 0; i < _engines.Count; i++)
         {
-            string name = _engines[i].InterfaceName;
+            string name = _engines[i].DeviceName;
             if (now.PassedBy(port, name) is { Count: > 0 } rules)
             {
                 _forbidden[i] = $"on {name}, AF_XDP would pass by {string.Join(", ", rules)}; naming the interface "

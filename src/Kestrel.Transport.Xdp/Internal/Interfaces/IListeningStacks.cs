@@ -9,4 +9,7 @@ internal interface IListeningStacks
     void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint);
 
     void StopListening(IpAddr address, ushort port);
+
+    /// <summary>Which of these local ends have a connection in a stack, half-open and TIME-WAIT included?</summary>
+    IReadOnlySet<(IpAddr Address, ushort Port)> InUse(IReadOnlySet<(IpAddr Address, ushort Port)> ends);
 }

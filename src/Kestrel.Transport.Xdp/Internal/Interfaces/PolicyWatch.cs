@@ -82,7 +82,7 @@ internal sealed class PolicyWatch(ILogger logger) : IDisposable
                     int port = binding.EndPoint.Port;
                     XdpEngine[] serving = [.. engines.Where(engine => engine.Serves(binding))];
                     foreach (XdpEngine engine in serving)
-                        rules.UnionWith(policy.PassedBy(port, engine.InterfaceName));
+                        rules.UnionWith(policy.PassedBy(port, engine.DeviceName));
                     if (serving.Length > 0)
                         nat.UnionWith(policy.SourceNatMayUse(port).Select(rule => $"port {port} ({rule})"));
                 }

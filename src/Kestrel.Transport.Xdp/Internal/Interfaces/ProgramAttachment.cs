@@ -32,7 +32,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     /// <summary>Null while it is not attached.</summary>
     internal SteeringProgram? Program { get; private set; }
 
-    /// <summary>The interface as it was seen last; null when there is none.</summary>
+    /// <summary>The interface as it was seen last; null when there is none. Any thread.</summary>
     internal NetworkInterfaceInfo? Device { get; private set; }
 
     /// <summary>Native or generic, once the program is attached.</summary>
@@ -43,6 +43,22 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
 
     /// <summary>May it be tried now to attach, or to open queues?</summary>
     internal bool MayTry(long now) => now >= _nextAttempt;
+
+    /// <summary>Somebody else has taken the program off, or the device is gone.</summary>
+    internal bool IsDetached => Program is { IsAttached: false };
+
+    /// <summary>The device has other queues than when it was seen last (<c>ethtool -L</c>).</summary>
+    internal bool HasOtherQueues =>
+        Program is not null && Device is { } device
+        && NetworkInterfaceInfo.ReadRxQueues(device.Name) is { } queues && queues != device.RxQueues;
+
+    /// <summary>
+    /// The interface as it is now; null when there is none. While the program is attached it is known by its index: it
+    /// may have another name by now, and another one its name.
+    /// </summary>
+    internal NetworkInterfaceInfo? FindDevice() => Program is not null && Device is { } device
+        ? NetworkInterfaceInfo.Get(device.Index)
+        : NetworkInterfaceInfo.Get(interfaceName);
 
     /// <summary>
     /// Looks at the device and loads the program, which changes nothing on the interface. False, with a
@@ -130,23 +146,37 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     internal void ConsiderDevice(NetworkInterfaceInfo? device)
     {
         // Attaching and detaching make a driver tell of changes as well: those are no reason to try again.
-        if (device is { IsUp: true } && !LooksLike(device, Device))
-        {
-            _retry.Reset();
-            _nextAttempt = 0;
-        }
+        if (device is not { IsUp: true })
+            Device = device;
+        else if (!LooksLike(device, Device))
+            TryAtOnce();
     }
 
-    /// <summary>While the program is attached: false when the device that it is attached to is gone.</summary>
-    internal bool FollowDevice(NetworkInterfaceInfo? device)
+    /// <summary>While the program is attached: what has changed of the device that it is attached to.</summary>
+    internal void FollowDevice(NetworkInterfaceInfo device)
     {
-        if (device is null || device.Index != Device!.Index)
-            return false;
-        if (!device.Mac.Equals(Device.Mac))
+        if (!device.Mac.Equals(Device!.Mac))
             Program!.SetMacs([device.Mac]);
+        if (device.Name != Device.Name)
+            TransportLog.InterfaceRenamed(logger, interfaceName, device.Name);
+        if (device.RxQueues > Device.RxQueues)
+            Program!.CoverNewQueues();
+        if (device.RxQueues != Device.RxQueues)
+        {
+            TransportLog.QueuesChanged(logger, interfaceName, device.RxQueues);
+            TryAtOnce();
+        }
         Device = device;
-        return true;
     }
+
+    /// <summary>The device is gone. Once there is one again, it is tried at once.</summary>
+    internal void ForgetDevice() => Device = null;
+
+    /// <summary>
+    /// After <see cref="Release"/>: it is not tried again before the device changes. Somebody wants it so, or it does
+    /// not work there.
+    /// </summary>
+    internal void GiveUp() => _nextAttempt = long.MaxValue;
 
     /// <summary>The interface is served, by some of its queues at least.</summary>
     internal void QueuesOpened(bool all, long now)
@@ -163,6 +193,12 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
 
     /// <summary>After a failure that takes something to find again: see <see cref="RetryPause"/>.</summary>
     internal void RetryLater(long now) => _nextAttempt = now + (long)_retry.Next().TotalMilliseconds;
+
+    private void TryAtOnce()
+    {
+        _retry.Reset();
+        _nextAttempt = 0;
+    }
 
     // The program that is still in the way in the end; null when none is.
     private static XdpAttachment? WaitForHolder(int device, TimeSpan patience)

@@ -70,6 +70,13 @@ internal sealed class QueueSet(
 
     public void StopListening(IpAddr address, ushort port) => OnStacks(stack => stack.StopListening(address, port));
 
+    public IReadOnlySet<(IpAddr Address, ushort Port)> InUse(IReadOnlySet<(IpAddr Address, ushort Port)> ends)
+    {
+        var found = new HashSet<(IpAddr Address, ushort Port)>();
+        OnStacks(stack => stack.FindInUse(ends, found));
+        return found;
+    }
+
     /// <summary>
     /// Makes the sockets of the queues that are missing, with their frames. Nothing changes on the interface. Returns
     /// why there is not one, or null.
@@ -100,6 +107,9 @@ internal sealed class QueueSet(
             try
             {
                 Begin(queue, maps, listening);
+                // Prepared before the device changed.
+                if (queue.Mtu != device.Mtu)
+                    queue.ChangeMtu(device.Mtu);
             }
             catch (Exception e)
             {
@@ -113,6 +123,21 @@ internal sealed class QueueSet(
         LogRefusals(refusals);
         IsIncomplete = refusals.Count > 0;
         return null;
+    }
+
+    /// <summary>
+    /// The device has changed. Queues that it has now and had not before are missing, and packets have its present MTU.
+    /// </summary>
+    internal void Follow(NetworkInterfaceInfo device)
+    {
+        XdpQueue[] queues = _queues;
+        IsIncomplete |=
+            queues.Length > 0 && Wanted(device).Except(queues.Select(queue => queue.Settings.QueueId)).Any();
+        XdpQueue[] changed = [.. queues.Where(queue => queue.Mtu != device.Mtu)];
+        foreach (XdpQueue queue in changed)
+            queue.ChangeMtu(device.Mtu);
+        if (changed.Length > 0)
+            TransportLog.MtuChanged(logger, interfaceName, device.Mtu, changed.Min(queue => queue.LargestReceived));
     }
 
     /// <summary>Closes the queues that have failed, and returns them.</summary>

@@ -64,7 +64,9 @@ internal sealed class SynLimiter(string interfaceName, ILogger logger)
     /// <param name="maps">Of the program; null when its maps are to go as well.</param>
     internal void Forget(int queue, ISteeringMaps? maps)
     {
-        if (_pressures.Remove(queue, out Pressure? pressure) && pressure.IsLimited)
+        // What the map has refused is tried again by Check.
+        if (_pressures.TryGetValue(queue, out Pressure? pressure) && pressure.IsLimited)
             maps?.SetSynRate(queue, 0, Burst);
+        _pressures.Remove(queue);
     }
 }

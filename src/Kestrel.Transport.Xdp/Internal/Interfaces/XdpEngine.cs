@@ -48,11 +48,13 @@ internal sealed class XdpEngine
     private readonly PathResolver _paths = new();
     private readonly SynLimiter _syns;
     private readonly StallWatch _stalls;
+    private readonly RedirectWatch _redirects = new();
     private readonly BlockPool _blocks;
     private ImmutableArray<SourceFilter> _filters = [];
     private NetworkWatcher? _watcher;
     private bool _isBehind;
     private volatile bool _networkChanged;
+    private volatile bool _deviceRemoved, _deviceWentDown;
     private volatile bool _stopping;
 
     internal XdpEngine(
@@ -73,7 +75,13 @@ internal sealed class XdpEngine
 
     internal (ulong Namespace, string Interface) Key { get; }
 
+    /// <summary>
+    /// The name that it was asked for by. Logs and metrics have it, whatever the device is called now.
+    /// </summary>
     internal string InterfaceName => Key.Interface;
+
+    /// <summary>What the device is called now, as far as that is known.</summary>
+    internal string DeviceName => _attachment.Device?.Name ?? InterfaceName;
 
     internal InterfaceSettings Settings { get; }
 
@@ -219,8 +227,8 @@ internal sealed class XdpEngine
         // One that fails holds up none of the others.
         Action[] steps =
         [
-            FollowSources, WatchNetwork, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet, CheckStalls, CheckSyns,
-            ResolvePaths, TrimHeap,
+            FollowSources, WatchNetwork, CheckAttachment, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet,
+            RemoveGone, CheckStalls, CheckSyns, CheckRedirects, ResolvePaths, TrimHeap,
         ];
         TimeSpan pause = Tick;
         while (!_stopping)
@@ -296,6 +304,12 @@ internal sealed class XdpEngine
             _endpoints.PromoteQuiet(served, Now);
     }
 
+    private void RemoveGone()
+    {
+        if (Served is { } served)
+            _endpoints.RemoveGone(served, Now);
+    }
+
     private void CheckStalls()
     {
         foreach (XdpQueue queue in Queues)
@@ -308,6 +322,15 @@ internal sealed class XdpEngine
             return;
         foreach (XdpQueue queue in Queues)
             _syns.Check(queue.Settings.QueueId, queue.Statistics.Tcp.SynCookiesSent, program, Now);
+    }
+
+    private void CheckRedirects()
+    {
+        if (_attachment.Program is { } program && Queues.Count > 0
+            && _redirects.Check(Queues.Sum(queue => queue.Statistics.Arrived), program.ReadRedirected, Now))
+        {
+            Abandon("what its XDP program redirects does not arrive at the AF_XDP sockets");
+        }
     }
 
     private void ResolvePaths() => _paths.Resolve(_attachment.Device);
@@ -328,15 +351,21 @@ internal sealed class XdpEngine
             _watcher = new NetworkWatcher(OnNetworkChanged);
             _networkChanged = true;
         }
+        // Nobody is told of it where the driver does not restart the link.
+        if (_attachment.HasOtherQueues)
+            _networkChanged = true;
         if (!_networkChanged)
             return;
         _networkChanged = false;
+        bool removed = _deviceRemoved;
+        _deviceRemoved = false;
         try
         {
-            OnDeviceChanged(NetworkInterfaceInfo.Get(InterfaceName));
+            OnDeviceChanged(removed);
         }
         catch
         {
+            _deviceRemoved |= removed;
             _networkChanged = true;
             throw;
         }
@@ -345,26 +374,66 @@ internal sealed class XdpEngine
     // On the watcher's thread, which must not wait.
     private void OnNetworkChanged(NetworkChange change)
     {
+        // It may be back before anybody looks.
+        if (change.Ifindex == _attachment.Device?.Index)
+        {
+            if (change.Kind == NetworkChangeKind.LinkRemoved)
+                _deviceRemoved = true;
+            else if (change is { Kind: NetworkChangeKind.LinkDown or NetworkChangeKind.LinkChanged, IsUp: false })
+                _deviceWentDown = true;
+        }
         _networkChanged = true;
         _wake.Set();
     }
 
-    private void OnDeviceChanged(NetworkInterfaceInfo? device)
+    /// <param name="removed">
+    /// It was gone, from the network namespace at least, wherever it is now. Its AF_XDP sockets are of no use any more.
+    /// </param>
+    private void OnDeviceChanged(bool removed)
     {
+        bool wentDown = _deviceWentDown;
+        _deviceWentDown = false;
+        NetworkInterfaceInfo? device = _attachment.FindDevice();
         if (_attachment.Program is null)
         {
+            if (removed || wentDown)
+                _attachment.ForgetDevice();
             _attachment.ConsiderDevice(device);
         }
-        else if (_attachment.FollowDevice(device))
+        else if (device is not null && !removed)
         {
+            _attachment.FollowDevice(device);
+            _queues.Follow(device);
             Reconcile();
         }
         else
         {
             string reason = $"the interface {InterfaceName} is gone";
             TakeDown(reason);
+            _attachment.ForgetDevice();
             TransportLog.InterfaceLost(_logger, InterfaceName, reason);
+            _networkChanged = true;
+            _wake.Set();
         }
+    }
+
+    // The kernel tells nobody of it.
+    private void CheckAttachment()
+    {
+        if (!_attachment.IsDetached)
+            return;
+        if (_attachment.FindDevice() is null)
+            OnDeviceChanged(removed: true);
+        else
+            Abandon("somebody else has detached its XDP program");
+    }
+
+    // Sockets serve, and it is not tried again before the device changes.
+    private void Abandon(string reason)
+    {
+        TakeDown(reason);
+        _attachment.GiveUp();
+        TransportLog.InterfaceAbandoned(_logger, InterfaceName, reason);
     }
 
     private void ReplaceFailedQueues()
@@ -443,9 +512,9 @@ internal sealed class XdpEngine
         foreach (XdpQueue queue in closed)
         {
             _stalls.Forget(queue.Settings.QueueId);
-            _syns.Forget(queue.Settings.QueueId, maps);
             foreach (EndpointBinding binding in _endpoints.Bindings)
                 binding.Forget(queue);
+            new CleanUp(_logger, InterfaceName).Do(() => _syns.Forget(queue.Settings.QueueId, maps));
         }
     }
 }

@@ -75,6 +75,27 @@ internal static partial class TransportLog
     internal static partial void InterfaceLost(ILogger logger, string @interface, string reason);
 
     [LoggerMessage(
+        EventId = 150, Level = LogLevel.Warning, EventName = "InterfaceAbandoned",
+        Message = "{Interface} is left to sockets: {Reason}. Its connections end. It is not tried again before it "
+            + "changes (goes down and up, for instance), or an endpoint starts.")]
+    internal static partial void InterfaceAbandoned(ILogger logger, string @interface, string reason);
+
+    [LoggerMessage(
+        EventId = 151, Level = LogLevel.Information, EventName = "InterfaceRenamed",
+        Message = "{Interface} is called {Name} now, and is served as before. Logs and metrics keep the first name.")]
+    internal static partial void InterfaceRenamed(ILogger logger, string @interface, string name);
+
+    [LoggerMessage(
+        EventId = 152, Level = LogLevel.Information, EventName = "MtuChanged",
+        Message = "{Interface} has an MTU of {Mtu} now. Peers are told that packets may have {Largest} bytes.")]
+    internal static partial void MtuChanged(ILogger logger, string @interface, int mtu, int largest);
+
+    [LoggerMessage(
+        EventId = 153, Level = LogLevel.Information, EventName = "QueuesChanged",
+        Message = "{Interface} has {Queues} receive queues now.")]
+    internal static partial void QueuesChanged(ILogger logger, string @interface, int queues);
+
+    [LoggerMessage(
         EventId = 111, Level = LogLevel.Warning, EventName = "QueueRefused",
         Message = "{Interface}, queue {Queue}, has no AF_XDP socket: {Reason}. What arrives there is served by "
             + "sockets.")]

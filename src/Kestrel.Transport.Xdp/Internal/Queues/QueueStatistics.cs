@@ -40,6 +40,18 @@ internal sealed class QueueStatistics(
 
     internal long TransmitPending => isClosed() ? 0 : rings.TransmitPending;
 
+    /// <summary>Packets that the kernel has handed to the socket, or dropped for want of room or frames.</summary>
+    internal long Arrived
+    {
+        get
+        {
+            XskStatistics kernel = Kernel;
+            long waiting = isClosed() ? 0 : rings.RxWaiting;
+            return counters.PacketsReceived + waiting
+                + (long)(kernel.RxDropped + kernel.RxRingFull + kernel.RxFillRingEmpty);
+        }
+    }
+
     /// <summary>The kernel's counters; zero once the queue is closed.</summary>
     internal XskStatistics Kernel
     {

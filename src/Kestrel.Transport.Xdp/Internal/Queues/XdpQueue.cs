@@ -41,6 +41,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _owner = owner;
         _logger = logger;
         Settings = settings;
+        Mtu = settings.Mtu;
         Blocks = blocks;
         string name = $"xdp {settings.InterfaceName}/{settings.QueueId}";
         _worker = new QueueWorker(this, name, settings.BusySpin, settings.Inline);
@@ -60,6 +61,12 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     }
 
     internal QueueSettings Settings { get; }
+
+    /// <summary>The interface's, as its stack was told last. The engine's.</summary>
+    internal int Mtu { get; private set; }
+
+    /// <summary>Bytes of the largest packet that peers are told to send. The engine's.</summary>
+    internal int LargestReceived => Settings.MultiBuffer ? Mtu : Math.Min(Mtu, QueueSettings.LargestPacket);
 
     internal QueueCounters Counters { get; } = new();
 
@@ -116,6 +123,16 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         if (!_closed)
             action(_stack);
     });
+
+    /// <summary>
+    /// The interface has another MTU. What its socket takes was settled when it was bound. Not from within a turn.
+    /// </summary>
+    internal void ChangeMtu(int mtu)
+    {
+        Mtu = mtu;
+        TcpStackOptions options = (Settings with { Mtu = mtu }).ToStackOptions();
+        Run(stack => stack.ChangeMtu(options.Mtu, options.ReceiveMtu));
+    }
 
     /// <summary>
     /// The process ends: the endpoints' connections end with FIN, behind what was written. Not from within a turn.

@@ -31,7 +31,6 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     private SteeringProgram(BpfObject bpf)
     {
         _object = bpf;
-        Program = bpf.Programs[ProgramName];
         _xsks = bpf.Maps["xsks_map"];
         _endpoints = bpf.Maps["endpoints"];
         _macs = bpf.Maps["macs"];
@@ -42,9 +41,10 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _counters = bpf.Maps["counters"];
     }
 
-    internal BpfProgram Program { get; }
+    internal BpfProgram Program => _object.Programs[ProgramName];
 
-    internal bool IsAttached => _link is not null;
+    /// <summary>It was attached here, and nobody else has taken it off.</summary>
+    internal bool IsAttached => _link is { IsAttached: true };
 
     /// <exception cref="XdpException">The kernel refused the program or a map; says why.</exception>
     internal static SteeringProgram Load() => new(BpfObject.Load(ReadObject()));
@@ -64,6 +64,13 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _link = XdpLink.Attach(Program, ifindex, requested, busyRetry);
         return (_link.Mode, _link.Mode == AttachMode.Generic ? "generic mode was asked for" : null);
     }
+
+    /// <summary>
+    /// While it is attached: the device has got more queues. Puts a copy of the program in its place, atomically, with
+    /// the same maps. A veth (Linux 6.18) gives a program only to the queues that it has at that moment, and what
+    /// arrives at the others is the kernel's.
+    /// </summary>
+    internal void CoverNewQueues() => _link?.Update(_object.Reload(ProgramName));
 
     internal void Detach()
     {
@@ -152,6 +159,12 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
             values[(int)i] = _counters.SumPerCpu(i);
         return new SteeringCounters(values);
     }
+
+    /// <summary>Packets that were redirected to AF_XDP sockets. Cheaper than all counters.</summary>
+    internal ulong ReadRedirected() =>
+        _counters.SumPerCpu((uint)SteeringCounter.RedirectSyn)
+        + _counters.SumPerCpu((uint)SteeringCounter.RedirectSegment)
+        + _counters.SumPerCpu((uint)SteeringCounter.RedirectIcmp);
 
     public void Dispose()
     {

@@ -12,7 +12,7 @@ internal sealed class Listener(
 {
     internal object? Owner => owner;
 
-    internal TcpStackOptions? Options => options;
+    internal TcpStackOptions? Options { get; private set; } = options;
 
     /// <summary>It accepts nothing any more. Its half-open records end when they are next looked at.</summary>
     internal bool IsClosed { get; private set; }
@@ -27,6 +27,9 @@ internal sealed class Listener(
     internal bool HasRoomForWaiting => WaitingCount < backlog && hasRoom?.Invoke() != false;
 
     internal void Close() => IsClosed = true;
+
+    internal void ChangeMtu(int mtu, int? receiveMtu) =>
+        Options = Options is { } own ? own with { Mtu = mtu, ReceiveMtu = receiveMtu } : null;
 
     internal void HalfOpenAdded() => HalfOpenCount++;
 

@@ -20,6 +20,13 @@ internal sealed class Listeners(int backlog)
             listener.Close();
     }
 
+    /// <summary>Options of the listeners' own follow the interface's MTU.</summary>
+    internal void ChangeMtu(int mtu, int? receiveMtu)
+    {
+        foreach (Listener listener in _listeners.Values)
+            listener.ChangeMtu(mtu, receiveMtu);
+    }
+
     /// <summary>
     /// Who accepts a connection with this 4-tuple: the address's own listener before that of every address.
     /// </summary>

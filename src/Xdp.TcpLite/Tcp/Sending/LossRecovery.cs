@@ -384,7 +384,7 @@ internal sealed class LossRecovery(SendQueue queue)
     internal int NextRetransmission(in SendState state)
     {
         if (Probe.SendsTail)
-            return queue.Count - 1;
+            return Tail(state.Mss);
         if (_forwardRto.PrefersNewData)
             return -1;
         int index = _board.FindLost(queue, state.SndNxt);
@@ -395,6 +395,17 @@ internal sealed class LossRecovery(SendQueue queue)
         if (queue[index].Length > state.Mss)
             queue.Split(index, state.Mss);
         return index;
+    }
+
+    /// <summary>Index of the last segment, of which no more is sent than fits by now.</summary>
+    private int Tail(int mss)
+    {
+        int last = queue.Count - 1;
+        int beyond = queue[last].Length - mss;
+        if (beyond <= 0)
+            return last;
+        queue.Split(last, beyond);
+        return last + 1;
     }
 
     /// <summary>

@@ -673,15 +673,15 @@ internal struct Sender
     /// A path that takes less than the link is tried with more. True when it is known by now to take another size.
     /// </summary>
     internal readonly bool SearchMtu(
-        ref PathMtu path, HeaderLengths headers, TcpStackOptions options, int capacity, Instant now)
+        ref PathMtu path, HeaderLengths headers, int linkMtu, int capacity, Instant now)
     {
         if (Flight is not { } flight)
             return false;
         ref MtuProbe probe = ref flight.Recovery.MtuProbe;
         bool isKnown = probe.TryTakeResult(out MtuProbeResult result);
         if (isKnown)
-            path.OnProbe(result, headers, options.Mtu, now);
-        probe.Wanted = path.ProbeMss(headers, options.Mtu, capacity, now);
+            path.OnProbe(result, headers, linkMtu, now);
+        probe.Wanted = path.ProbeMss(headers, linkMtu, capacity, now);
         return isKnown;
     }
 
