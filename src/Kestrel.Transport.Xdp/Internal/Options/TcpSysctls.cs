@@ -18,6 +18,12 @@ internal sealed record TcpSysctls
 
     private const string FastOpen = "ipv4.tcp_fastopen";
 
+    /// <summary>
+    /// TFO_SERVER_ENABLE and TFO_SERVER_WO_SOCKOPT1. Only both together concern a listening socket that has not asked
+    /// for it.
+    /// </summary>
+    private const int FastOpenToAll = 0x402;
+
     /// <summary>The shortest that a timer is set to, which tcp_retries2 counts with: TCP_RTO_MIN.</summary>
     private static readonly TimeSpan s_rtoMin = TimeSpan.FromMilliseconds(200);
 
@@ -38,8 +44,6 @@ internal sealed record TcpSysctls
         // Without an active open, asking for ECN (1) is no more than granting it (2).
         ("ipv4.tcp_ecn", ["0", "1", "2"]),
         ("ipv4.tcp_frto", ["2"]),
-        // 2 is TFO_SERVER_ENABLE, 0x400 is TFO_SERVER_WO_SOCKOPT1. Only both together concern a listening socket that
-        // has not asked for it.
         (FastOpen, []),
         ("ipv4.tcp_fwmark_accept", ["0"]),
         ("ipv4.tcp_invalid_ratelimit", ["500"]),
@@ -174,14 +178,8 @@ internal sealed record TcpSysctls
     /// </summary>
     private static TimeSpan TimeOf(int retries, TimeSpan maxRto)
     {
-        TimeSpan time = TimeSpan.Zero;
-        TimeSpan rto = s_rtoMin;
-        int doubled = Math.Max(0, (int)Math.Log2(maxRto / s_rtoMin));
-        for (int i = 0; i <= retries; i++)
-        {
-            time += i <= doubled ? rto : maxRto;
-            rto *= i < doubled ? 2 : 1;
-        }
+        int doubled = Math.Clamp((int)Math.Log2(maxRto / s_rtoMin), 0, retries);
+        TimeSpan time = s_rtoMin * ((2L << doubled) - 1) + maxRto * (retries - doubled);
         TimeSpan least = XdpOptionsValidator.ShortestUserTimeout;
         return time < least ? least : time;
     }
@@ -191,7 +189,9 @@ internal sealed record TcpSysctls
         foreach ((string name, string[] values) in s_known)
         {
             string value = files.Text(name);
-            bool isOurs = name == FastOpen ? !files.GivesFastOpenToAll : values.Contains(value);
+            bool isOurs = name == FastOpen
+                ? (files.Number(name, 0, 0, int.MaxValue) & FastOpenToAll) != FastOpenToAll
+                : values.Contains(value);
             if (!isOurs && value.Length > 0)
                 yield return $"net.{name}={value}";
         }
@@ -214,8 +214,6 @@ internal sealed record TcpSysctls
                 return "";
             }
         }
-
-        internal bool GivesFastOpenToAll => (Number(FastOpen, 0, 0, int.MaxValue) & 0x402) == 0x402;
 
         internal int Number(string name, int otherwise, int least, int most) =>
             long.TryParse(Text(name), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value)

@@ -71,16 +71,9 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
         }
         half.Retransmits++;
         SendSynAck(half, now);
-        environment.Wheel.Schedule(half, now + Wait(half.Retransmits));
-    }
-
-    /// <summary>For the ACK, after so many SYN-ACKs that were sent again.</summary>
-    private TimeSpan Wait(int retransmits)
-    {
-        TimeSpan wait = environment.Options.InitialRto;
-        for (int i = 0; i < retransmits && wait < environment.Options.MaxRto; i++)
-            wait *= 2;
-        return wait < environment.Options.MaxRto ? wait : environment.Options.MaxRto;
+        // Nothing has been measured of the path.
+        TimeSpan wait = default(RttEstimator).Rto(environment.Options, half.Retransmits);
+        environment.Wheel.Schedule(half, now + wait);
     }
 
     // ---- the checks, in the order of Receive
