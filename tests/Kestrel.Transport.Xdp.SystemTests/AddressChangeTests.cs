@@ -25,8 +25,7 @@ public sealed class AddressChangeTests(DirectLab lab, ITestOutputHelper output) 
             FlapsInARound));
         try
         {
-            HelloWebSettings settings = transport == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets;
-            await WithServerAsync(lab.Server, settings, async server =>
+            await WithServerAsync(lab.Server, HelloWebSettings.Over(transport), async server =>
             {
                 await server.CountersAsync();
                 long resets = lab.Server.KernelTcp().ResetsSent;
@@ -73,8 +72,7 @@ public sealed class AddressChangeTests(DirectLab lab, ITestOutputHelper output) 
         (await lab.Client.RunAsync("ip", "route", "add", "10.78.0.0/16", "via", $"{Lab.ServerIp4}")).Succeeded();
         try
         {
-            HelloWebSettings settings = transport == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets;
-            await WithServerAsync(lab.Server, settings, async server =>
+            await WithServerAsync(lab.Server, HelloWebSettings.Over(transport), async server =>
             {
                 await server.CountersAsync();
                 long resets = lab.Server.KernelTcp().ResetsSent;

@@ -70,10 +70,10 @@ public sealed class BigPacketTests(DirectLab lab, ITestOutputHelper output) : Sy
         try
         {
             lab.Server.Set(OwnAddressesOnly, "1");
-            await IpAsync(lab.Server, $"link add {Device} link {Lab.Interface} type macvlan");
-            await IpAsync(lab.Server, $"addr add 10.77.200.1/24 dev {Device}");
-            await IpAsync(lab.Server, $"link set {Device} up");
-            await IpAsync(lab.Client, $"addr add 10.77.200.2/24 dev {ClientInterface}");
+            await lab.Server.IpAsync($"link add {Device} link {Lab.Interface} type macvlan");
+            await lab.Server.IpAsync($"addr add 10.77.200.1/24 dev {Device}");
+            await lab.Server.IpAsync($"link set {Device} up");
+            await lab.Client.IpAsync($"addr add 10.77.200.2/24 dev {ClientInterface}");
             await OnXdpAsync(lab.Server, In("Generic") with { Interfaces = [Device] }, async server =>
             {
                 await TransferTests.EachWayAsync(
@@ -84,8 +84,8 @@ public sealed class BigPacketTests(DirectLab lab, ITestOutputHelper output) : Sy
         finally
         {
             lab.Server.Set(OwnAddressesOnly, "0");
-            await IpAsync(lab.Server, $"link del {Device}");
-            await IpAsync(lab.Client, $"addr del 10.77.200.2/24 dev {ClientInterface}");
+            await lab.Server.IpAsync($"link del {Device}");
+            await lab.Client.IpAsync($"addr del 10.77.200.2/24 dev {ClientInterface}");
         }
     }
 
@@ -93,10 +93,7 @@ public sealed class BigPacketTests(DirectLab lab, ITestOutputHelper output) : Sy
 
     internal static async Task SetMtuAsync(Lab lab, int mtu)
     {
-        await IpAsync(lab.Server, $"link set {Lab.Interface} mtu {mtu}");
-        await IpAsync(lab.Client, $"link set {ClientInterface} mtu {mtu}");
+        await lab.Server.IpAsync($"link set {Lab.Interface} mtu {mtu}");
+        await lab.Client.IpAsync($"link set {ClientInterface} mtu {mtu}");
     }
-
-    private static async Task IpAsync(Namespace at, string arguments) =>
-        (await at.RunAsync(["ip", .. arguments.Split(' ')])).Succeeded();
 }

@@ -1,10 +1,6 @@
-using System.Globalization;
 using System.Net.Sockets;
-using System.Text.Json;
 using Kestrel.Transport.Xdp.SystemTests.Support;
 using Shared;
-using Xdp.Sockets.Bpf;
-using Xdp.Sockets.Net;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -30,17 +26,17 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
             using RawHttp open = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
             (await open.FactsAsync()).AssertOnXdp();
 
-            await DetachAsync();
+            await AttachedProgram.DetachAsync(lab.Server);
             await server.LineAsync(Lab.Interface, "is left to sockets: somebody else has detached its XDP program");
             SocketException end = await Assert.ThrowsAsync<SocketException>(() => open.ReadSomeAsync());
             Assert.Equal(SocketError.ConnectionReset, end.SocketErrorCode);
             using (HttpClient client = lab.Client.HttpClient())
                 (await FactsAsync(client, server.Url("/connection"))).AssertOnCompanion();
 
-            await IpAsync(lab.Server, $"link set {Lab.Interface} down");
-            await IpAsync(lab.Server, $"link set {Lab.Interface} up");
+            await lab.Server.IpAsync($"link set {Lab.Interface} down");
+            await lab.Server.IpAsync($"link set {Lab.Interface} up");
             await server.LineAsync("is now served over AF_XDP");
-            await IpAsync(lab.Server, $"addr replace {Lab.ServerIp6}/64 dev {Lab.Interface} nodad");
+            await lab.Server.IpAsync($"addr replace {Lab.ServerIp6}/64 dev {Lab.Interface} nodad");
             using (HttpClient client = lab.Client.HttpClient())
                 (await FactsAsync(client, server.Url("/connection"))).AssertOnXdp();
             await server.StopAsync();
@@ -55,12 +51,13 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         {
             using (RawHttp open = await RawHttp.ConnectAsync(lab.Client, server.EndPoint))
                 (await open.FactsAsync()).AssertOnXdp();
-            using IDisposable vanish = SystemCalls.MakeRedirectsVanish(await MapAsync("xsks_map"), queues: 2);
+            uint map = await AttachedProgram.MapAsync(lab.Server, "xsks_map");
+            using IDisposable vanish = SystemCalls.MakeRedirectsVanish(map, queues: 2);
             using HttpClient client = lab.Client.HttpClient();
             (await FactsAsync(client, server.Url("/connection"))).AssertOnCompanion();
             await server.LineAsync(
                 Lab.Interface, "is left to sockets: what its XDP program redirects does not arrive");
-            Assert.Null(Attached());
+            Assert.Null(AttachedProgram.On(lab.Server));
             await server.StopAsync();
         });
     }
@@ -74,11 +71,11 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         const string NewName = "blue0";
         try
         {
-            await WithServerAsync(lab.Server, SettingsOf(transport), async server =>
+            await WithServerAsync(lab.Server, HelloWebSettings.Over(transport), async server =>
             {
                 using RawHttp open = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
                 Assert.Equal(transport, (await open.FactsAsync()).Transport);
-                await IpAsync(lab.Server, $"link set {Lab.Interface} name {NewName}");
+                await lab.Server.IpAsync($"link set {Lab.Interface} name {NewName}");
                 if (transport == "xdp")
                     await server.LineAsync($"{Lab.Interface} is called {NewName} now");
                 Assert.Equal(transport, (await open.FactsAsync()).Transport);
@@ -86,15 +83,15 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
                     Assert.Equal(transport, (await FactsAsync(client, server.Url("/connection"))).Transport);
 
                 // Another interface takes the name that was the first one's.
-                await IpAsync(lab.Server, $"link add {Lab.Interface} type veth peer name other0");
-                await IpAsync(lab.Server, $"link del {Lab.Interface}");
+                await lab.Server.IpAsync($"link add {Lab.Interface} type veth peer name other0");
+                await lab.Server.IpAsync($"link del {Lab.Interface}");
                 Assert.Equal(transport, (await open.FactsAsync()).Transport);
                 await server.StopAsync();
             });
         }
         finally
         {
-            await IpAsync(lab.Server, $"link set {NewName} name {Lab.Interface}");
+            await lab.Server.IpAsync($"link set {NewName} name {Lab.Interface}");
         }
     }
 
@@ -111,12 +108,12 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
             // Each packet is one on the wire: the server's interface drops what is larger than its MTU.
             await OffloadsAsync("off");
             await File.WriteAllBytesAsync(file, new byte[Bytes]);
-            await WithServerAsync(lab.Server, SettingsOf(transport), async server =>
+            await WithServerAsync(lab.Server, HelloWebSettings.Over(transport), async server =>
             {
                 using RawHttp open = await RawHttp.ConnectAsync(lab.Client, server.EndPoint);
                 Assert.Equal(transport, (await open.FactsAsync()).Transport);
 
-                await IpAsync(lab.Server, $"link set {Lab.Interface} mtu 1000");
+                await lab.Server.IpAsync($"link set {Lab.Interface} mtu 1000");
                 await Eventually.NullAsync(async () =>
                 {
                     CommandResult upload = await lab.Client.RunAsync(
@@ -124,7 +121,7 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
                     return upload.ExitCode == 0 ? null : $"{upload.Error}\n{server.Log}";
                 });
 
-                await IpAsync(lab.Client, $"link set {ClientInterface} mtu 1000");
+                await lab.Client.IpAsync($"link set {ClientInterface} mtu 1000");
                 double retransmits = transport == "xdp" ? (await server.CountersAsync()).Retransmits : 0;
                 await open.WriteAsync(RawHttp.Get($"/bytes/{Bytes}"));
                 Assert.Equal(Bytes, await open.ReadHeadAsync());
@@ -138,8 +135,8 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         finally
         {
             File.Delete(file);
-            await IpAsync(lab.Server, $"link set {Lab.Interface} mtu 1500");
-            await IpAsync(lab.Client, $"link set {ClientInterface} mtu 1500");
+            await lab.Server.IpAsync($"link set {Lab.Interface} mtu 1500");
+            await lab.Client.IpAsync($"link set {ClientInterface} mtu 1500");
             await OffloadsAsync("on");
         }
     }
@@ -155,7 +152,7 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         {
             await ChannelsAsync(lab.Client, ClientInterface, 1);
             await ChannelsAsync(lab.Server, Lab.Interface, 1);
-            await WithServerAsync(lab.Server, SettingsOf(transport), async server =>
+            await WithServerAsync(lab.Server, HelloWebSettings.Over(transport), async server =>
             {
                 await server.CountersAsync();
                 long resets = lab.Server.KernelTcp().ResetsSent;
@@ -215,20 +212,20 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
             {
                 using (RawHttp open = await RawHttp.ConnectAsync(lab.Client, server.EndPoint))
                     (await open.FactsAsync()).AssertOnXdp();
-                int index = Device(lab.Server).Index;
+                int index = AttachedProgram.Device(lab.Server).Index;
                 if (unnoticed)
                     server.Signal(SystemCalls.SIGSTOP);
-                await IpAsync(lab.Server, $"link set {Lab.Interface} netns {elsewhere.Name}");
+                await lab.Server.IpAsync($"link set {Lab.Interface} netns {elsewhere.Name}");
                 if (!unnoticed)
                 {
                     await server.LineAsync(Lab.Interface, "is lost");
-                    Assert.Null(Device(elsewhere).Xdp);
+                    Assert.Null(AttachedProgram.On(elsewhere));
                 }
-                await IpAsync(elsewhere, $"link set {Lab.Interface} netns {lab.Server.Name}");
-                Assert.Equal(index, Device(lab.Server).Index);
-                await IpAsync(lab.Server, $"addr add {Lab.ServerIp4}/24 dev {Lab.Interface}");
-                await IpAsync(lab.Server, $"addr add {Lab.ServerIp6}/64 dev {Lab.Interface} nodad");
-                await IpAsync(lab.Server, $"link set {Lab.Interface} up");
+                await elsewhere.IpAsync($"link set {Lab.Interface} netns {lab.Server.Name}");
+                Assert.Equal(index, AttachedProgram.Device(lab.Server).Index);
+                await lab.Server.IpAsync($"addr add {Lab.ServerIp4}/24 dev {Lab.Interface}");
+                await lab.Server.IpAsync($"addr add {Lab.ServerIp6}/64 dev {Lab.Interface} nodad");
+                await lab.Server.IpAsync($"link set {Lab.Interface} up");
                 if (unnoticed)
                     server.Signal(SystemCalls.SIGCONT);
                 await server.LineAsync(Lab.Interface, "is lost");
@@ -244,44 +241,9 @@ public sealed class ChangeTests(ChangeTests.ChangeLab lab, ITestOutputHelper out
         }
     }
 
-    private static HelloWebSettings SettingsOf(string transport) =>
-        transport == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets;
-
-    private static NetworkInterfaceInfo Device(Namespace at) =>
-        at.Enter(() => NetworkInterfaceInfo.Get(Lab.Interface)!);
-
-    private XdpAttachment? Attached() => Device(lab.Server).Xdp;
-
-    private async Task DetachAsync()
-    {
-        uint program = Attached()!.Value.ProgramId;
-        using JsonDocument links = await BpftoolAsync("link", "show");
-        JsonElement link = links.RootElement.EnumerateArray().Single(link =>
-            link.GetProperty("type").GetString() == "xdp" && link.GetProperty("prog_id").GetUInt32() == program);
-        string id = link.GetProperty("id").GetUInt32().ToString(CultureInfo.InvariantCulture);
-        (await Command.RunAsync(["bpftool", "link", "detach", "id", id])).Succeeded();
-    }
-
-    // The number of a map that the attached program has.
-    private async Task<uint> MapAsync(string name)
-    {
-        using JsonDocument program = await BpftoolAsync("prog", "show", "id", $"{Attached()!.Value.ProgramId}");
-        uint[] maps = [.. program.RootElement.GetProperty("map_ids").EnumerateArray().Select(map => map.GetUInt32())];
-        using JsonDocument all = await BpftoolAsync("map", "show");
-        return all.RootElement.EnumerateArray()
-            .Where(map => map.TryGetProperty("name", out JsonElement own) && own.GetString() == name)
-            .Select(map => map.GetProperty("id").GetUInt32()).Single(maps.Contains);
-    }
-
-    private static async Task<JsonDocument> BpftoolAsync(params string[] arguments) =>
-        JsonDocument.Parse((await Command.RunAsync(["bpftool", "-j", .. arguments])).Succeeded());
-
     private async Task OffloadsAsync(string state) => (await lab.Client.RunAsync(
         "ethtool", "-K", ClientInterface, "tso", state, "gso", state)).Succeeded();
 
     private static async Task ChannelsAsync(Namespace at, string device, int count) =>
         (await at.RunAsync("ethtool", "-L", device, "rx", $"{count}", "tx", $"{count}")).Succeeded();
-
-    private static async Task IpAsync(Namespace at, string arguments) =>
-        (await at.RunAsync(["ip", .. arguments.Split(' ')])).Succeeded();
 }

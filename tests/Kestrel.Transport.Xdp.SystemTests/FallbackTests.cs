@@ -37,7 +37,7 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         await OnXdpAsync(lab, async server =>
         {
             (int code, string log) = await HelloWebServer.RunToExitAsync(
-                lab.Server, second == "xdp" ? new HelloWebSettings() : HelloWebSettings.Sockets);
+                lab.Server, HelloWebSettings.Over(second));
             Assert.Equal(1, code);
             Assert.Contains("address already in use", log, StringComparison.Ordinal);
             using HttpClient client = lab.Client.HttpClient();
@@ -178,7 +178,7 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         foreach (string command in (string[])[
             $"link add {Bare} type veth peer name bare1", $"link set {Bare} addrgenmode none", $"link set {Bare} up",
             "link set bare1 up"])
-            (await lab.Server.RunAsync(["ip", .. command.Split(' ')])).Succeeded();
+            await lab.Server.IpAsync(command);
     }
 
     private static string[] TransportLines(HelloWebServer server) =>

@@ -32,20 +32,9 @@ public sealed class ProofOfPathTests(DirectLab lab, ITestOutputHelper output) : 
     public async Task ProgramDetached_ProofFails()
     {
         Lab.Require("bpftool");
-        await WithServerAsync(lab.Server, new HelloWebSettings(), server => AssertProofFailsAsync(server, async () =>
-        {
-            string links = (await lab.Server.RunAsync("bpftool", "link", "show")).Succeeded();
-            string[] ids = [.. links.Split('\n').Where(line => line.Contains(": xdp ", StringComparison.Ordinal))
-                .Select(line => line.Split(':')[0])];
-            string device = (await lab.Server.RunAsync("cat", $"/sys/class/net/{Lab.Interface}/ifindex"))
-                .Succeeded().Trim();
-            string program = (await lab.Server.RunAsync("ip", "-d", "link", "show", "dev", Lab.Interface)).Succeeded();
-            string programId = program.Split("prog/xdp id ")[1].Split(' ')[0];
-            string id =
-                Assert.Single(ids, id => links.Contains($"{id}: xdp  prog {programId}", StringComparison.Ordinal));
-            Output.WriteLine($"device {device}, link {id}, program {programId}");
-            (await lab.Server.RunAsync("bpftool", "link", "detach", "id", id)).Succeeded();
-        }));
+        await WithServerAsync(
+            lab.Server, new HelloWebSettings(),
+            server => AssertProofFailsAsync(server, () => AttachedProgram.DetachAsync(lab.Server)));
     }
 
     /// <summary>What an earlier server on sockets left in TIME-WAIT is the kernel's: no failure of this one.</summary>

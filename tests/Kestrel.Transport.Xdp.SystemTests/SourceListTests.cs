@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using System.Text.Json;
 using Kestrel.Transport.Xdp.SystemTests.Support;
 using Shared;
 using Xunit.Abstractions;
@@ -67,7 +66,7 @@ public sealed class SourceListTests(DirectLab lab, ITestOutputHelper output) : S
         await WithServerAsync(lab.Server, SourceLists.Settings, async server =>
         {
             await SourceLists.AssertKeptOutAsync(lab.Client, server.EndPoint);
-            await DetachAsync(lab.Server);
+            await AttachedProgram.DetachAsync(lab.Server);
             await SourceLists.AssertKeptOutAsync(lab.Client, server.EndPoint);
             using HttpClient welcome = lab.Client.HttpClient();
             await FactsAsync(welcome, server.Url("/connection", Lab.ServerIp6));
@@ -139,21 +138,6 @@ public sealed class SourceListTests(DirectLab lab, ITestOutputHelper output) : S
             await lab.Server.RunAsync(["ip", "-6", "neigh", "del", .. neighbour]);
         }
     }
-
-    // As an administrator would. Links of others are not touched: ours is the one whose program the interface has.
-    private static async Task DetachAsync(Namespace server)
-    {
-        using JsonDocument interfaces = await JsonAsync(server, "ip", "-j", "-d", "link", "show", "dev", Lab.Interface);
-        int program =
-            interfaces.RootElement[0].GetProperty("xdp").GetProperty("prog").GetProperty("id").GetInt32();
-        using JsonDocument links = await JsonAsync(server, "bpftool", "-j", "link", "show");
-        JsonElement ours = Assert.Single(
-            links.RootElement.EnumerateArray(), link => link.GetProperty("prog_id").GetInt32() == program);
-        (await server.RunAsync("bpftool", "link", "detach", "id", $"{ours.GetProperty("id")}")).Succeeded();
-    }
-
-    private static async Task<JsonDocument> JsonAsync(Namespace server, params string[] command) =>
-        JsonDocument.Parse((await server.RunAsync(command)).Succeeded());
 }
 
 /// <summary>The program sees the packets of a queue for which there is no AF_XDP socket.</summary>
@@ -205,7 +189,7 @@ public sealed class SourceListRenameTests(SourceListRenameTests.RenameLab lab, I
             foreach (string command in (string[])[
                 $"link set {Lab.Interface} down", $"link set {Lab.Interface} name {NewName}",
                 $"link set {NewName} up", $"addr replace {Lab.ServerIp6}/64 dev {NewName} nodad"])
-                (await lab.Server.RunAsync(["ip", .. command.Split(' ')])).Succeeded();
+                await lab.Server.IpAsync(command);
             using HttpClient welcome = lab.Client.HttpClient();
             await FactsAsync(welcome, server.Url("/connection", Lab.ServerIp6));
             await SourceLists.AssertKeptOutAsync(lab.Client, server.EndPoint);

@@ -38,6 +38,9 @@ internal sealed record HelloWebSettings
     /// <summary>Unless 0: what <c>socket(AF_XDP, …)</c> fails with for the process, by a seccomp filter.</summary>
     internal int AfXdpErrno { get; init; }
 
+    /// <summary>With a transport's usual settings.</summary>
+    internal static HelloWebSettings Over(string transport) => transport == "xdp" ? new HelloWebSettings() : Sockets;
+
     internal static HelloWebSettings Sockets { get; } = new()
     {
         Transport = "sockets",

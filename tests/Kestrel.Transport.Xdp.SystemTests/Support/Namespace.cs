@@ -14,6 +14,9 @@ internal sealed class Namespace(string name)
 
     internal Task<CommandResult> RunAsync(params string[] command) => Command.RunAsync(Inside(command));
 
+    /// <summary>Has <c>ip</c> do what the arguments say, which have no spaces in them.</summary>
+    internal async Task IpAsync(string arguments) => (await RunAsync(["ip", .. arguments.Split(' ')])).Succeeded();
+
     /// <summary>On a thread of its own, moved into the namespace.</summary>
     internal T Enter<T>(Func<T> action) => OwnThread.RunIn($"/run/netns/{name}", action);
 
