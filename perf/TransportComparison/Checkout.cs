@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Reflection.Metadata;
+using System.Reflection.PortableExecutable;
 
 namespace TransportComparison;
 
@@ -9,6 +11,18 @@ internal static class Checkout
 
     /// <summary>HelloWeb on its own checkout's transport, which <c>perf/compare</c> has built.</summary>
     public static string App(string root) => Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll");
+
+    /// <summary>Does the transport that an app is built on have an option of this name?</summary>
+    public static bool HasOption(string app, string name)
+    {
+        string transport = Path.Combine(Path.GetDirectoryName(app)!, "Kestrel.Transport.Xdp.dll");
+        using var file = new PEReader(File.OpenRead(transport));
+        MetadataReader reader = file.GetMetadataReader();
+        return reader.TypeDefinitions.Select(reader.GetTypeDefinition)
+            .Where(type => reader.StringComparer.Equals(type.Name, "XdpTransportOptions"))
+            .SelectMany(static type => type.GetProperties())
+            .Any(property => reader.StringComparer.Equals(reader.GetPropertyDefinition(property).Name, name));
+    }
 
     /// <summary>Builds HelloWeb of one checkout on the transport of another.</summary>
     /// <remarks>Nothing is written to the other: all goes below this program's <c>bin</c>.</remarks>

@@ -69,6 +69,9 @@ internal sealed class Comparison
                 : await Checkout.Build(plan.Root, plan.BaselineRoot, cancellation);
             await using var lab = new Lab(plan.Root);
             await lab.Up(cancellation, "direct", "--links", "2");
+            // Figures of different machines, and checkouts, are of the same algorithm.
+            await lab.UseCubic(lab.Link(0), cancellation);
+            await lab.UseCubic(lab.Link(1), cancellation);
             var comparison = new Comparison(plan, lab, baselineApp);
             await comparison._client.Prepare(cancellation);
             return await comparison.Measure(cancellation);

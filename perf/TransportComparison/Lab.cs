@@ -32,6 +32,15 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
             : new(_facts[$"LINK{number}_SERVER_INTERFACE"], _facts[$"LINK{number}_SERVER_IP4"]);
 
     /// <summary>
+    /// The kernel's connections over the server's end of a link use CUBIC, whatever the machine is set to. By route,
+    /// since the sysctl may be read-only.
+    /// </summary>
+    public Task UseCubic(Link link, CancellationToken cancellation) => Output(
+        Command("server", "sh", "-c",
+            "ip route replace $(ip route show dev $0 proto kernel) dev $0 congctl cubic", link.Interface),
+        cancellation);
+
+    /// <summary>
     /// A command in the namespace of <paramref name="role"/>, on one core. The process that starts becomes the command.
     /// </summary>
     public ProcessStartInfo Command(string role, int cpu, params string[] command) =>

@@ -36,8 +36,8 @@ internal sealed class Server : IAsyncDisposable
         var start = plan.ServerCpu is { } cpu
             ? lab.Command("server", cpu, [.. command])
             : lab.Command("server", [.. command]);
-        // Whatever the machine is set to: figures of different machines, and checkouts, are of the same algorithm.
-        start.Environment["Kestrel__Xdp__CongestionControl"] = "Cubic";
+        if (side.Transport == "xdp" && side.ChoosesCongestionControl)
+            start.Environment["Kestrel__Xdp__CongestionControl"] = "Cubic";
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) => Log(e.Data);
         _process.ErrorDataReceived += (_, e) => Log(e.Data);

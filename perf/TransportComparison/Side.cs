@@ -8,4 +8,8 @@ namespace TransportComparison;
 /// <param name="Port">
 /// The side's own. Both servers are in one namespace, and a wildcard endpoint takes its port on all interfaces.
 /// </param>
-internal sealed record Side(string Name, string Transport, string App, Link Link, int Port);
+internal sealed record Side(string Name, string Transport, string App, Link Link, int Port)
+{
+    /// <summary>Does its transport have the setting? A checkout from before always takes CUBIC.</summary>
+    public bool ChoosesCongestionControl { get; } = Checkout.HasOption(App, "CongestionControl");
+}
