@@ -57,7 +57,8 @@
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV6_FRAGMENT_OFFSET 0xfff8
-/* Real traffic has none or one. The bound keeps the program small for the verifier. */
+#define IPV6_MORE_FRAGMENTS 0x0001
+/* Real traffic has none or one. The bound keeps the program small for the verifier. It is the stack's as well. */
 #define MAX_EXTENSION_HEADERS 6
 
 struct {
@@ -191,6 +192,7 @@ struct {
 enum {
 	SEGMENT = STEER_COUNTERS, /* TCP, with its flow in `scratch` */
 	QUOTE,                    /* ICMP, with the flow that it quotes */
+	HIDDEN,                   /* too many extension headers to see what is behind them, with the addresses */
 };
 
 static __always_inline int count(struct scratch *s, int verdict, __u32 reason)
@@ -472,12 +474,14 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct scratch *s, str
 		} else {
 			if (extension->offset_and_flags & bpf_htons(IPV6_FRAGMENT_OFFSET))
 				return PASS_LATER_FRAGMENT;
-			s->segment.first_fragment = true;
+			/* Without more it is the whole packet (RFC 6946). */
+			if (extension->offset_and_flags & bpf_htons(IPV6_MORE_FRAGMENTS))
+				s->segment.first_fragment = true;
 		}
 		s->next = extension->next;
 	}
 	if (is_extension(s->next))
-		return PASS_MALFORMED;
+		return HIDDEN;
 	if (s->next == IPPROTO_TCP)
 		return load_segment(ctx, s);
 
@@ -552,6 +556,12 @@ int xdp_steer(struct xdp_md *ctx)
 		return steer_segment(ctx, s);
 	if (what == QUOTE)
 		return steer_quote(ctx, s);
+	if (what == HIDDEN) {
+		/* The kernel looks behind them all. So whom the lists keep out does not get there. */
+		if (!source_allowed(s))
+			return count(s, XDP_DROP, DROP_SOURCE);
+		what = PASS_MALFORMED;
+	}
 	return count(s, XDP_PASS, what);
 }
 

@@ -75,7 +75,7 @@ enum steer_counter {
 	PASS_SYN_NO_XSK,        /* the companion serves queues without an XSK */
 	PASS_ICMP_KERNEL_OWNED, /* packet too big for a flow of the kernel */
 	PASS_ICMP_NO_XSK,
-	DROP_SOURCE,            /* denied, or not in the allow list */
+	DROP_SOURCE,            /* denied, or not in the allow list, and to an endpoint as far as can be seen */
 	DROP_FRAGMENT,          /* first fragment to an endpoint */
 	DROP_NO_XSK,            /* passing it would make the kernel answer RST */
 	DROP_SYN_RATE,

@@ -99,6 +99,11 @@ static async Task<int> Serve(Switches switches, CancellationToken cancellation)
             await context.Response.CompleteAsync();
             new Thread(() => Environment.Exit(0)).Start();
         });
+        app.MapPost("/hang", () =>
+        {
+            Console.WriteLine("HelloWeb hangs");
+            Thread.Sleep(Timeout.Infinite);
+        });
         app.MapPost("/crash", () => new Thread(() => throw new InvalidOperationException("asked for")).Start());
     }
 

@@ -76,7 +76,7 @@ internal sealed record Switches
         };
         var allowShutdown = new Option<bool>("--allow-shutdown")
         {
-            Description = "map POST /shutdown-after/{n}: send n bytes, flush, stop the app",
+            Description = "map POST /shutdown-after/{n}: send n bytes, flush, stop the app; and /hang: never answer",
         };
         var logLevel = new Option<LogLevel>("--log-level")
         {

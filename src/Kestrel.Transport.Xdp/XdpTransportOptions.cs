@@ -26,6 +26,11 @@ public sealed class XdpTransportOptions
     public IList<string> Interfaces { get; } = [];
 
     /// <summary>
+    /// Segments to which addresses are served on an interface. What is sent to others is the companion's.
+    /// </summary>
+    public LocalAddresses LocalAddresses { get; set; }
+
+    /// <summary>
     /// How the XDP program is attached. Generic is never a silent fallback: where native is refused, the companion
     /// sockets serve.
     /// </summary>

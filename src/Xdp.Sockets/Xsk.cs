@@ -162,9 +162,11 @@ public sealed unsafe class Xsk : IDisposable
 
     /// <summary>
     /// Binds to the queue. While the queue is busy it tries again, for <see cref="XskOptions.BindTimeout"/>. After an
-    /// exception it may be called again.
+    /// exception it may be called again, unless the socket <see cref="IsBound"/>.
     /// </summary>
-    /// <exception cref="XdpException">bind failed: why, and what to do.</exception>
+    /// <exception cref="XdpException">
+    /// bind failed: why, and what to do. Or the kernel does not tell how the socket was bound.
+    /// </exception>
     public void Bind()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
@@ -172,9 +174,12 @@ public sealed unsafe class Xsk : IDisposable
             throw new InvalidOperationException("The socket is bound.");
         XskSetup.Bind(_handle, _options);
         uint flags = 0, length = sizeof(uint);
-        if (XskNative.getsockopt(_handle, IfXdp.SOL_XDP, IfXdp.XDP_OPTIONS, &flags, &length) == 0)
-            _handle.ZeroCopy = (flags & IfXdp.XDP_OPTIONS_ZEROCOPY) != 0;
+        // While that is unknown, the driver may have the frames.
+        _handle.ZeroCopy = true;
         IsBound = true;
+        if (XskNative.getsockopt(_handle, IfXdp.SOL_XDP, IfXdp.XDP_OPTIONS, &flags, &length) < 0)
+            throw new XdpException("getsockopt(XDP_OPTIONS)", XskNative.Errno);
+        _handle.ZeroCopy = (flags & IfXdp.XDP_OPTIONS_ZEROCOPY) != 0;
     }
 
     /// <summary>

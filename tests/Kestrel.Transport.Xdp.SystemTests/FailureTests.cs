@@ -23,18 +23,14 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
     /// <summary>Of its own: with hundreds of addresses.</summary>
     public sealed class FailureLab() : Lab("direct", queues: 3);
 
-    /// <summary>More addresses and ports than the program's map takes: 301 by 24, and it has 4096 entries.</summary>
+    // More addresses and ports than the program's map takes: 301 by 24, and it has 4096 entries.
+    private const int Addresses = 300, Endpoints = 24;
+
     [SkippableFact]
     public async Task FullMap_SocketsServeWhatDoesNotFit_AndTheEndIsClean()
     {
         Lab.Require();
-        const int Addresses = 300, Endpoints = 24;
-        string batch = Path.GetTempFileName();
-        IEnumerable<string> addresses = Enumerable.Range(0, Addresses).Select(i => $"10.78.{i / 250}.{i % 250 + 1}/32");
-        await File.WriteAllLinesAsync(batch, addresses.Select(a => $"addr add {a} dev {Lab.Interface}"));
-        (await lab.Server.RunAsync("ip", "-batch", batch)).Succeeded();
-        File.Delete(batch);
-
+        await AddAddressesAsync();
         var options = new XdpTransportOptions();
         options.Interfaces.Add(Lab.Interface);
         var factory = new XdpTransportFactory(Options.Create(options), NullLoggerFactory.Instance);
@@ -57,6 +53,29 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             await Assert.ThrowsAnyAsync<SocketException>(
                 () => lab.Client.ConnectAsync(new IPEndPoint(Lab.ServerIp4, port)));
         }
+    }
+
+    [SkippableFact]
+    public async Task FullMap_Sigterm_IsAnEndInOrder()
+    {
+        Lab.Require();
+        await AddAddressesAsync();
+        var settings = new HelloWebSettings
+        {
+            Required = false,
+            MorePorts = [.. Enumerable.Range(8081, Endpoints - 1)],
+        };
+        await WithServerAsync(lab.Server, settings, async server =>
+        {
+            foreach (int port in (int[])[8080, settings.MorePorts[^1]])
+            {
+                using HttpClient client = lab.Client.HttpClient();
+                await FactsAsync(client, server.Url("/connection", port: port));
+            }
+            Assert.Contains(server.Lines, line => line.Contains("The map is full", StringComparison.Ordinal));
+            await server.StopAsync();
+            Assert.Null(Attached());
+        });
     }
 
     [SkippableFact]
@@ -86,10 +105,21 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             finally
             {
                 queues.CloseAll();
+                queues.Closing().End.Wait();
             }
             Assert.Equal(0, frames.Used);
             return 0;
         });
+    }
+
+    // Those that are there already stay.
+    private async Task AddAddressesAsync()
+    {
+        string batch = Path.GetTempFileName();
+        IEnumerable<string> addresses = Enumerable.Range(0, Addresses).Select(i => $"10.78.{i / 250}.{i % 250 + 1}/32");
+        await File.WriteAllLinesAsync(batch, addresses.Select(a => $"addr replace {a} dev {Lab.Interface}"));
+        (await lab.Server.RunAsync("ip", "-batch", batch)).Succeeded();
+        File.Delete(batch);
     }
 
     private XdpAttachment? Attached() => lab.Server.Enter(() => NetworkInterfaceInfo.Get(Lab.Interface)!.Xdp);

@@ -5,7 +5,8 @@ using Xdp.Sockets.Interop;
 namespace Xdp.Sockets.Bpf;
 
 /// <summary>
-/// A BPF map. Any thread may call any method: the kernel makes each operation atomic. Keys and values are bytes in the
+/// A BPF map. Any thread may call any method: the kernel makes each operation atomic. A call beside
+/// <see cref="Dispose"/> is done, or throws <see cref="ObjectDisposedException"/>. Keys and values are bytes in the
 /// layout of the C code that reads them.
 /// </summary>
 public sealed unsafe class BpfMap : IDisposable
@@ -165,10 +166,19 @@ public sealed unsafe class BpfMap : IDisposable
 
     private int Call(int command, byte* key, byte* value)
     {
-        var attributes = new BpfNative.MapElement { MapFd = Handle.Fd, Key = key, ValueOrNextKey = value };
-        int result = BpfNative.Bpf(command, ref attributes);
-        GC.KeepAlive(this);
-        return result;
+        bool held = false;
+        try
+        {
+            // Closed meanwhile, the number could be another object's by the time of the call.
+            Handle.DangerousAddRef(ref held);
+            var attributes = new BpfNative.MapElement { MapFd = Handle.Fd, Key = key, ValueOrNextKey = value };
+            return BpfNative.Bpf(command, ref attributes);
+        }
+        finally
+        {
+            if (held)
+                Handle.DangerousRelease();
+        }
     }
 
     private XdpException Failed(string command, int result, string? hint = null)

@@ -61,9 +61,9 @@ public sealed class XdpLink : IDisposable
                 InfoLength = (uint)sizeof(BpfNative.LinkInfo),
                 Info = &info,
             };
-            // What the kernel does not tell has not changed.
+            // What the kernel does not tell has not changed. It may have kept the program's number to itself as well.
             return BpfNative.Bpf(BpfNative.BPF_OBJ_GET_INFO_BY_FD, ref attributes) < 0
-                || (info.XdpIfindex != 0 && info.ProgId == _program.Id);
+                || (info.XdpIfindex != 0 && (_program.Id == 0 || info.ProgId == _program.Id));
         }
     }
 

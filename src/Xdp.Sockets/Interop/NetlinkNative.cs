@@ -22,8 +22,9 @@ internal static unsafe partial class NetlinkNative
     internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;
     internal const ushort NLMSGERR_ATTR_MSG = 1;
 
-    internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_MASTER = 10, IFLA_LINKINFO = 18,
-        IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43, IFLA_PROP_LIST = 52, IFLA_ALT_IFNAME = 53;
+    internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_LINK = 5, IFLA_MASTER = 10,
+        IFLA_LINKINFO = 18, IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43, IFLA_PROP_LIST = 52,
+        IFLA_ALT_IFNAME = 53;
     internal const ushort IFLA_INFO_KIND = 1;
     internal const ushort IFLA_XDP_FD = 1, IFLA_XDP_ATTACHED = 2, IFLA_XDP_FLAGS = 3, IFLA_XDP_PROG_ID = 4;
     internal const ushort IFA_ADDRESS = 1, IFA_LOCAL = 2, IFA_FLAGS = 8;
@@ -33,8 +34,12 @@ internal static unsafe partial class NetlinkNative
     internal const uint IFA_F_TENTATIVE = 0x40, IFA_F_DADFAILED = 0x08;
     internal const ushort NUD_INCOMPLETE = 1, NUD_FAILED = 0x20, NUD_NOARP = 0x40;
 
+    /// <summary>After a poll that has failed, in milliseconds.</summary>
+    internal const int PollAgainAfter = 50;
+
     internal const nuint SIOCETHTOOL = 0x8946;
-    internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GCHANNELS = 0x3c;
+    internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GFLAGS = 0x25, ETHTOOL_GCHANNELS = 0x3c;
+    internal const uint ETH_FLAG_RXVLAN = 1 << 8;
 
     internal const short POLLIN = 1;
 
@@ -123,6 +128,11 @@ internal static unsafe partial class NetlinkNative
         internal uint Command;
         internal fixed byte Driver[32];
         internal fixed byte Rest[160];
+    }
+
+    internal struct EthtoolValue
+    {
+        internal uint Command, Data;
     }
 
     internal struct EthtoolChannels

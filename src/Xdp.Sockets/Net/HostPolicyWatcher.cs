@@ -107,7 +107,11 @@ public sealed unsafe class HostPolicyWatcher : IDisposable
         fds[0] = new NetlinkNative.PollFd { Fd = _wake.Descriptor, Events = NetlinkNative.POLLIN };
         for (int i = 0; i < _sockets.Count; i++)
             fds[i + 1] = new NetlinkNative.PollFd { Fd = _sockets[i].Fd, Events = NetlinkNative.POLLIN };
-        if (NetlinkNative.Poll(fds, (nuint)_sockets.Count + 1, milliseconds) <= 0)
+        int ready = NetlinkNative.Poll(fds, (nuint)_sockets.Count + 1, milliseconds);
+        // The kernel is short of memory.
+        if (ready < 0)
+            Thread.Sleep(NetlinkNative.PollAgainAfter);
+        if (ready <= 0)
             return false;
         _wake.Drain();
         bool any = false;

@@ -65,6 +65,14 @@ public sealed record NetworkInterfaceInfo
     /// <summary>The bridge, bond or VRF it belongs to; 0 for none.</summary>
     public required int MasterIndex { get; init; }
 
+    /// <summary>The interface that it is made on, a VLAN's for instance; the other end of a veth; 0 for none.</summary>
+    public int LowerIndex { get; init; }
+
+    /// <summary>
+    /// VLAN tags are taken out of what it receives before an XDP program sees it (<c>rx-vlan-offload</c> of ethtool).
+    /// </summary>
+    public bool StripsVlanTags { get; init; }
+
     /// <summary>The XDP program attached, if any.</summary>
     public required XdpAttachment? Xdp { get; init; }
 
@@ -132,7 +140,7 @@ public sealed record NetworkInterfaceInfo
         var header = MemoryMarshal.Read<NetlinkNative.IfInfoMsg>(body);
         string name = "";
         PhysicalAddress mac = PhysicalAddress.None;
-        int mtu = 0, master = 0, rxQueues = 1, txQueues = 1;
+        int mtu = 0, lower = 0, master = 0, rxQueues = 1, txQueues = 1;
         string? kind = null;
         XdpAttachment? xdp = null;
         IReadOnlyList<string> altNames = [];
@@ -145,6 +153,7 @@ public sealed record NetworkInterfaceInfo
                 case NetlinkNative.IFLA_IFNAME: name = attributes.Text; break;
                 case NetlinkNative.IFLA_ADDRESS: mac = new PhysicalAddress(attributes.Value.ToArray()); break;
                 case NetlinkNative.IFLA_MTU: mtu = attributes.Int32; break;
+                case NetlinkNative.IFLA_LINK: lower = attributes.Int32; break;
                 case NetlinkNative.IFLA_MASTER: master = attributes.Int32; break;
                 case NetlinkNative.IFLA_NUM_RX_QUEUES: rxQueues = attributes.Int32; break;
                 case NetlinkNative.IFLA_NUM_TX_QUEUES: txQueues = attributes.Int32; break;
@@ -168,6 +177,7 @@ public sealed record NetworkInterfaceInfo
             RxQueues = rxQueues,
             TxQueues = txQueues,
             MasterIndex = master,
+            LowerIndex = lower,
             Xdp = xdp,
             Addresses = [],
         };
@@ -238,8 +248,13 @@ public sealed record NetworkInterfaceInfo
                     Driver = Marshal.PtrToStringUTF8((nint)driver.Driver) is { Length: > 0 } name ? name : null,
                 };
 
-            return ReadChannels(link.Name) is { } channels
-                ? link with { RxQueues = channels.Rx, TxQueues = channels.Tx }
+            if (ReadChannels(link.Name) is { } channels)
+                link = link with { RxQueues = channels.Rx, TxQueues = channels.Tx };
+
+            NetlinkNative.EthtoolValue flags = default;
+            flags.Command = NetlinkNative.ETHTOOL_GFLAGS;
+            return Ask(link.Name, &flags) && (flags.Data & NetlinkNative.ETH_FLAG_RXVLAN) != 0
+                ? link with { StripsVlanTags = true }
                 : link;
         }
 

@@ -96,10 +96,14 @@ public sealed unsafe class NetworkWatcher : IDisposable
             int ready = NetlinkNative.Poll(fds, 2, -1);
             if (Volatile.Read(ref _disposed) != 0)
                 break;
+            // The kernel is short of memory.
+            if (ready < 0)
+                Thread.Sleep(NetlinkNative.PollAgainAfter);
             if (ready <= 0 || fds[0].Revents == 0)
                 continue;
             ReadOnlySpan<byte> messages = _socket.Receive(out int error);
-            if (error == ErrnoNames.ENOBUFS)
+            // Whatever the reason is, news may be lost.
+            if (error != 0)
                 _changed(new NetworkChange(NetworkChangeKind.Overrun, 0));
             while (Volatile.Read(ref _disposed) == 0
                 && NetlinkSocket.TryTake(ref messages, out NetlinkNative.NlMsgHdr header, out ReadOnlySpan<byte> body))

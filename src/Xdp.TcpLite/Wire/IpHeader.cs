@@ -8,8 +8,11 @@ namespace Xdp.TcpLite;
 /// </summary>
 internal struct IpHeader
 {
-    /// <summary>The most IPv6 extension headers before TCP. A packet with more is made to waste our time.</summary>
-    private const int MaxExtensionHeaders = 8;
+    /// <summary>
+    /// The most IPv6 extension headers before TCP. A packet with more is made to waste our time. bpf/xdp_steer.bpf.c
+    /// sees as many.
+    /// </summary>
+    private const int MaxExtensionHeaders = 6;
 
     internal const ushort EtherTypeIPv4 = 0x0800;
     internal const ushort EtherTypeIPv6 = 0x86dd;
@@ -189,16 +192,18 @@ internal struct IpHeader
                 return DropReason.BadIpHeader;
             if (rest.Length < 8)
                 return DropReason.BadIpLength;
-            if (next == FragmentHeader)
+            bool isFragmentHeader = next == FragmentHeader;
+            if (isFragmentHeader && IsPartOfAPacket(rest))
             {
                 header.IsFragment = true;
                 next = rest[0];
                 break;
             }
-            int length = (rest[1] + 1) * 8;
+            int length = isFragmentHeader ? 8 : (rest[1] + 1) * 8;
             if (length > rest.Length)
                 return DropReason.BadIpLength;
-            bool passable = next == Routing ? rest[3] == 0 : OptionsMayBeSkipped(rest[2..length]);
+            bool passable = isFragmentHeader
+                || (next == Routing ? rest[3] == 0 : OptionsMayBeSkipped(rest[2..length]));
             if (!passable)
                 return DropReason.BadIpHeader;
             next = rest[0];
@@ -207,6 +212,10 @@ internal struct IpHeader
         header.Protocol = next;
         return DropReason.None;
     }
+
+    // Offset 0 without the M flag is a whole packet: an atomic fragment (RFC 6946).
+    private static bool IsPartOfAPacket(ReadOnlySpan<byte> fragmentHeader) =>
+        (BinaryPrimitives.ReadUInt16BigEndian(fragmentHeader[2..]) & 0xfff9) != 0;
 
     /// <summary>
     /// The top two bits of an option say whether a node that does not know it must discard the packet (RFC 8200,

@@ -54,6 +54,8 @@ internal sealed record Captured
 
     private const byte Tcp = 6;
 
+    internal required bool IsIPv4 { get; init; }
+
     /// <summary>IPv4's time to live, IPv6's hop limit.</summary>
     internal required int Hops { get; init; }
 
@@ -79,6 +81,7 @@ internal sealed record Captured
         ReadOnlySpan<byte> tcp = packet[(isIPv4 ? (packet[0] & 15) * 4 : 40)..];
         segment = new Captured
         {
+            IsIPv4 = isIPv4,
             Hops = isIPv4 ? packet[8] : packet[7],
             Ecn = (isIPv4 ? packet[1] : packet[1] >> 4) & 3,
             SourcePort = BinaryPrimitives.ReadUInt16BigEndian(tcp),

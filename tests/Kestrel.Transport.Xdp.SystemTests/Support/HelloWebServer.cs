@@ -41,6 +41,12 @@ internal sealed record HelloWebSettings
     /// <summary>With a transport's usual settings.</summary>
     internal static HelloWebSettings Over(string transport) => transport == "xdp" ? new HelloWebSettings() : Sockets;
 
+    /// <summary>Through which its system calls are made to fail.</summary>
+    internal SystemCallFaults? Faults { get; init; }
+
+    /// <summary>More ports, each an endpoint of its own.</summary>
+    internal IReadOnlyList<int> MorePorts { get; init; } = [];
+
     internal static HelloWebSettings Sockets { get; } = new()
     {
         Transport = "sockets",
@@ -56,7 +62,8 @@ internal sealed record HelloWebSettings
 
     internal IEnumerable<string> Arguments()
     {
-        foreach (string text in (string[])["--transport", Transport, "--urls", $"http://*:{Port}"])
+        string urls = string.Join(';', MorePorts.Prepend(Port).Select(port => $"http://*:{port}"));
+        foreach (string text in (string[])["--transport", Transport, "--urls", urls])
             yield return text;
         foreach (string name in Interfaces)
         {
@@ -139,12 +146,29 @@ internal sealed class HelloWebServer : IAsyncDisposable
     /// <summary>Ready to serve.</summary>
     internal static async Task<HelloWebServer> StartAsync(Namespace at, HelloWebSettings? settings = null)
     {
-        HelloWebServer server = Launch(at, settings ?? new HelloWebSettings());
+        HelloWebServer server = await StartOrEndAsync(at, settings ?? new HelloWebSettings());
+        try
+        {
+            if (!server._ready.Task.IsCompleted)
+                Assert.Fail($"HelloWeb ended with {await server.ExitAsync()} before it was ready.\n{server.Log}");
+            return server;
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Ready to serve, or ended.</summary>
+    internal static async Task<HelloWebServer> StartOrEndAsync(Namespace at, HelloWebSettings settings)
+    {
+        HelloWebServer server = Launch(at, settings);
         try
         {
             await Task.WhenAny(server._ready.Task, server._reading).WaitAsync(Command.Limit);
             if (!server._ready.Task.IsCompleted)
-                Assert.Fail($"HelloWeb ended with {await server.ExitAsync()} before it was ready.\n{server.Log}");
+                await server.ExitAsync();
             return server;
         }
         catch
@@ -168,10 +192,12 @@ internal sealed class HelloWebServer : IAsyncDisposable
     {
         string[] command =
             at.Inside([.. settings.Through, "dotnet", Repository.SampleAssembly("HelloWeb"), .. settings.Arguments()]);
-        Process process = settings.AfXdpErrno != 0
-            ? SystemCalls.WithoutAfXdp(settings.AfXdpErrno, () => Command.Start(command, settings.Environment))
-            : Command.Start(command, settings.Environment);
+        Process process = settings.Faults is { } faults ? faults.Start(Start)
+            : settings.AfXdpErrno != 0 ? SystemCalls.WithoutAfXdp(settings.AfXdpErrno, Start)
+            : Start();
         return new HelloWebServer(at, settings, process);
+
+        Process Start() => Command.Start(command, settings.Environment);
     }
 
     private async Task ReadAsync(StreamReader reader)

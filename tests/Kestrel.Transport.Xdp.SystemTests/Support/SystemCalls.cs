@@ -94,42 +94,64 @@ internal static partial class SystemCalls
         private readonly ulong _key = key, _value = value, _flags = flags;
     }
 
-    // struct sock_filter over struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }.
     private static void InstallFilter(int errno)
     {
         const int AF_XDP = 44, ArgumentsAt = 16;
         const uint SECCOMP_RET_ALLOW = 0x7fff0000, SECCOMP_RET_ERRNO = 0x00050000;
-        const ushort LoadWord = 0x20, JumpEqual = 0x15, Return = 0x06;
         uint socket = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 198u : 41u;
         SockFilter[] filter =
         [
-            new(LoadWord, 0, 0, 0),
-            new(JumpEqual, 0, 3, socket),
-            new(LoadWord, 0, 0, ArgumentsAt),
-            new(JumpEqual, 0, 1, AF_XDP),
-            new(Return, 0, 0, SECCOMP_RET_ERRNO | (uint)errno),
-            new(Return, 0, 0, SECCOMP_RET_ALLOW),
+            SockFilter.Load(0),
+            SockFilter.IfEqual(socket, 0, 3),
+            SockFilter.Load(ArgumentsAt),
+            SockFilter.IfEqual(AF_XDP, 0, 1),
+            SockFilter.Return(SECCOMP_RET_ERRNO | (uint)errno),
+            SockFilter.Return(SECCOMP_RET_ALLOW),
         ];
+        InstallFilter(filter, static program =>
+            Prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) == 0
+                ? 0
+                : throw new InvalidOperationException($"prctl: errno {Marshal.GetLastPInvokeError()}"));
+    }
+
+    /// <summary>Has the call made that gives the thread a filter, with a pointer to struct sock_fprog.</summary>
+    internal static T InstallFilter<T>(SockFilter[] filter, Func<nint, T> install)
+    {
         GCHandle pinned = GCHandle.Alloc(filter, GCHandleType.Pinned);
+        GCHandle program = GCHandle.Alloc(
+            new SockFprog((ushort)filter.Length, pinned.AddrOfPinnedObject()), GCHandleType.Pinned);
         try
         {
-            var program = new SockFprog((ushort)filter.Length, pinned.AddrOfPinnedObject());
-            if (Prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || PrctlFilter(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0)
+            if (Prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
                 throw new InvalidOperationException($"prctl: errno {Marshal.GetLastPInvokeError()}");
+            return install(program.AddrOfPinnedObject());
         }
         finally
         {
+            program.Free();
             pinned.Free();
         }
     }
 
+    /// <summary>struct sock_filter, over struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }.</summary>
     [StructLayout(LayoutKind.Sequential)]
-    private readonly struct SockFilter(ushort code, byte ifTrue, byte ifFalse, uint k)
+    internal readonly struct SockFilter
     {
-        private readonly ushort _code = code;
-        private readonly byte _ifTrue = ifTrue, _ifFalse = ifFalse;
-        private readonly uint _k = k;
+        private readonly ushort _code;
+        private readonly byte _ifTrue, _ifFalse;
+        private readonly uint _k;
+
+        private SockFilter(ushort code, uint k, byte ifTrue = 0, byte ifFalse = 0) =>
+            (_code, _ifTrue, _ifFalse, _k) = (code, ifTrue, ifFalse, k);
+
+        /// <summary>Loads four bytes at an offset of the data.</summary>
+        internal static SockFilter Load(int offset) => new(0x20, (uint)offset);
+
+        /// <summary>Skips so many instructions.</summary>
+        internal static SockFilter IfEqual(uint value, byte skipIfSo, byte skipIfNot) =>
+            new(0x15, value, skipIfSo, skipIfNot);
+
+        internal static SockFilter Return(uint action) => new(0x06, action);
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -153,8 +175,4 @@ internal static partial class SystemCalls
 
     [LibraryImport("libc", EntryPoint = "prctl", SetLastError = true)]
     private static partial int Prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
-
-    [LibraryImport("libc", EntryPoint = "prctl", SetLastError = true)]
-    private static partial int PrctlFilter(
-        int option, nint argument2, in SockFprog argument3, nint argument4, nint argument5);
 }

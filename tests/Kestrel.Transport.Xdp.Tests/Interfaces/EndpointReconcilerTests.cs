@@ -23,7 +23,8 @@ public class EndpointReconcilerTests
     private readonly List<IReadOnlySet<int>> _asked = [];
     private HashSet<(IpAddr, int)>? _kernel = [];
     private string[] _addresses = ["10.0.0.1"];
-    private bool _allQueues = true;
+    private string[] _elsewhere = [];
+    private bool _allQueues = true, _wildcardsTakeAll;
     private long _now = 1_000_000;
 
     private readonly CollectingLogger _log = new();
@@ -187,6 +188,32 @@ public class EndpointReconcilerTests
         InterfaceAddress tentative = Address("2001:db8::1") with { IsTentative = true };
         _endpoints.Reconcile(new ServedInterface(_interface, [tentative], AllQueues: true), _now);
         Assert.Empty(_interface.Endpoints);
+    }
+
+    /// <summary>A virtual address on lo, as a balancer's servers have it.</summary>
+    [Fact]
+    public void AddressOfAnotherInterface_IsServedForAListenerThatNamesIt()
+    {
+        _elsewhere = ["10.0.9.9", "2001:db8::9"];
+        Serve("0.0.0.0:80");
+        Serve("[::]:81");
+        Assert.Equal([V4, "10.0.0.1:81"], _interface.Endpoints.Keys.Order());
+        Serve("10.0.9.9:80");
+        Serve("[2001:db8::9]:80");
+        Assert.Equal([V4, "10.0.0.1:81", "10.0.9.9:80", "2001:db8::9:80"], _interface.Endpoints.Keys.Order());
+        _elsewhere = [];
+        Reconcile();
+        RemoveGone(EndpointReconciler.GoneGrace);
+        Assert.Equal([V4, "10.0.0.1:81"], _interface.Endpoints.Keys.Order());
+    }
+
+    [Fact]
+    public void AllAddresses_AreServedForAWildcard()
+    {
+        _elsewhere = ["10.0.9.9", "2001:db8::9"];
+        _wildcardsTakeAll = true;
+        Serve("0.0.0.0:80");
+        Assert.Equal([V4, "10.0.9.9:80"], _interface.Endpoints.Keys.Order());
     }
 
     [Fact]
@@ -388,8 +415,11 @@ public class EndpointReconcilerTests
         Assert.Equal(ended, lost);
     }
 
-    private ServedInterface Served => new(
-        _interface, [.. _addresses.Select(Address)], _allQueues);
+    private ServedInterface Served => new(_interface, [.. _addresses.Select(Address)], _allQueues)
+    {
+        Elsewhere = [.. _elsewhere.Select(Address)],
+        WildcardsTakeAll = _wildcardsTakeAll,
+    };
 
     private static InterfaceAddress Address(string address) =>
         new(IPAddress.Parse(address), 24, AddressScope.Global, IsTentative: false);

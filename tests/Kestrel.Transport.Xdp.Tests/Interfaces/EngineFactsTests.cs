@@ -97,6 +97,44 @@ public class EngineFactsTests
         Assert.Contains("belongs to eth0", none.Reason, StringComparison.Ordinal);
     }
 
+    /// <summary>No packet arrives where they are kept, so the others serve them.</summary>
+    [Theory]
+    [InlineData("lo")]
+    [InlineData("dummy0")]
+    public void Selector_AddressOnLoopbackOrDummy_IsServedOnAnyInterface(string keeper)
+    {
+        NetworkInterfaceInfo[] all =
+        [
+            Device("eth0", "10.0.0.1"),
+            Device(keeper, "10.0.9.9", "127.0.0.1", "::1", "2001:db8::9") with
+            {
+                IsLoopback = keeper == "lo",
+                Kind = keeper == "lo" ? null : "dummy",
+            },
+            Device("eth1", "10.0.1.1", "fe80::1"),
+        ];
+        var options = new XdpTransportOptions { Interfaces = { "eth0", "eth1" } };
+        IPEndPoint virtualAddress = IPEndPoint.Parse("10.0.9.9:80");
+        Assert.Equal(["eth0", "eth1"], InterfaceSelector.Named(options, virtualAddress, all).Names);
+        Assert.Equal(["eth0", "eth1"], InterfaceSelector.ByDefault(virtualAddress, all).Names);
+        Assert.Equal(
+            ["10.0.9.9", "2001:db8::9"],
+            InterfaceSelector.Elsewhere(all[0], all, LocalAddresses.Interface).Select(a => $"{a.Address}"));
+        Assert.Equal(
+            ["10.0.9.9", "2001:db8::9", "10.0.1.1"],
+            InterfaceSelector.Elsewhere(all[0], all, LocalAddresses.All).Select(a => $"{a.Address}"));
+    }
+
+    [Fact]
+    public void Selector_AllAddresses_AnyInterfaceServesThem()
+    {
+        NetworkInterfaceInfo[] all = [Device("eth0", "10.0.0.1"), Device("eth1", "10.0.1.1")];
+        var options = new XdpTransportOptions { Interfaces = { "eth1" }, LocalAddresses = LocalAddresses.All };
+        IPEndPoint other = IPEndPoint.Parse("10.0.0.1:80");
+        Assert.Equal(["eth1"], InterfaceSelector.Named(options, other, all).Names);
+        Assert.Equal(["eth0", "eth1"], InterfaceSelector.ByDefault(other, all, LocalAddresses.All).Names);
+    }
+
     [Fact]
     public void Selector_SameInterfaceTwice_IsOne()
     {

@@ -12,6 +12,7 @@ public class InterfaceSettingsTests
     {
         ["AttachMode"] = o => o.AttachMode = AttachMode.Generic,
         ["BindMode"] = o => o.BindMode = BindMode.Copy,
+        ["LocalAddresses"] = o => o.LocalAddresses = LocalAddresses.All,
         ["Queues"] = o => o.Queues = [1, 0],
         ["FramesPerQueue"] = o => o.FramesPerQueue = 777,
         ["MemoryBudget"] = o => o.MemoryBudget++,

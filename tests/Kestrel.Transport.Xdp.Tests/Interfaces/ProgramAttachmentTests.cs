@@ -1,6 +1,7 @@
 using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Microsoft.Extensions.Logging.Abstractions;
+using Xdp.Sockets.Net;
 
 namespace Kestrel.Transport.Xdp.Tests.Interfaces;
 
@@ -24,6 +25,34 @@ public class ProgramAttachmentTests
         Assert.False(_attachment.MayTry(ProgramAttachment.RetryAfter - 1));
         Assert.True(_attachment.MayTry(ProgramAttachment.RetryAfter));
     }
+
+    /// <summary>Packets of the VLAN would be taken for the interface's own.</summary>
+    [Fact]
+    public void NicThatTakesOutTags_UnderVlans_IsRefused_AndSaysWhatHelps()
+    {
+        NetworkInterfaceInfo[] all =
+            [FakeInterface.Device() with { StripsVlanTags = true }, Vlan("eth7.5", lower: 7), Vlan("eth9.6", lower: 9)];
+        var attachment = new ProgramAttachment("eth7", FakeInterface.Settings(), NullLogger.Instance, () => all);
+        Assert.False(attachment.TryLoad(TimeSpan.Zero, SourceLists.None, now: 0));
+        Assert.Equal(
+            "eth7 takes VLAN tags out of packets, so that those for eth7.5 could not be told from its own: "
+                + "ethtool -K eth7 rxvlan off",
+            attachment.Failure);
+    }
+
+    [Fact]
+    public void VlanTags_ThatAreSeen_OrNobodys_AreNoReason()
+    {
+        NetworkInterfaceInfo strips = FakeInterface.Device() with { StripsVlanTags = true };
+        Assert.NotNull(VlanTags.WhyNot(strips, [strips, Vlan("vlan5", lower: 7)]));
+        Assert.NotNull(VlanTags.WhyNot(strips with { MasterIndex = 8 }, [strips, Vlan("bond0.5", lower: 8)]));
+        Assert.Null(VlanTags.WhyNot(strips with { StripsVlanTags = false }, [strips, Vlan("vlan5", lower: 7)]));
+        Assert.Null(VlanTags.WhyNot(strips, [strips, Vlan("vlan5", lower: 9), Vlan("vlan6", lower: 0)]));
+        Assert.Null(VlanTags.WhyNot(strips, [strips, Vlan("macvlan5", lower: 7) with { Kind = "macvlan" }]));
+    }
+
+    private static NetworkInterfaceInfo Vlan(string name, int lower) =>
+        FakeInterface.Device(name) with { Index = 100 + lower, Kind = "vlan", LowerIndex = lower };
 
     [Fact]
     public void DeviceThatComesUp_IsTriedAtOnce()

@@ -19,6 +19,7 @@ public class OptionsTests
     {
         { "Interfaces[0]", o => o.Interfaces.Add("a/b") },
         { "Interfaces[0]", o => o.Interfaces.Add(new string('a', 128)) },
+        { "LocalAddresses", o => o.LocalAddresses = (LocalAddresses)9 },
         { "AttachMode", o => o.AttachMode = (AttachMode)9 },
         { "BindMode", o => o.BindMode = (BindMode)9 },
         { "ZeroCopy needs", o => { o.AttachMode = AttachMode.Generic; o.BindMode = BindMode.ZeroCopy; } },
@@ -70,6 +71,7 @@ public class OptionsTests
             ["Kestrel:Xdp:Enabled"] = "false",
             ["Kestrel:Xdp:Interfaces:0"] = "eth0",
             ["Kestrel:Xdp:Interfaces:1"] = "eth1",
+            ["Kestrel:Xdp:LocalAddresses"] = "all",
             ["Kestrel:Xdp:AttachMode"] = "generic",
             ["Kestrel:Xdp:BindMode"] = "Copy",
             ["Kestrel:Xdp:Queues"] = "0, 2",
@@ -98,6 +100,7 @@ public class OptionsTests
         });
         Assert.False(options.Enabled);
         Assert.Equal(["eth0", "eth1"], options.Interfaces);
+        Assert.Equal(LocalAddresses.All, options.LocalAddresses);
         Assert.Equal(AttachMode.Generic, options.AttachMode);
         Assert.Equal(BindMode.Copy, options.BindMode);
         Assert.Equal([0, 2], options.Queues!);
@@ -129,7 +132,7 @@ public class OptionsTests
     public void Configuration_CoversEveryProperty()
     {
         // EndpointFilter is code.
-        Assert.Equal(28, typeof(XdpTransportOptions).GetProperties().Length);
+        Assert.Equal(29, typeof(XdpTransportOptions).GetProperties().Length);
     }
 
     [Fact]

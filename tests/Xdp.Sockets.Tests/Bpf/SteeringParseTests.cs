@@ -169,6 +169,52 @@ public class SteeringParseTests
             Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, Esp, segment), ipv6: true));
     }
 
+    /// <summary>
+    /// The kernel goes on where the program gives up, and would let in at its own socket whom the lists keep out.
+    /// </summary>
+    [SkippableTheory]
+    [InlineData(7)]
+    [InlineData(8)]
+    public void MoreExtensionsThanTheBound_DoNotPassTheSourceListsBy(int headers)
+    {
+        using var bench = new SteeringBench();
+        byte[] chain = Packet.Segment(Remote6.Port, Local6.Port, TcpFlags.Syn);
+        byte next = Tcp;
+        for (int i = 0; i < headers; i++)
+        {
+            chain = Packet.Extension(next, 8, chain);
+            next = Destination;
+        }
+        byte[] packet = Packet.Ethernet(Packet.Ip6(Remote6.Address, Local6.Address, next, chain), ipv6: true);
+        bench.Expect(SteeringCounter.PassMalformed, packet);
+        bench.Program.SetDeniedSources([new IPNetwork(Remote6.Address, 128)]);
+        bench.Expect(SteeringCounter.DropSource, packet);
+        bench.Program.SetDeniedSources([]);
+        bench.Program.SetAllowedSources([new IPNetwork(Local6.Address, 128)]);
+        bench.Expect(SteeringCounter.DropSource, packet);
+        bench.Program.SetAllowedSources([new IPNetwork(Remote6.Address, 128)]);
+        bench.Expect(SteeringCounter.PassMalformed, packet);
+    }
+
+    /// <summary>RFC 6946: a fragment header, and no fragment. Reserved bits mean nothing.</summary>
+    [SkippableTheory]
+    [InlineData(0)]
+    [InlineData(6)]
+    public void IPv6AtomicFragment_IsAWholePacket(int reserved)
+    {
+        using var bench = new SteeringBench();
+        byte[] segment = Packet.Segment(Remote6.Port, Local6.Port, TcpFlags.Syn);
+        bench.Expect(SteeringCounter.RedirectSyn, Packet.Ethernet(
+            Packet.Ip6(
+                Remote6.Address, Local6.Address, FragmentHeader, Packet.Fragment(Tcp, reserved, more: false, segment)),
+            ipv6: true));
+        bench.Expect(SteeringCounter.RedirectSyn, Packet.Ethernet(
+            Packet.Ip6(
+                Remote6.Address, Local6.Address, FragmentHeader,
+                Packet.Fragment(Destination, reserved, more: false, Packet.Extension(Tcp, 8, segment))),
+            ipv6: true));
+    }
+
     [SkippableFact]
     public void IPv6_MappedAddress_Passes()
     {

@@ -54,6 +54,30 @@ public class NetworkInterfaceInfoTests
         Assert.Contains("v0", network.Ip("-o link show"), StringComparison.Ordinal);
     }
 
+    /// <summary>ethtool is the oracle.</summary>
+    [SkippableFact]
+    public void Get_TellsWhetherTagsAreTakenOut_AndWhatIsBelow()
+    {
+        TestNetwork.Require("ethtool");
+        using var network = new TestNetwork();
+        network.Ip("link add v0 type veth peer name v1");
+        var seen = new HashSet<bool>();
+        foreach (string state in (string[])["on", "off"])
+        {
+            network.Exec($"ethtool -K v0 rxvlan {state}");
+            bool told = network.Exec("ethtool -k v0").Contains("rx-vlan-offload: on", StringComparison.Ordinal);
+            network.Run(() => Assert.Equal(told, NetworkInterfaceInfo.Get("v0")!.StripsVlanTags));
+            seen.Add(told);
+        }
+        Assert.Equal(2, seen.Count);
+        network.Run(() =>
+        {
+            NetworkInterfaceInfo v0 = NetworkInterfaceInfo.Get("v0")!, v1 = NetworkInterfaceInfo.Get("v1")!;
+            Assert.Equal((v1.Index, v0.Index), (v0.LowerIndex, v1.LowerIndex));
+            Assert.Equal(0, NetworkInterfaceInfo.Get("lo")!.LowerIndex);
+        });
+    }
+
     [SkippableFact]
     public void ReadRxQueues_FollowsTheChannels()
     {

@@ -474,8 +474,8 @@ public class PacketParserTests
     [Fact]
     public void Parse_IPv6ChainWithoutEnd_IsBounded()
     {
-        Assert.Equal(DropReason.None, Parse(WithExtensions([.. Enumerable.Repeat(((byte)60, s_pad), 8)])));
-        Assert.Equal(DropReason.BadIpHeader, Parse(WithExtensions([.. Enumerable.Repeat(((byte)60, s_pad), 9)])));
+        Assert.Equal(DropReason.None, Parse(WithExtensions([.. Enumerable.Repeat(((byte)60, s_pad), 6)])));
+        Assert.Equal(DropReason.BadIpHeader, Parse(WithExtensions([.. Enumerable.Repeat(((byte)60, s_pad), 7)])));
     }
 
     [Fact]
@@ -501,5 +501,26 @@ public class PacketParserTests
     {
         Assert.Equal(DropReason.Fragment, Parse(WithExtensions((44, [0, 1, 0, 0, 0, 9]))));
         Assert.Equal(DropReason.Fragment, Parse(WithExtensions((60, s_pad), (44, [0x10, 0, 0, 0, 0, 9]))));
+    }
+
+    /// <summary>RFC 6946. The reserved bits of the header mean nothing.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(6)]
+    public void Parse_IPv6AtomicFragment_IsAWholePacket(byte reserved)
+    {
+        byte[] header = [0, reserved, 0, 0, 0, 9];
+        (byte, byte[])[][] chains =
+            [[(44, header)], [(60, s_pad), (44, header)], [(44, header), (60, s_pad)]];
+        foreach ((byte, byte[])[] chain in chains)
+        {
+            byte[] frame = WithExtensions(chain);
+            Assert.Equal(DropReason.None, Parse(frame, out Packet packet));
+            Assert.Equal("hello"u8, frame.AsSpan(packet.PayloadStart, packet.PayloadLength));
+        }
+        // What looks like a length is reserved too.
+        byte[] odd = WithExtensions((44, header));
+        odd[14 + 40 + 1] = 0xff;
+        Assert.Equal(DropReason.None, Parse(odd));
     }
 }

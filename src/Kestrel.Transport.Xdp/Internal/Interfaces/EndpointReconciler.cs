@@ -14,7 +14,14 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="Addresses">Its own.</param>
 /// <param name="AllQueues">Every NIC queue has a socket, so nothing arrives that only the companion could take.</param>
 internal readonly record struct ServedInterface(
-    ISteeringMaps Maps, IReadOnlyList<InterfaceAddress> Addresses, bool AllQueues);
+    ISteeringMaps Maps, IReadOnlyList<InterfaceAddress> Addresses, bool AllQueues)
+{
+    /// <summary>Addresses that other interfaces have, and that segments on this one may be for.</summary>
+    internal IReadOnlyList<InterfaceAddress> Elsewhere { get; init; } = [];
+
+    /// <summary>They are also those of listeners on wildcard addresses, not only of those that name them.</summary>
+    internal bool WildcardsTakeAll { get; init; } = false;
+}
 
 /// <summary>
 /// Keeps the endpoints in the program's map and in the stacks equal to what is wanted: each address of the interface
@@ -114,7 +121,7 @@ internal sealed class EndpointReconciler(
     /// <summary>Makes map and stacks what they should be.</summary>
     internal void Reconcile(in ServedInterface served, long now)
     {
-        Dictionary<(IPAddress, int), EndpointBinding> wanted = Wanted(served.Addresses);
+        Dictionary<(IPAddress, int), EndpointBinding> wanted = Wanted(served);
         _refusals.Clear();
         foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in _installed.ToArray())
         {
@@ -317,13 +324,14 @@ internal sealed class EndpointReconciler(
     }
 
     // Open endpoints before those that drain: a listener may have come back to the same port.
-    private Dictionary<(IPAddress, int), EndpointBinding> Wanted(IReadOnlyList<InterfaceAddress> addresses)
+    private Dictionary<(IPAddress, int), EndpointBinding> Wanted(in ServedInterface served)
     {
         var wanted = new Dictionary<(IPAddress, int), EndpointBinding>();
         foreach (EndpointBinding binding in _bindings.OrderBy(b => b.IsDraining)
             .ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address)))
         {
-            foreach (InterfaceAddress own in addresses)
+            bool takesAll = served.WildcardsTakeAll || !InterfaceSelector.IsWildcard(binding.EndPoint.Address);
+            foreach (InterfaceAddress own in takesAll ? served.Addresses.Concat(served.Elsewhere) : served.Addresses)
             {
                 if (!own.IsTentative && binding.Covers(own.Address))
                     wanted.TryAdd((own.Address, binding.EndPoint.Port), binding);

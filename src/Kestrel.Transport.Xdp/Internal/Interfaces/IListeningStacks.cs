@@ -10,6 +10,9 @@ internal interface IListeningStacks
 
     void StopListening(IpAddr address, ushort port);
 
-    /// <summary>Which of these local ends have a connection in a stack, half-open and TIME-WAIT included?</summary>
+    /// <summary>
+    /// Which of these local ends may have a connection in a stack, half-open and TIME-WAIT included? Waits for a moment
+    /// only; without an answer, all of them may.
+    /// </summary>
     IReadOnlySet<(IpAddr Address, ushort Port)> InUse(IReadOnlySet<(IpAddr Address, ushort Port)> ends);
 }

@@ -25,7 +25,7 @@ internal static class InterfaceSelector
             : NetworkNamespace.IsInitial
                 ? new([], "no interface is named (XdpTransportOptions.Interfaces), "
                     + "and in the host's initial network namespace none is taken unasked")
-                : ByDefault(endpoint, NetworkInterfaceInfo.List());
+                : ByDefault(endpoint, NetworkInterfaceInfo.List(), options.LocalAddresses);
 
     /// <summary>
     /// Named interfaces are all meant, also those that are missing now. Only when another interface has the endpoint's
@@ -36,8 +36,10 @@ internal static class InterfaceSelector
     {
         string[] names =
             [.. options.Interfaces.Select(name => all.FirstOrDefault(i => i.IsNamed(name))?.Name ?? name).Distinct()];
-        NetworkInterfaceInfo? owner =
-            IsWildcard(endpoint.Address) ? null : all.FirstOrDefault(i => Owns(i, endpoint.Address));
+        // What is kept where no packet arrives comes in through any interface.
+        NetworkInterfaceInfo? owner = IsWildcard(endpoint.Address) || options.LocalAddresses == LocalAddresses.All
+            ? null
+            : all.FirstOrDefault(i => Owns(i, endpoint.Address) && !ReceivesNothing(i));
         if (owner is null)
             return new(names, null);
         return names.Contains(owner.Name)
@@ -46,13 +48,18 @@ internal static class InterfaceSelector
                 + $"which is not among the named interfaces ({string.Join(", ", names)})");
     }
 
-    internal static Selection ByDefault(IPEndPoint endpoint, IReadOnlyList<NetworkInterfaceInfo> all)
+    internal static Selection ByDefault(
+        IPEndPoint endpoint, IReadOnlyList<NetworkInterfaceInfo> all,
+        LocalAddresses which = LocalAddresses.Interface)
     {
         var names = new List<string>();
         var refusals = new List<string>();
+        bool explicitly = !IsWildcard(endpoint.Address) || which == LocalAddresses.All;
         foreach (NetworkInterfaceInfo device in all)
         {
-            if (device.IsLoopback || !device.Addresses.Any(a => Covers(endpoint.Address, a.Address)))
+            bool elsewhere =
+                explicitly && Elsewhere(device, all, which).Any(a => Covers(endpoint.Address, a.Address));
+            if (device.IsLoopback || !(elsewhere || Owns(device, endpoint.Address)))
                 continue;
             if (Unsuitable(device) is { } refusal)
                 refusals.Add($"{device.Name} {refusal}");
@@ -64,6 +71,20 @@ internal static class InterfaceSelector
                 ? string.Join("; ", refusals) + "; naming it (XdpTransportOptions.Interfaces) overrides this"
             : "no interface but loopback has the address");
     }
+
+    /// <summary>
+    /// Addresses of the machine that other interfaces have, and that segments on this one may be for: those that are
+    /// kept on an interface where no packet arrives, or all.
+    /// </summary>
+    internal static IReadOnlyList<InterfaceAddress> Elsewhere(
+        NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all, LocalAddresses which) =>
+    [
+        .. all.Where(other => other.Index != device.Index && (which == LocalAddresses.All || ReceivesNothing(other)))
+            .SelectMany(static other => other.Addresses)
+            .Where(static own => !IPAddress.IsLoopback(own.Address) && !own.Address.IsIPv6LinkLocal),
+    ];
+
+    private static bool ReceivesNothing(NetworkInterfaceInfo device) => device.IsLoopback || device.Kind == "dummy";
 
     private static string? Unsuitable(NetworkInterfaceInfo device)
     {

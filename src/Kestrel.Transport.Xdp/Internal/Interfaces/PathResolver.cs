@@ -40,7 +40,7 @@ internal sealed class PathResolver : IDisposable
         }
         foreach (var ofQueue in answers.GroupBy(answer => answer.Queue))
         {
-            ofQueue.Key.Run(_ =>
+            ofQueue.Key.Ask(_ =>
             {
                 foreach (var (queue, connection, neighbour) in ofQueue)
                     queue.Redirect(connection, neighbour);

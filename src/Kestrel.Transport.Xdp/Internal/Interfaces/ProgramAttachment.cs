@@ -13,7 +13,13 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// The XDP program on one interface. Owns the program while it is attached, what is known of the device, when it may be
 /// tried again, and why the interface is not served. Under the engine's lock. Times are in milliseconds.
 /// </summary>
-internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings settings, ILogger logger)
+/// <param name="interfaceName">The interface's name.</param>
+/// <param name="settings">How to attach, and for which addresses.</param>
+/// <param name="logger">The engine's.</param>
+/// <param name="list">Lists all interfaces; null asks the kernel.</param>
+internal sealed class ProgramAttachment(
+    string interfaceName, InterfaceSettings settings, ILogger logger,
+    Func<IReadOnlyList<NetworkInterfaceInfo>>? list = null)
 {
     /// <summary>
     /// Between two attempts to take an interface that is missing, down or held by another program. Nothing is changed
@@ -29,11 +35,14 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     private SourceLists _sources = SourceLists.None;
     private long _nextAttempt;
 
-    /// <summary>Null while it is not attached.</summary>
+    /// <summary>Null while it is not attached. Its counters are for any thread.</summary>
     internal SteeringProgram? Program { get; private set; }
 
     /// <summary>The interface as it was seen last; null when there is none. Any thread.</summary>
     internal NetworkInterfaceInfo? Device { get; private set; }
+
+    /// <summary>Addresses of other interfaces that it may serve, as they were seen last.</summary>
+    internal IReadOnlyList<InterfaceAddress> Elsewhere { get; private set; } = [];
 
     /// <summary>Native or generic, once the program is attached.</summary>
     internal AttachMode Mode { get; private set; }
@@ -56,9 +65,11 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     /// The interface as it is now; null when there is none. While the program is attached it is known by its index: it
     /// may have another name by now, and another one its name.
     /// </summary>
-    internal NetworkInterfaceInfo? FindDevice() => Program is not null && Device is { } device
-        ? NetworkInterfaceInfo.Get(device.Index)
-        : NetworkInterfaceInfo.Get(interfaceName);
+    /// <param name="all">All interfaces.</param>
+    internal NetworkInterfaceInfo? FindDevice(IReadOnlyList<NetworkInterfaceInfo> all) =>
+        Program is not null && Device is { } device
+            ? all.FirstOrDefault(i => i.Index == device.Index)
+            : all.FirstOrDefault(i => i.IsNamed(interfaceName));
 
     /// <summary>
     /// Looks at the device and loads the program, which changes nothing on the interface. False, with a
@@ -73,11 +84,15 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
         SteeringProgram? program = null;
         try
         {
-            Device = NetworkInterfaceInfo.Get(interfaceName);
+            IReadOnlyList<NetworkInterfaceInfo> all = (list ?? NetworkInterfaceInfo.List)();
+            Device = all.FirstOrDefault(i => i.IsNamed(interfaceName));
             if (Device is null)
                 return Refuse($"there is no interface {interfaceName}");
+            Elsewhere = InterfaceSelector.Elsewhere(Device, all, settings.LocalAddresses);
             if (!Device.IsUp)
                 return Refuse($"the interface {interfaceName} is down");
+            if (VlanTags.WhyNot(Device, all) is { } hidden)
+                return Refuse(hidden);
             if (XdpPrivileges.FindMissing() is { Count: > 0 } missing)
                 return Refuse(string.Join("; ", missing));
             if (WaitForHolder(Device.Index, patience) is { } holder)
@@ -131,7 +146,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     internal void Detach() => Program?.Detach();
 
     /// <summary>
-    /// The program goes. After <see cref="Detach"/>, and after the queues that the maps refer to are closed.
+    /// The program goes. After <see cref="Detach"/>.
     /// </summary>
     internal void Release(string reason, long now)
     {
@@ -153,7 +168,9 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
     }
 
     /// <summary>While the program is attached: what has changed of the device that it is attached to.</summary>
-    internal void FollowDevice(NetworkInterfaceInfo device)
+    /// <param name="device">What it is now.</param>
+    /// <param name="all">All interfaces.</param>
+    internal void FollowDevice(NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all)
     {
         if (!device.Mac.Equals(Device!.Mac))
             Program!.SetMacs([device.Mac]);
@@ -167,6 +184,7 @@ internal sealed class ProgramAttachment(string interfaceName, InterfaceSettings 
             TryAtOnce();
         }
         Device = device;
+        Elsewhere = InterfaceSelector.Elsewhere(device, all, settings.LocalAddresses);
     }
 
     /// <summary>The device is gone. Once there is one again, it is tried at once.</summary>

@@ -33,8 +33,17 @@ internal sealed class QueueSet(
     // The errno for a UMEM above RLIMIT_MEMLOCK.
     private const int ENOBUFS = 105;
 
+    // Before a queue is opened in the place of another.
+    private static readonly TimeSpan s_closingPatience = TimeSpan.FromMilliseconds(100);
+
+    // For the stacks to tell what they have.
+    private static readonly TimeSpan s_answerTime = TimeSpan.FromMilliseconds(100);
+
     private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
     private readonly List<XdpQueue> _prepared = [];
+
+    // Until their turns have ended, which a handler that never returns prevents.
+    private readonly List<(XdpQueue Queue, Task End)> _closing = [];
     private volatile XdpQueue[] _queues = [];
     private Dictionary<int, string> _refusals = [];
     private (int Frames, int Wanted) _shortage;
@@ -72,9 +81,9 @@ internal sealed class QueueSet(
 
     public IReadOnlySet<(IpAddr Address, ushort Port)> InUse(IReadOnlySet<(IpAddr Address, ushort Port)> ends)
     {
-        var found = new HashSet<(IpAddr Address, ushort Port)>();
-        OnStacks(stack => stack.FindInUse(ends, found));
-        return found;
+        Task<HashSet<(IpAddr, ushort)>>[] answers = [.. _queues.Select(queue => FindInUse(queue, ends))];
+        // What a turn that may never end has, nobody knows.
+        return Task.WaitAll(answers, s_answerTime) ? answers.SelectMany(answer => answer.Result).ToHashSet() : ends;
     }
 
     /// <summary>
@@ -140,7 +149,7 @@ internal sealed class QueueSet(
             TransportLog.MtuChanged(logger, interfaceName, device.Mtu, changed.Min(queue => queue.LargestReceived));
     }
 
-    /// <summary>Closes the queues that have failed, and returns them.</summary>
+    /// <summary>Has the queues closed that have failed, and returns them.</summary>
     internal IReadOnlyList<XdpQueue> RemoveFailed(ISteeringMaps? maps)
     {
         var removed = new List<XdpQueue>();
@@ -159,7 +168,17 @@ internal sealed class QueueSet(
         return removed;
     }
 
-    /// <summary>Closes all queues, and returns them.</summary>
+    /// <summary>
+    /// The queues that were to be closed and are not yet: none, once the task has ended. None holds up the others.
+    /// </summary>
+    internal (IReadOnlyList<XdpQueue> Queues, Task End) Closing()
+    {
+        _closing.RemoveAll(static closing => closing.End.IsCompleted);
+        return ([.. _closing.Select(static closing => closing.Queue)],
+            Task.WhenAll(_closing.Select(static closing => closing.End)));
+    }
+
+    /// <summary>Has all queues closed, and returns them. See <see cref="Closing"/>.</summary>
     internal IReadOnlyList<XdpQueue> CloseAll()
     {
         XdpQueue[] queues = [.. _queues, .. _prepared];
@@ -182,10 +201,13 @@ internal sealed class QueueSet(
         if (missing.Length > 0)
             LogTooLarge(device);
         var refusals = new Dictionary<int, string>();
+        AwaitPredecessors(missing);
         for (int i = 0; i < missing.Length; i++)
         {
             try
             {
+                if (_closing.Any(closing => closing.Queue.Settings.QueueId == missing[i]))
+                    throw new InvalidOperationException("the queue that was there before is not closed yet");
                 _prepared.Add(Prepare(device, missing[i], missing.Length - i));
             }
             catch (Exception e)
@@ -314,18 +336,57 @@ internal sealed class QueueSet(
         }
     }
 
+    // On a thread of its own: whoever closes a queue holds the engine's lock, and a turn may never end.
     private void Close(XdpQueue queue)
     {
-        new CleanUp(logger, interfaceName).Do(queue.Stop);
-        shared.Frames.Return(queue.Settings.FrameCount);
+        try
+        {
+            Task end = Task.Factory.StartNew(
+                Stop, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            _closing.Add((queue, end));
+        }
+        catch (OutOfMemoryException)
+        {
+            // The system has no thread to spare.
+            Stop();
+        }
+
+        void Stop()
+        {
+            new CleanUp(logger, interfaceName).Do(queue.Stop);
+            shared.Frames.Return(queue.Settings.FrameCount);
+        }
+    }
+
+    // A queue whose turns end is closed in no time.
+    private void AwaitPredecessors(int[] missing)
+    {
+        Task[] ends =
+            [.. _closing.Where(c => missing.Contains(c.Queue.Settings.QueueId)).Select(static closing => closing.End)];
+        _ = Task.WaitAll(ends, s_closingPatience);
+        _closing.RemoveAll(static closing => closing.End.IsCompleted);
     }
 
     private static void Listen(TcpStack stack, IpAddr address, ushort port, ListeningEndpoint endpoint) =>
         stack.Listen(address, port, endpoint, endpoint.HasRoom, endpoint.Tcp.Over(stack.Options));
 
+    private static Task<HashSet<(IpAddr, ushort)>> FindInUse(
+        XdpQueue queue, IReadOnlySet<(IpAddr Address, ushort Port)> ends)
+    {
+        var answer = new TaskCompletionSource<HashSet<(IpAddr, ushort)>>(
+            TaskCreationOptions.RunContinuationsAsynchronously);
+        queue.Ask(stack =>
+        {
+            var found = new HashSet<(IpAddr, ushort)>();
+            stack.FindInUse(ends, found);
+            answer.SetResult(found);
+        });
+        return answer.Task;
+    }
+
     private void OnStacks(Action<TcpStack> action)
     {
         foreach (XdpQueue queue in _queues)
-            queue.Run(action);
+            queue.Ask(action);
     }
 }

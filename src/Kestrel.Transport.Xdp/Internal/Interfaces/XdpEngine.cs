@@ -38,6 +38,9 @@ internal sealed class XdpEngine
 
     private static readonly TimeSpan PauseAfterFailure = TimeSpan.FromSeconds(10);
 
+    // At the end, for turns that are under way. Those that take longer run a handler that may never return.
+    private static readonly TimeSpan ClosePatience = TimeSpan.FromSeconds(2);
+
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private readonly AutoResetEvent _wake = new(false);
@@ -117,6 +120,10 @@ internal sealed class XdpEngine
     private ServedInterface? Served =>
         _attachment is { Program: { } program, Device: { } device } && Queues.Count > 0
             ? new(program, device.Addresses, AllQueues: Queues.Count >= device.RxQueues)
+            {
+                Elsewhere = _attachment.Elsewhere,
+                WildcardsTakeAll = Settings.LocalAddresses == LocalAddresses.All,
+            }
             : null;
 
     /// <summary>
@@ -190,12 +197,16 @@ internal sealed class XdpEngine
         }
     }
 
-    /// <summary>Takes everything down. Connections that are left end. Does not throw.</summary>
+    /// <summary>
+    /// Takes everything down. Connections that are left end, those of a queue whose turn does not end when it does.
+    /// Does not throw.
+    /// </summary>
     internal void Close()
     {
         _stopping = true;
         _wake.Set();
         _control.Join();
+        Task closed;
         lock (_lock)
         {
             var end = new CleanUp(_logger, InterfaceName);
@@ -203,22 +214,29 @@ internal sealed class XdpEngine
             end.Do(() => _watcher?.Dispose());
             _watcher = null;
             end.Do(_paths.Dispose);
+            closed = _queues.Closing().End;
+        }
+        if (closed.Wait(ClosePatience))
+            return;
+        lock (_lock)
+        {
+            foreach (XdpQueue queue in _queues.Closing().Queues)
+                TransportLog.QueueLeft(_logger, InterfaceName, queue.Settings.QueueId);
         }
     }
 
-    /// <summary>Null while the interface is not served, and when the kernel does not tell.</summary>
+    /// <summary>
+    /// Null while the interface is not served, and when the kernel does not tell. Any thread; waits for nothing.
+    /// </summary>
     internal SteeringCounters? ReadSteering()
     {
-        lock (_lock)
+        try
         {
-            try
-            {
-                return _attachment.Program?.ReadCounters();
-            }
-            catch (XdpException)
-            {
-                return null;
-            }
+            return _attachment.Program?.ReadCounters();
+        }
+        catch (Exception e) when (e is XdpException or ObjectDisposedException)
+        {
+            return null;
         }
     }
 
@@ -274,10 +292,8 @@ internal sealed class XdpEngine
         }
         catch (XdpException e)
         {
-            string reason = $"its source lists could not be changed: {e.Message.TrimEnd('.')}";
-            TakeDown(reason);
+            Lose($"its source lists could not be changed: {e.Message.TrimEnd('.')}");
             _attachment.RetryLater(Now);
-            TransportLog.InterfaceLost(_logger, InterfaceName, reason);
         }
     }
 
@@ -393,27 +409,30 @@ internal sealed class XdpEngine
     {
         bool wentDown = _deviceWentDown;
         _deviceWentDown = false;
-        NetworkInterfaceInfo? device = _attachment.FindDevice();
+        IReadOnlyList<NetworkInterfaceInfo> all = NetworkInterfaceInfo.List();
+        NetworkInterfaceInfo? device = _attachment.FindDevice(all);
         if (_attachment.Program is null)
         {
             if (removed || wentDown)
                 _attachment.ForgetDevice();
             _attachment.ConsiderDevice(device);
         }
-        else if (device is not null && !removed)
+        else if (device is null || removed)
         {
-            _attachment.FollowDevice(device);
-            _queues.Follow(device);
-            Reconcile();
+            Lose($"the interface {InterfaceName} is gone");
+            _attachment.ForgetDevice();
+            _networkChanged = true;
+            _wake.Set();
+        }
+        else if (VlanTags.WhyNot(device, all) is { } hidden)
+        {
+            Lose(hidden);
         }
         else
         {
-            string reason = $"the interface {InterfaceName} is gone";
-            TakeDown(reason);
-            _attachment.ForgetDevice();
-            TransportLog.InterfaceLost(_logger, InterfaceName, reason);
-            _networkChanged = true;
-            _wake.Set();
+            _attachment.FollowDevice(device, all);
+            _queues.Follow(device);
+            Reconcile();
         }
     }
 
@@ -422,7 +441,7 @@ internal sealed class XdpEngine
     {
         if (!_attachment.IsDetached)
             return;
-        if (_attachment.FindDevice() is null)
+        if (_attachment.FindDevice(NetworkInterfaceInfo.List()) is null)
             OnDeviceChanged(removed: true);
         else
             Abandon("somebody else has detached its XDP program");
@@ -495,6 +514,12 @@ internal sealed class XdpEngine
         foreach (EndpointBinding binding in ended)
             TransportLog.PartialFallBack(
                 _logger, binding.EndPoint, InterfaceName, WhyNotServed(binding), Sources.Describe());
+    }
+
+    private void Lose(string reason)
+    {
+        TakeDown(reason);
+        TransportLog.InterfaceLost(_logger, InterfaceName, reason);
     }
 
     // The program first: a segment must not be sent to a socket that is about to close.

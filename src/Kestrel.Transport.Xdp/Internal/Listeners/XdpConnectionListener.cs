@@ -14,6 +14,9 @@ namespace Kestrel.Transport.Xdp.Internal.Listeners;
 /// </summary>
 internal sealed class XdpConnectionListener : IConnectionListener
 {
+    // For connections that nobody has accepted. One whose queue's turn never ends goes with the queue.
+    private static readonly TimeSpan s_endPatience = TimeSpan.FromSeconds(2);
+
     // When the process ends without the host, it is disposed while Kestrel still reads.
     private readonly Channel<ConnectionContext> _accepted = Channel.CreateUnbounded<ConnectionContext>();
 
@@ -112,12 +115,14 @@ internal sealed class XdpConnectionListener : IConnectionListener
     {
         CleanUp end = End;
         await UnbindAsync().ConfigureAwait(false);
+        var left = new List<Task>();
         while (_accepted.Reader.TryRead(out ConnectionContext? connection))
         {
             end.Do(() => connection.Abort(
                 new ConnectionAbortedException("The listener was closed before the connection was accepted.")));
-            await end.DoAsync(() => connection.DisposeAsync().AsTask()).ConfigureAwait(false);
+            end.Do(() => left.Add(connection.DisposeAsync().AsTask()));
         }
+        await end.DoAsync(() => Task.WhenAll(left).WaitAsync(s_endPatience)).ConfigureAwait(false);
         await end.DoAsync(() => _companion.DisposeAsync().AsTask()).ConfigureAwait(false);
         _ended(this);
     }

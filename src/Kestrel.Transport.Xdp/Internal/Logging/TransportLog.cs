@@ -227,6 +227,13 @@ internal static partial class TransportLog
     internal static partial void NatMayTakePort(ILogger logger, string ports);
 
     [LoggerMessage(
+        EventId = 132, Level = LogLevel.Warning, EventName = "QueueLeft",
+        Message = "{Interface} has ended, but not queue {Queue}: a turn of it is still running. A handler that does "
+            + "not return does that, with UnsafePreferInlineScheduling. Nothing arrives there any more, and the queue "
+            + "is closed when the turn ends.")]
+    internal static partial void QueueLeft(ILogger logger, string @interface, int queue);
+
+    [LoggerMessage(
         EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",
         Message = "Waiting up to {Linger} for the peers of {Connections} connections to acknowledge what was sent to "
             + "them.")]

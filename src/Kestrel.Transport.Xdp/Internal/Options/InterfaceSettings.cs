@@ -19,6 +19,8 @@ internal sealed class InterfaceSettings
 
     internal required BindMode BindMode { get; init => field = Named(value); }
 
+    internal required LocalAddresses LocalAddresses { get; init => field = Named(value); }
+
     /// <summary>By number; null is all.</summary>
     internal required IReadOnlyList<int>? Queues { get; init => field = Named(value); }
 
@@ -73,6 +75,7 @@ internal sealed class InterfaceSettings
         {
             AttachMode = options.AttachMode,
             BindMode = options.BindMode,
+            LocalAddresses = options.LocalAddresses,
             Queues = options.Queues is { } queues ? [.. queues] : null,
             FramesPerQueue = options.FramesPerQueue,
             MemoryBudget = options.MemoryBudget,

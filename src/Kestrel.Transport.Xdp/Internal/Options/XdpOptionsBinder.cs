@@ -51,6 +51,9 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
             case "INTERFACES":
                 BindList(key, options.Interfaces, static text => text);
                 break;
+            case "LOCALADDRESSES":
+                options.LocalAddresses = Parse(key, ParseEnum<LocalAddresses>);
+                break;
             case "ATTACHMODE":
                 options.AttachMode = Parse(key, ParseEnum<AttachMode>);
                 break;

@@ -43,6 +43,8 @@ internal sealed class XdpOptionsValidator : IValidateOptions<XdpTransportOptions
                     $"Interfaces[{i}] is \"{device}\"; the name of an interface is 1 to {LongestName} characters "
                     + "without '/', ':' and blanks.");
         }
+        if (!Enum.IsDefined(options.LocalAddresses))
+            errors.Add($"LocalAddresses is {(int)options.LocalAddresses}; Interface or All is expected.");
         if (!Enum.IsDefined(options.AttachMode))
             errors.Add($"AttachMode is {(int)options.AttachMode}; Auto, Native or Generic is expected.");
         if (!Enum.IsDefined(options.BindMode))

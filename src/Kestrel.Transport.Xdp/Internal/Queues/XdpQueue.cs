@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.NetworkInformation;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Logging;
@@ -24,6 +25,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private readonly QueueRings _rings;
     private readonly TcpStack _stack;
     private readonly QueueConnections _connections;
+    private readonly ConcurrentQueue<Action<TcpStack>> _asked = new();
     private Instant _now;
     private long _turnStarted;
     private int _delivered;
@@ -115,8 +117,8 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     internal void Start() => _worker.Start();
 
     /// <summary>
-    /// Runs <paramref name="action"/> with the queue's stack as a turn of its own, if the queue is open. Not from
-    /// within a turn.
+    /// Runs <paramref name="action"/> with the queue's stack as a turn of its own. Before <see cref="Start"/>, when no
+    /// turn is to be waited for.
     /// </summary>
     internal void Run(Action<TcpStack> action) => _worker.Run(() =>
     {
@@ -125,19 +127,30 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     });
 
     /// <summary>
-    /// The interface has another MTU. What its socket takes was settled when it was bound. Not from within a turn.
+    /// The interface has another MTU: the next turn knows it. What its socket takes was settled when it was bound.
     /// </summary>
     internal void ChangeMtu(int mtu)
     {
         Mtu = mtu;
         TcpStackOptions options = (Settings with { Mtu = mtu }).ToStackOptions();
-        Run(stack => stack.ChangeMtu(options.Mtu, options.ReceiveMtu));
+        Ask(stack => stack.ChangeMtu(options.Mtu, options.ReceiveMtu));
     }
 
     /// <summary>
-    /// The process ends: the endpoints' connections end with FIN, behind what was written. Not from within a turn.
+    /// Has a turn do that, in the order of the calls, and before it receives packets that come after the call. Nobody
+    /// waits: a turn that runs application code may never end. Any thread.
     /// </summary>
-    internal void CloseConnections(ListeningEndpoint[] endpoints) => Run(_ => _connections.CloseAll(endpoints));
+    internal void Ask(Action<TcpStack> action)
+    {
+        _asked.Enqueue(action);
+        _worker.Wake();
+    }
+
+    /// <summary>
+    /// The process ends: the endpoints' connections end with FIN, behind what was written, as soon as a turn can do
+    /// it. Any thread.
+    /// </summary>
+    internal void CloseConnections(ListeningEndpoint[] endpoints) => Ask(_ => _connections.CloseAll(endpoints));
 
     /// <summary>
     /// The process dies: the endpoints' connections end now, with FIN where the peer's window takes everything, else
@@ -158,8 +171,8 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         patience);
 
     /// <summary>
-    /// Ends the thread and closes the socket. Connections that are left are aborted. Idempotent; not from within a
-    /// turn.
+    /// Ends the thread and closes the socket, once the turn that is under way has ended. Connections that are left are
+    /// aborted. Idempotent; not from within a turn.
     /// </summary>
     internal void Stop()
     {
@@ -191,7 +204,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
 
     /// <summary>
     /// Sends a suspect connection's segments to a neighbour from now on; null leaves them where they go. In
-    /// <see cref="Run"/>.
+    /// <see cref="Ask"/>.
     /// </summary>
     internal void Redirect(QueueSide connection, PhysicalAddress? neighbour)
     {
@@ -221,7 +234,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
 
     bool ITurns.IsDirty => _connections.IsDirty;
 
-    bool ITurns.HasOtherWork => Forwarder.HasArrivals || _rings.CanRefill;
+    bool ITurns.HasOtherWork => Forwarder.HasArrivals || !_asked.IsEmpty || _rings.CanRefill;
 
     WaitResult ITurns.Wait(EventFd wake, TimeSpan timeout) => _rings.Wait(wake, timeout);
 
@@ -267,6 +280,9 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         if (kind != TurnKind.Poster)
         {
             uint waiting = _rings.RxWaiting;
+            // After the look at RX: who steers packets to a listener has asked for it before.
+            while (_asked.TryDequeue(out Action<TcpStack>? action))
+                action(_stack);
             _rings.Refill();
             _rings.Receive(Math.Min(waiting, QueueRings.ReceiveBudget), _stack, Forwarder, _now);
             Forwarder.Receive(_now);
@@ -376,6 +392,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         finally
         {
             Forwarder.Clear();
+            _asked.Clear();
         }
     }
 
