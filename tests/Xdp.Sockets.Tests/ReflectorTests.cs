@@ -24,7 +24,8 @@ public class ReflectorTests
         server.Ip("link set srv0 up");
         client.Ip("link set cli0 up");
 
-        string[] command = ["dotnet", Repository.SampleAssembly("Reflector"), "srv0"];
+        // What runs in a shell's background ignores SIGINT, and so does what it starts.
+        string[] command = ["env", "--default-signal=INT", "dotnet", Repository.SampleAssembly("Reflector"), "srv0"];
         using Process reflector = Command.Start(LabScript.Inside(server.Name, command));
         try
         {
