@@ -20,11 +20,24 @@ public sealed class Guest : IAsyncLifetime
 
     private static readonly string Script = Path.Combine(Repository.Root, "scripts", "zero-copy-guest");
 
-    private readonly string _name = $"zct{Environment.ProcessId}";
+    private readonly string? _kernel;
+    private readonly string _name;
     private readonly SemaphoreSlim _shell = new(1);
     private readonly StringBuilder _errors = new();
     private string? _missing;
     private Process? _process;
+
+    public Guest()
+        : this(kernel: null)
+    {
+    }
+
+    /// <param name="kernel">For instance 6.1; null for one with zero copy.</param>
+    internal Guest(string? kernel)
+    {
+        _kernel = kernel;
+        _name = $"zct{Environment.ProcessId}{kernel}";
+    }
 
     /// <summary>The client's side, on this machine.</summary>
     internal Namespace Client => new(_name);
@@ -38,19 +51,23 @@ public sealed class Guest : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        CommandResult check = await Command.RunAsync([Script, "check"]);
+        Dictionary<string, string> environment = _kernel is null ? [] : new() { ["GUEST_KERNEL"] = _kernel };
+        CommandResult check = await Command.RunAsync([Script, "check"], environment);
         if (check.ExitCode != 0)
         {
             _missing = check.Error.Trim();
             return;
         }
         // The end of its input ends the guest, so it does not outlive this process.
-        _process = Process.Start(new ProcessStartInfo(Script, ["run", _name])
+        var start = new ProcessStartInfo(Script, ["run", _name])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
-        })!;
+        };
+        foreach (var (name, value) in environment)
+            start.Environment[name] = value;
+        _process = Process.Start(start)!;
         _process.ErrorDataReceived += (_, line) =>
         {
             lock (_errors)
@@ -63,7 +80,8 @@ public sealed class Guest : IAsyncLifetime
         }
         catch
         {
-            SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
+            if (!_process.HasExited)
+                SystemCalls.Kill(_process.Id, SystemCalls.SIGTERM);
             throw;
         }
     }

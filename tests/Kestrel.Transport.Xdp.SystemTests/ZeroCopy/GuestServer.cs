@@ -6,7 +6,8 @@ using Shared;
 namespace Kestrel.Transport.Xdp.SystemTests.ZeroCopy;
 
 /// <summary>
-/// HelloWeb in the guest. It is bound in zero-copy mode or does not start, and it overwrites memory that is given back.
+/// HelloWeb in the guest. It is bound in the mode that is asked for or does not start, and it overwrites memory that is
+/// given back.
 /// </summary>
 internal sealed class GuestServer
 {
@@ -16,7 +17,7 @@ internal sealed class GuestServer
     // Profiling and recompiling what already runs: within a minute on an emulated processor, both cost more than they
     // bring.
     private const string Environment =
-        "Kestrel__Xdp__BindMode=ZeroCopy KESTREL_XDP_POISON=1 " +
+        "KESTREL_XDP_POISON=1 " +
         "DOTNET_TieredPGO=0 DOTNET_TC_CallCounting=0 DOTNET_gcServer=0 DOTNET_EnableDiagnostics=0 DOTNET_NOLOGO=1";
 
     private readonly Guest _guest;
@@ -28,12 +29,13 @@ internal sealed class GuestServer
     internal static Uri Url(string path) => new($"http://{Lab.ServerIp4}:{Port}{path}");
 
     /// <summary>Ready to serve.</summary>
-    internal static async Task<GuestServer> StartAsync(Guest guest)
+    internal static async Task<GuestServer> StartAsync(Guest guest, string bindMode = "ZeroCopy")
     {
         var settings = new HelloWebSettings { Required = true, Port = Port };
         string arguments = string.Join(' ', settings.Arguments().Select(argument => $"'{argument}'"));
         string started = (await guest.RunAsync(
-            $"{Environment} dotnet {Repository.SampleAssembly("HelloWeb")} {arguments} > {Log} 2>&1 & echo $!\n" +
+            $"Kestrel__Xdp__BindMode={bindMode} {Environment} " +
+            $"dotnet {Repository.SampleAssembly("HelloWeb")} {arguments} > {Log} 2>&1 & echo $!\n" +
             $"until grep -q '^HelloWeb ready' {Log} || ! kill -0 $!; do sleep 0.1; done; " +
             $"grep -q '^HelloWeb ready' {Log} || cat {Log}")).Output;
         string[] lines = started.Split('\n', StringSplitOptions.RemoveEmptyEntries);
