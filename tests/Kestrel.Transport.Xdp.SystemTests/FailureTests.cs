@@ -45,9 +45,9 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             Assert.Equal(1, await client.ReceiveAsync(new byte[2]));
             await serve;
         }
-        Assert.NotNull(Attached());
+        Assert.NotNull(AttachedProgram.On(lab.Server));
         await factory.DisposeAsync();
-        Assert.Null(Attached());
+        Assert.Null(AttachedProgram.On(lab.Server));
         foreach (int port in (int[])[ports[0], ports[^1]])
         {
             await Assert.ThrowsAnyAsync<SocketException>(
@@ -74,7 +74,7 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             }
             Assert.Contains(server.Lines, line => line.Contains("The map is full", StringComparison.Ordinal));
             await server.StopAsync();
-            Assert.Null(Attached());
+            Assert.Null(AttachedProgram.On(lab.Server));
         });
     }
 
@@ -121,8 +121,6 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
         (await lab.Server.RunAsync("ip", "-batch", batch)).Succeeded();
         File.Delete(batch);
     }
-
-    private XdpAttachment? Attached() => lab.Server.Enter(() => NetworkInterfaceInfo.Get(Lab.Interface)!.Xdp);
 
     private static async Task ServeOneAsync(IConnectionListener listener)
     {

@@ -8,8 +8,6 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Shared;
-using Xdp.Sockets.Bpf;
-using Xdp.Sockets.Net;
 using Xunit.Abstractions;
 
 namespace Kestrel.Transport.Xdp.SystemTests;
@@ -49,7 +47,7 @@ public sealed class HangingHandlerTests(DirectLab lab, ITestOutputHelper output)
             await Eventually.TrueAsync(
                 () => server.Lines.Contains("HelloWeb hangs"), () => $"The handler does not run.\n{server.Log}");
             await server.StopAsync();
-            Assert.Null(Attached());
+            Assert.Null(AttachedProgram.On(lab.Server));
         });
     }
 
@@ -83,7 +81,7 @@ public sealed class HangingHandlerTests(DirectLab lab, ITestOutputHelper output)
             await other.DisposeAsync().AsTask().WaitAsync(Command.Limit);
             Assert.True(await SteeredAsync(meters));
             await factory.DisposeAsync().AsTask().WaitAsync(Command.Limit);
-            Assert.Null(Attached());
+            Assert.Null(AttachedProgram.On(lab.Server));
         }
         finally
         {
@@ -140,6 +138,4 @@ public sealed class HangingHandlerTests(DirectLab lab, ITestOutputHelper output)
         reader.RecordObservableInstruments();
         return shown;
     }).WaitAsync(Command.Limit);
-
-    private XdpAttachment? Attached() => lab.Server.Enter(() => NetworkInterfaceInfo.Get(Lab.Interface)!.Xdp);
 }

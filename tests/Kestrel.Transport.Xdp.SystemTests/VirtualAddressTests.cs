@@ -20,8 +20,8 @@ public sealed class VirtualAddressTests(DirectLab lab, ITestOutputHelper output)
         foreach ((IPAddress address, IPAddress gateway) in ((IPAddress, IPAddress)[])[
             (s_ipv4, Lab.ServerIp4), (s_ipv6, Lab.ServerIp6)])
         {
-            (await lab.Server.RunAsync("ip", "addr", "replace", $"{address}", "dev", "lo")).Succeeded();
-            (await lab.Client.RunAsync("ip", "route", "replace", $"{address}", "via", $"{gateway}")).Succeeded();
+            await lab.Server.IpAsync($"addr replace {address} dev lo");
+            await lab.Client.IpAsync($"route replace {address} via {gateway}");
         }
     }
 
@@ -66,10 +66,10 @@ public sealed class VirtualAddressTests(DirectLab lab, ITestOutputHelper output)
     {
         Lab.Require();
         await using TransportHost host = Host(LocalAddresses.All);
-        (await lab.Server.RunAsync("ip", "addr", "del", $"{s_ipv4}", "dev", "lo")).Succeeded();
+        await lab.Server.IpAsync($"addr del {s_ipv4} dev lo");
         host.Bind(new IPEndPoint(IPAddress.Any, Port));
         Assert.True(await IsOnXdpAsync(host, Lab.ServerIp4));
-        (await lab.Server.RunAsync("ip", "addr", "add", $"{s_ipv4}", "dev", "lo")).Succeeded();
+        await lab.Server.IpAsync($"addr add {s_ipv4} dev lo");
         await Eventually.TrueAsync(() => IsOnXdpAsync(host, s_ipv4), () => "Sockets serve the address.");
     }
 

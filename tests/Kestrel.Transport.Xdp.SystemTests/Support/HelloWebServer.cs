@@ -38,9 +38,6 @@ internal sealed record HelloWebSettings
     /// <summary>Unless 0: what <c>socket(AF_XDP, …)</c> fails with for the process, by a seccomp filter.</summary>
     internal int AfXdpErrno { get; init; }
 
-    /// <summary>With a transport's usual settings.</summary>
-    internal static HelloWebSettings Over(string transport) => transport == "xdp" ? new HelloWebSettings() : Sockets;
-
     /// <summary>Through which its system calls are made to fail.</summary>
     internal SystemCallFaults? Faults { get; init; }
 
@@ -59,6 +56,9 @@ internal sealed record HelloWebSettings
     {
         Environment = { ["Kestrel__Xdp__CongestionControl"] = "Cubic" },
     };
+
+    /// <summary>With a transport's usual settings.</summary>
+    internal static HelloWebSettings Over(string transport) => transport == "xdp" ? new HelloWebSettings() : Sockets;
 
     internal IEnumerable<string> Arguments()
     {
