@@ -34,8 +34,8 @@ internal static unsafe partial class NetlinkNative
     internal const uint IFA_F_TENTATIVE = 0x40, IFA_F_DADFAILED = 0x08;
     internal const ushort NUD_INCOMPLETE = 1, NUD_FAILED = 0x20, NUD_NOARP = 0x40;
 
-    /// <summary>After a poll that has failed, in milliseconds.</summary>
-    internal const int PollAgainAfter = 50;
+    // In milliseconds.
+    private const int PollAgainAfter = 50;
 
     internal const nuint SIOCETHTOOL = 0x8946;
     internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GFLAGS = 0x25, ETHTOOL_GCHANNELS = 0x3c;
@@ -59,7 +59,18 @@ internal static unsafe partial class NetlinkNative
     internal static partial nint Recv(int fd, void* buffer, nuint length, int flags);
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
-    internal static partial int Poll(PollFd* fds, nuint count, int timeout);
+    private static partial int Poll(PollFd* fds, nuint count, int timeout);
+
+    /// <summary>
+    /// poll(), which rests for a moment when it fails, since it is asked again at once: the kernel is short of memory.
+    /// </summary>
+    internal static int Wait(PollFd* fds, nuint count, int timeout)
+    {
+        int ready = Poll(fds, count, timeout);
+        if (ready < 0)
+            Thread.Sleep(PollAgainAfter);
+        return ready;
+    }
 
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     internal static partial int Ioctl(int fd, nuint request, void* argument);

@@ -107,11 +107,7 @@ public sealed unsafe class HostPolicyWatcher : IDisposable
         fds[0] = new NetlinkNative.PollFd { Fd = _wake.Descriptor, Events = NetlinkNative.POLLIN };
         for (int i = 0; i < _sockets.Count; i++)
             fds[i + 1] = new NetlinkNative.PollFd { Fd = _sockets[i].Fd, Events = NetlinkNative.POLLIN };
-        int ready = NetlinkNative.Poll(fds, (nuint)_sockets.Count + 1, milliseconds);
-        // The kernel is short of memory.
-        if (ready < 0)
-            Thread.Sleep(NetlinkNative.PollAgainAfter);
-        if (ready <= 0)
+        if (NetlinkNative.Wait(fds, (nuint)_sockets.Count + 1, milliseconds) <= 0)
             return false;
         _wake.Drain();
         bool any = false;

@@ -93,12 +93,9 @@ public sealed unsafe class NetworkWatcher : IDisposable
         fds[1] = new NetlinkNative.PollFd { Fd = _stop.Descriptor, Events = NetlinkNative.POLLIN };
         while (true)
         {
-            int ready = NetlinkNative.Poll(fds, 2, -1);
+            int ready = NetlinkNative.Wait(fds, 2, -1);
             if (Volatile.Read(ref _disposed) != 0)
                 break;
-            // The kernel is short of memory.
-            if (ready < 0)
-                Thread.Sleep(NetlinkNative.PollAgainAfter);
             if (ready <= 0 || fds[0].Revents == 0)
                 continue;
             ReadOnlySpan<byte> messages = _socket.Receive(out int error);

@@ -20,7 +20,7 @@ internal readonly record struct ServedInterface(
     internal IReadOnlyList<InterfaceAddress> Elsewhere { get; init; } = [];
 
     /// <summary>They are also those of listeners on wildcard addresses, not only of those that name them.</summary>
-    internal bool WildcardsTakeAll { get; init; } = false;
+    internal bool WildcardsTakeAll { get; init; }
 }
 
 /// <summary>

@@ -227,13 +227,6 @@ internal static partial class TransportLog
     internal static partial void NatMayTakePort(ILogger logger, string ports);
 
     [LoggerMessage(
-        EventId = 132, Level = LogLevel.Warning, EventName = "QueueLeft",
-        Message = "{Interface} has ended, but not queue {Queue}: a turn of it is still running. A handler that does "
-            + "not return does that, with UnsafePreferInlineScheduling. Nothing arrives there any more, and the queue "
-            + "is closed when the turn ends.")]
-    internal static partial void QueueLeft(ILogger logger, string @interface, int queue);
-
-    [LoggerMessage(
         EventId = 130, Level = LogLevel.Debug, EventName = "Lingering",
         Message = "Waiting up to {Linger} for the peers of {Connections} connections to acknowledge what was sent to "
             + "them.")]
@@ -244,4 +237,11 @@ internal static partial class TransportLog
         Message = "{Connections} connections were cut with data that their peers had not acknowledged within {Linger} "
             + "(ShutdownLinger).")]
     internal static partial void Cut(ILogger logger, int connections, TimeSpan linger);
+
+    [LoggerMessage(
+        EventId = 132, Level = LogLevel.Warning, EventName = "QueueLeft",
+        Message = "{Interface} has ended, but not queue {Queue}: a turn of it is still running. A handler that does "
+            + "not return does that, with UnsafePreferInlineScheduling. Nothing arrives there any more, and the queue "
+            + "is closed when the turn ends.")]
+    internal static partial void QueueLeft(ILogger logger, string @interface, int queue);
 }
