@@ -36,7 +36,7 @@ internal sealed class Server : IAsyncDisposable
         var start = plan.ServerCpu is { } cpu
             ? lab.Command("server", cpu, [.. command])
             : lab.Command("server", [.. command]);
-        if (side.Transport == "xdp" && side.ChoosesCongestionControl)
+        if (side.ChoosesCongestionControl)
             start.Environment["Kestrel__Xdp__CongestionControl"] = "Cubic";
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, e) => Log(e.Data);
