@@ -11,7 +11,8 @@
  *
  * On a queue without an XSK, SYNs and kernel-owned segments PASS. The rest DROP: the kernel knows nothing of their
  * connections, and would answer RST. In every mode but off, segments DROP whose source is denied, or is missing from an
- * allow list that has entries. Each packet adds one to exactly one counter.
+ * allow list that has entries. SYNs of peers that are answered by another interface PASS. Each packet adds one to
+ * exactly one counter.
  *
  * The maps are described in xdp_steer.h. Read from the bottom: xdp_steer() parses, steer_segment() decides.
  *
@@ -88,7 +89,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct source_key);
 	__type(value, __u32);
-} allowed_sources SEC(".maps"), denied_sources SEC(".maps");
+} allowed_sources SEC(".maps"), denied_sources SEC(".maps"), peers_elsewhere SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -276,6 +277,21 @@ static __always_inline bool source_allowed(struct scratch *s)
 	return !(flags & STEER_ALLOW_LIST) || bpf_map_lookup_elem(&allowed_sources, &s->flow.remote);
 }
 
+/* Whether the kernel's routes have answers to this peer leave by an interface that is not ours. */
+static __always_inline bool answered_elsewhere(struct scratch *s)
+{
+	struct steer_config *settings;
+	__u32 *passes;
+
+	s->key = 0;
+	settings = bpf_map_lookup_elem(&config, &s->key);
+	if (!settings || !(settings->flags & STEER_ELSEWHERE))
+		return false;
+	s->flow.remote.prefix_length = 128;
+	passes = bpf_map_lookup_elem(&peers_elsewhere, &s->flow.remote);
+	return passes && *passes;
+}
+
 /*
  * The token bucket of a queue, kept as one number: the time at which the next SYN is due. It may lie in the past by no
  * more than the burst. A SYN that comes before it is too many. A queue is served by one CPU at a time; where it is not,
@@ -321,6 +337,8 @@ static __always_inline int steer_segment(struct xdp_md *ctx, struct scratch *s)
 		return count(s, XDP_PASS, PASS_MALFORMED);
 	if (s->segment.syn && s->mode == STEER_DRAIN)
 		return count(s, XDP_PASS, PASS_SYN_DRAIN);
+	if (s->segment.syn && answered_elsewhere(s))
+		return count(s, XDP_PASS, PASS_SYN_ELSEWHERE);
 
 	s->key = ctx->rx_queue_index;
 	if (!bpf_map_lookup_elem(&xsks_map, &s->key)) {

@@ -47,6 +47,7 @@ struct source_key {
 
 #define STEER_ALLOW_LIST 1u /* only sources in allowed_sources may talk to endpoints */
 #define STEER_DENY_LIST 2u  /* denied_sources has entries; what is on both lists is denied */
+#define STEER_ELSEWHERE 4u  /* peers_elsewhere has entries */
 
 /* The one entry of `config`. */
 struct steer_config {
@@ -73,6 +74,7 @@ enum steer_counter {
 	PASS_KERNEL_OWNED,      /* the kernel has a socket for the flow */
 	PASS_SYN_DRAIN,
 	PASS_SYN_NO_XSK,        /* the companion serves queues without an XSK */
+	PASS_SYN_ELSEWHERE,     /* its answers would leave by an interface that is not ours */
 	PASS_ICMP_KERNEL_OWNED, /* packet too big for a flow of the kernel */
 	PASS_ICMP_NO_XSK,
 	DROP_SOURCE,            /* denied, or not in the allow list, and to an endpoint as far as can be seen */

@@ -13,6 +13,7 @@ internal sealed class Lab(string root, string suffix = "") : IAsyncDisposable
     private Dictionary<string, string> _facts = [];
 
     public string ServerAddress => _facts["SERVER_IP4"];
+    public string ClientAddress => _facts["CLIENT_IP4"];
     public string ServerInterface => _facts["SERVER_INTERFACE"];
 
     /// <param name="shape">Arguments of <c>lab up</c>; without any it is one link between client and server.</param>

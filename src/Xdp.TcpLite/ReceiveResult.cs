@@ -14,4 +14,15 @@ public enum ReceiveResult
     /// caller passes it to the stack that owns the flow, or calls <see cref="TcpStack.Refuse"/>.
     /// </summary>
     UnknownFlow,
+
+    /// <summary>
+    /// The host has to find out the way to the peer (<see cref="IRoutes"/>). The caller keeps the packet, and hands it
+    /// in once more when it is known.
+    /// </summary>
+    RouteUnknown,
+
+    /// <summary>
+    /// It would open a connection whose segments another link carries. The caller hands it to who serves that.
+    /// </summary>
+    Elsewhere,
 }

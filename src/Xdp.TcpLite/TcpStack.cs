@@ -60,6 +60,15 @@ public sealed class TcpStack
 
     public TcpStackCounters Counters => Environment.Counters;
 
+    /// <summary>
+    /// Who knows the ways to peers. Null: the way that a packet came is the way back.
+    /// </summary>
+    public IRoutes? Routes
+    {
+        get => Environment.Routes;
+        init => Environment.Routes = value;
+    }
+
     /// <summary>Connections in any state but TIME-WAIT, half-open ones not counted.</summary>
     public int ConnectionCount { get; private set; }
 
@@ -149,9 +158,10 @@ public sealed class TcpStack
     public TcpConnection? Connect(in FlowKey flow, in LinkPath path, Instant now)
     {
         Now = now;
+        Route route = Paths.Share(path);
         IsnGenerator isn = Environment.Isn;
         NegotiatedOptions offer = SynOptions.Offer(Options, flow, isn.TimestampOffset(flow));
-        var connection = new TcpConnection(this, flow, Paths.Share(path), offer, isn.Next(flow, now), Options, now);
+        var connection = new TcpConnection(this, flow, route, offer, isn.Next(flow, now), Options, now);
         if (!Environment.Flows.TryAdd(connection))
             return null;
         ConnectionCount++;
@@ -240,8 +250,7 @@ public sealed class TcpStack
                     ? Accept(half, packet, frame, start, now)
                     : ReceiveResult.Done;
             case TimeWait timeWait:
-                ReceiveTimeWait(timeWait, packet, now);
-                return ReceiveResult.Done;
+                return ReceiveTimeWait(timeWait, packet, now);
             default:
                 return ReceiveUnknown(packet, frame, start, now);
         }
@@ -251,26 +260,32 @@ public sealed class TcpStack
     /// Answers the segment that <see cref="Receive"/> called <see cref="ReceiveResult.UnknownFlow"/> as RFC 9293,
     /// section 3.10.7.1 has it for CLOSED: with a RST, rate-limited.
     /// </summary>
-    public void Refuse(Block frame, int start, int length, Instant now) =>
+    /// <returns>False when the host has to find out the way to the peer: the packet is to be received again.</returns>
+    public bool Refuse(Block frame, int start, int length, Instant now) =>
         RefuseParts(frame.Span.Slice(start, length), further: default, now);
 
     /// <summary>
     /// As <see cref="Refuse"/>, for what <see cref="ReceiveChain"/> did not know. The packet stays the caller's.
     /// </summary>
-    public void RefuseChain(in BlockQueue blocks, Instant now)
+    public bool RefuseChain(in BlockQueue blocks, Instant now)
     {
         Block first = blocks.Head ?? throw new ArgumentException("A packet has a block.", nameof(blocks));
-        RefuseParts(first.Bytes, blocks.BehindHead, now);
+        return RefuseParts(first.Bytes, blocks.BehindHead, now);
     }
 
-    private void RefuseParts(ReadOnlySpan<byte> bytes, in BlockQueue further, Instant now)
+    private bool RefuseParts(ReadOnlySpan<byte> bytes, in BlockQueue further, Instant now)
     {
         Now = now;
         DropReason reason = Parse(bytes, out Packet packet, further);
-        Drop(reason == DropReason.None ? DropReason.NoListener : reason);
         // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
-        if (reason == DropReason.None && (packet.IsAck || _listeners.Find(packet.Flow) is null))
+        bool answers = reason == DropReason.None && !packet.IsRst
+            && (packet.IsAck || _listeners.Find(packet.Flow) is null);
+        if (answers && Environment.RouteBack(packet, ask: true) is null)
+            return false;
+        Drop(reason == DropReason.None ? DropReason.NoListener : reason);
+        if (answers)
             Reset(packet);
+        return true;
     }
 
     private DropReason Parse(ReadOnlySpan<byte> bytes, out Packet packet, in BlockQueue further = default) =>
@@ -291,15 +306,12 @@ public sealed class TcpStack
         return ReceiveResult.Done;
     }
 
-    private void ReceiveTimeWait(TimeWait timeWait, in Packet packet, Instant now)
+    private ReceiveResult ReceiveTimeWait(TimeWait timeWait, in Packet packet, Instant now)
     {
-        if (!timeWait.MayBeReusedBy(packet) || _listeners.Find(packet.Flow) is not { } listener)
-        {
-            _timeWaits.Receive(timeWait, packet, now);
-            return;
-        }
-        Counters.TimeWaitReused++;
-        ReceiveSyn(listener, packet, timeWait, now);
+        if (timeWait.MayBeReusedBy(packet) && _listeners.Find(packet.Flow) is { } listener)
+            return ReceiveSyn(listener, packet, timeWait, now);
+        _timeWaits.Receive(timeWait, packet, now);
+        return ReceiveResult.Done;
     }
 
     /// <summary>
@@ -318,47 +330,78 @@ public sealed class TcpStack
         if ((!isSyn && !mayBeCookie) || _listeners.Find(packet.Flow) is not { } listener)
             return ReceiveResult.UnknownFlow;
         if (isSyn)
-        {
-            ReceiveSyn(listener, packet, previous: null, now);
-            return ReceiveResult.Done;
-        }
-        if (!_cookies.TryComplete(listener, packet, now, out HalfOpen? half))
+            return ReceiveSyn(listener, packet, previous: null, now);
+        if (!_cookies.IsCookie(packet, now))
             return ReceiveResult.UnknownFlow;
-        return half is null ? ReceiveResult.Done : Accept(half, packet, frame, start, now);
+        if (FindRoute(packet, out Route? route) is { } unusable)
+            return unusable;
+        return _cookies.Complete(listener, packet, route!, now) is { } half
+            ? Accept(half, packet, frame, start, now)
+            : ReceiveResult.Done;
+    }
+
+    /// <summary>The way to a new peer; or else what becomes of its packet.</summary>
+    private ReceiveResult? FindRoute(in Packet packet, out Route? route)
+    {
+        route = Environment.RouteBack(packet, ask: true);
+        switch (route?.Kind)
+        {
+            case null:
+                return ReceiveResult.RouteUnknown;
+            case RouteKind.Elsewhere:
+                return ReceiveResult.Elsewhere;
+            case RouteKind.Refused:
+                Drop(DropReason.NoRoute);
+                return ReceiveResult.Done;
+            default:
+                return null;
+        }
     }
 
     /// <param name="listener">Who accepts the connection.</param>
     /// <param name="syn">SYN and no ACK.</param>
     /// <param name="previous">A connection with the same 4-tuple, whose place the new one takes.</param>
     /// <param name="now">The present.</param>
-    private void ReceiveSyn(Listener listener, in Packet syn, TimeWait? previous, Instant now)
+    private ReceiveResult ReceiveSyn(Listener listener, in Packet syn, TimeWait? previous, Instant now)
     {
         if (syn.IsFin)
         {
             Drop(DropReason.BadSyn);
-            return;
+            return ReceiveResult.Done;
         }
         if (!listener.HasRoomForWaiting)
         {
             Drop(DropReason.AcceptQueueFull);
-            return;
+            return ReceiveResult.Done;
         }
+        bool needsCookie = !listener.HasRoomForHalfOpen;
+        if (needsCookie && !Options.SynCookies)
+        {
+            Drop(DropReason.BacklogFull);
+            return ReceiveResult.Done;
+        }
+        // A flood asks for no routes: where one is not known, the cookie's ACK asks.
+        Route? route = needsCookie ? Environment.RouteBack(syn, ask: false) ?? Paths.Share(syn.Path) : null;
+        if (route is not { Kind: RouteKind.Link } && FindRoute(syn, out route) is { } unusable)
+            return unusable;
         // With a cookie, nothing but its ACK will tell of the new connection, and that must not meet the old one.
         if (previous is not null)
+        {
+            Counters.TimeWaitReused++;
             _timeWaits.Forget(previous);
-        if (listener.HasRoomForHalfOpen)
-            _halfOpen.Open(listener, syn, previous?.LowestSuccessorIss, now);
-        else if (Options.SynCookies)
-            _cookies.Answer(syn, now);
+        }
+        if (needsCookie)
+            _cookies.Answer(syn, route!, now);
         else
-            Drop(DropReason.BacklogFull);
+            _halfOpen.Open(listener, syn, route!, previous?.LowestSuccessorIss, now);
+        return ReceiveResult.Done;
     }
 
     /// <summary>The handshake is complete: its last segment is the connection's first.</summary>
     private ReceiveResult Accept(HalfOpen half, in Packet packet, Block frame, int start, Instant now)
     {
         TcpStackOptions options = half.Listener.Options ?? Options;
-        var connection = new TcpConnection(this, half.Key, half.Path, half.Options, half.Iss, options, now)
+        var connection = new TcpConnection(this, half.Key, half.Route, half.Options, half.Iss, options, now)
         {
             Owner = half.Listener.Owner,
         };
@@ -468,9 +511,9 @@ public sealed class TcpStack
             packet = default;
             return false;
         }
-        int start = Environment.Replies.WriteNext(frame.Span);
+        int start = Environment.Replies.WriteNext(frame.Span, out LinkPath path);
         frame.FreeOnCompletion = true;
-        Environment.Submit(frame, start, FramePool.PayloadStart - start, out packet);
+        Environment.Submit(frame, start, FramePool.PayloadStart - start, path, out packet);
         return true;
     }
 
@@ -539,8 +582,4 @@ public sealed class TcpStack
 
     /// <inheritdoc cref="ResetLimiter.Answer"/>
     internal void Reset(in Packet packet) => _resets.Answer(packet);
-
-    /// <inheritdoc cref="SynOptions.Fields"/>
-    internal SegmentFields SynFields(in FlowKey flow, in NegotiatedOptions options, bool answers, Instant now) =>
-        SynOptions.Fields(Options, Frames.PayloadCapacity, flow, options, answers, now);
 }

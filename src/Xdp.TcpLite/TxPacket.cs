@@ -7,4 +7,10 @@ public struct TxPacket
     public Block Frame;
     public int Start;
     public int Length;
+
+    /// <summary>
+    /// Bytes of link header at its start. 0 on a stack whose link has one: the packet begins with IP, and is the
+    /// host's to send (<see cref="RouteKind.Elsewhere"/>).
+    /// </summary>
+    public int LinkHeaderLength;
 }

@@ -96,6 +96,8 @@ public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : Syst
     {
         Lab.Require();
         var settings = new HelloWebSettings { Environment = { ["Kestrel__Xdp__Backlog"] = "16" } };
+        // Without a way back to them, they would not be answered.
+        await lab.Server.IpAsync("route replace default via 10.77.0.2");
         await WithServerAsync(lab.Server, settings, async server =>
         {
             using var end = new CancellationTokenSource();
@@ -129,6 +131,7 @@ public sealed class DefenceTests(DirectLab lab, ITestOutputHelper output) : Syst
                 () => $"{limited} SYNs of 2000 are still dropped.");
             await server.StopAsync();
         });
+        await lab.Server.IpAsync("route del default");
     }
 
     private static long Flood(IPEndPoint target, CancellationToken end)

@@ -9,7 +9,6 @@ using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
 using Xdp.Sockets;
-using Xdp.Sockets.Bpf;
 using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 using Xunit.Abstractions;
@@ -90,7 +89,9 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
                 Lab.Interface, InterfaceSettings.From(
                     new XdpTransportOptions(), new SocketTransportOptions(), TcpSysctls.None),
                 new QueueResources(frames, new BlockPool(), new byte[32], new(static c => c.Flow)),
-                new PathResolver(), failed: static () => { }, NullLogger.Instance);
+                new RouteResolver(Lab.Interface, static () => null, static () => [],
+                    new KernelHandOver(static () => { }), NullLogger.Instance),
+                failed: static () => { }, NullLogger.Instance);
             try
             {
                 Assert.Null(queues.OpenMissing(NetworkInterfaceInfo.Get(Lab.Interface)!, maps, []));
@@ -149,6 +150,8 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
             throw new NotSupportedException();
 
         public bool RemoveEndpoint(IPAddress local, int port, int vlan) => throw new NotSupportedException();
+
+        public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) => throw new NotSupportedException();
 
         public void SetSynRate(int queue, long perSecond, long burst) => throw new NotSupportedException();
     }

@@ -51,6 +51,9 @@ internal static class FloodCommand
     {
         await using var lab = new Lab(root);
         await lab.Up(cancellation);
+        // Sources without a way back would not be answered.
+        await lab.Output(
+            lab.Command("server", "ip", "route", "replace", "default", "via", lab.ClientAddress), cancellation);
         var readMac = lab.Command("server", "cat", $"/sys/class/net/{lab.ServerInterface}/address");
         string mac = (await lab.Output(readMac, cancellation)).Trim();
         AnsiConsole.MarkupLineInterpolated(

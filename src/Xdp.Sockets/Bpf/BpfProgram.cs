@@ -153,6 +153,43 @@ public sealed unsafe class BpfProgram : IDisposable
         }
     }
 
+    /// <summary>
+    /// Runs the program over a packet as if a device had received it, and does what it decides. Linux 5.18.
+    /// </summary>
+    /// <param name="packet">From the Ethernet header on.</param>
+    /// <param name="ifindex">The device, in this network namespace.</param>
+    /// <param name="queue">Its RX queue.</param>
+    internal void RunLive(ReadOnlySpan<byte> packet, int ifindex, int queue)
+    {
+        var context = new BpfNative.XdpMd
+        {
+            DataEnd = (uint)packet.Length,
+            IngressIfindex = (uint)ifindex,
+            RxQueueIndex = (uint)queue,
+        };
+        fixed (byte* input = packet)
+        {
+            var attributes = new BpfNative.ProgTestRun
+            {
+                ProgFd = Handle.Fd,
+                DataSizeIn = (uint)packet.Length,
+                DataIn = input,
+                Repeat = 1,
+                ContextSizeIn = (uint)sizeof(BpfNative.XdpMd),
+                ContextIn = &context,
+                Flags = BpfNative.BPF_F_TEST_XDP_LIVE_FRAMES,
+                BatchSize = 1,
+            };
+            int error = BpfNative.Bpf(BpfNative.BPF_PROG_TEST_RUN, ref attributes);
+            GC.KeepAlive(this);
+            if (error < 0)
+            {
+                throw new XdpException(
+                    $"bpf(BPF_PROG_TEST_RUN, \"{Name}\", live, {packet.Length} bytes, ifindex {ifindex})", -error);
+            }
+        }
+    }
+
     public void Dispose() => Handle.Dispose();
 
     /// <summary>

@@ -15,6 +15,7 @@ internal static unsafe partial class BpfNative
     internal const uint BPF_XDP = 37; // attach type
     internal const uint BPF_PSEUDO_MAP_FD = 1;
     internal const uint BPF_F_XDP_HAS_FRAGS = 1 << 5;
+    internal const uint BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1;
     internal const uint XDP_FLAGS_SKB_MODE = 1 << 1, XDP_FLAGS_DRV_MODE = 1 << 2;
     internal const int BPF_OBJ_NAME_LEN = 16;
 
@@ -87,6 +88,7 @@ internal static unsafe partial class BpfNative
         internal uint Repeat, Duration, ContextSizeIn, ContextSizeOut;
         internal void* ContextIn;
         internal void* ContextOut;
+        internal uint Flags, Cpu, BatchSize;
     }
 
     /// <summary>The context of an XDP program: <c>struct xdp_md</c>.</summary>

@@ -4,9 +4,10 @@ namespace Xdp.Sockets.Interop;
 internal static class ErrnoNames
 {
     internal const int EPERM = 1, ENOENT = 2, EINTR = 4, ENXIO = 6, E2BIG = 7, EBADF = 9, EAGAIN = 11, ENOMEM = 12,
-        EACCES = 13, EFAULT = 14, EBUSY = 16, EEXIST = 17, ENODEV = 19, EINVAL = 22, ENFILE = 23, EMFILE = 24,
-        ENOSPC = 28, ERANGE = 34, ENOSYS = 38, EPROTONOSUPPORT = 93, EOPNOTSUPP = 95, EAFNOSUPPORT = 97,
-        EADDRINUSE = 98, EADDRNOTAVAIL = 99, ENETDOWN = 100, ENETUNREACH = 101, ENOBUFS = 105;
+        EACCES = 13, EFAULT = 14, EBUSY = 16, EEXIST = 17, EXDEV = 18, ENODEV = 19, EINVAL = 22, ENFILE = 23,
+        EMFILE = 24, ENOSPC = 28, ERANGE = 34, ENOSYS = 38, EPROTONOSUPPORT = 93, EOPNOTSUPP = 95, EAFNOSUPPORT = 97,
+        EADDRINUSE = 98, EADDRNOTAVAIL = 99, ENETDOWN = 100, ENETUNREACH = 101, ENOBUFS = 105,
+        EHOSTUNREACH = 113;
 
     internal static string Name(int errno) => errno switch
     {
@@ -22,6 +23,7 @@ internal static class ErrnoNames
         EFAULT => nameof(EFAULT),
         EBUSY => nameof(EBUSY),
         EEXIST => nameof(EEXIST),
+        EXDEV => nameof(EXDEV),
         ENODEV => nameof(ENODEV),
         EINVAL => nameof(EINVAL),
         ENFILE => nameof(ENFILE),
@@ -37,6 +39,7 @@ internal static class ErrnoNames
         ENETDOWN => nameof(ENETDOWN),
         ENETUNREACH => nameof(ENETUNREACH),
         ENOBUFS => nameof(ENOBUFS),
+        EHOSTUNREACH => nameof(EHOSTUNREACH),
         _ => $"errno {errno}",
     };
 }

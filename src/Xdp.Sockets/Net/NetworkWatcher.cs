@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.NetworkInformation;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -22,9 +24,22 @@ public enum NetworkChangeKind
 
     AddressRemoved,
 
+    /// <summary>A route, a rule, or what a packet's source is checked by.</summary>
+    RouteChanged,
+
+    /// <summary>What the kernel knows of a neighbour: it has found it, or has not.</summary>
+    NeighbourChanged,
+
     /// <summary>Messages were lost, so what is known may be out of date. Read everything again.</summary>
     Overrun,
 }
+
+/// <summary>A neighbour, as the kernel knows it.</summary>
+/// <param name="Ifindex">The interface that it is on.</param>
+/// <param name="Address">Its IP address.</param>
+/// <param name="Mac">Null while the kernel has none.</param>
+/// <param name="HasFailed">It has not answered.</param>
+public sealed record NeighbourEntry(int Ifindex, IPAddress Address, PhysicalAddress? Mac, bool HasFailed);
 
 /// <summary>
 /// A change of the network. Only a change of an address has an address, and only a change of a link has a name.
@@ -36,13 +51,16 @@ public sealed record NetworkChange(
     /// With a change of a link: it is switched on by the administrator, whether it can carry packets or not.
     /// </summary>
     public bool IsUp { get; init; }
+
+    /// <summary>With a change of a neighbour.</summary>
+    public NeighbourEntry? Neighbour { get; init; }
 }
 
 /// <summary>
-/// Reports link and address changes of the network namespace that it was created in. It has a thread of its own, which
-/// calls the handler in the order of the kernel's messages. A handler that blocks makes the kernel drop messages
-/// (<see cref="NetworkChangeKind.Overrun"/>). Changes before the constructor returned are not reported: create the
-/// watcher first, then list.
+/// Reports link and address changes of the network namespace that it was created in, and those of routes where they are
+/// asked for. It has a thread of its own, which calls the handler in the order of the kernel's messages. A handler that
+/// blocks makes the kernel drop messages (<see cref="NetworkChangeKind.Overrun"/>). Changes before the constructor
+/// returned are not reported: create the watcher first, then list.
 /// </summary>
 public sealed unsafe class NetworkWatcher : IDisposable
 {
@@ -54,11 +72,18 @@ public sealed unsafe class NetworkWatcher : IDisposable
     private int _disposed;
 
     /// <summary>Starts at once. An exception that the handler throws ends the process, as on any thread.</summary>
-    public NetworkWatcher(Action<NetworkChange> changed)
+    /// <param name="changed">The handler.</param>
+    /// <param name="routes">Routes, rules and neighbours too.</param>
+    public NetworkWatcher(Action<NetworkChange> changed, bool routes = false)
     {
+        const uint ofRoutes = NetlinkNative.RTMGRP_NEIGH
+            | NetlinkNative.RTMGRP_IPV4_ROUTE | NetlinkNative.RTMGRP_IPV6_ROUTE
+            | NetlinkNative.RTMGRP_IPV4_RULE | NetlinkNative.IPV6_RULE_GROUP
+            | NetlinkNative.IPV4_NETCONF_GROUP | NetlinkNative.IPV6_NETCONF_GROUP;
         _changed = changed;
         _socket = NetlinkSocket.Open(
-            NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR);
+            NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR
+            | (routes ? ofRoutes : 0));
         try
         {
             // Read after the socket has begun to listen. A link that changes in between is then reported once more,
@@ -143,6 +168,19 @@ public sealed unsafe class NetworkWatcher : IDisposable
                         ? NetworkChangeKind.AddressAdded
                         : NetworkChangeKind.AddressRemoved,
                     address.Index, null, address.Address);
+
+            case NetlinkNative.RTM_NEWROUTE or NetlinkNative.RTM_DELROUTE
+                or NetlinkNative.RTM_NEWRULE or NetlinkNative.RTM_DELRULE or NetlinkNative.RTM_NEWNETCONF:
+                return new NetworkChange(NetworkChangeKind.RouteChanged, 0);
+
+            case NetlinkNative.RTM_NEWNEIGH:
+                if (KernelRoutes.ParseNeighbour(body) is not { } neighbour
+                    || (neighbour.Mac is null && !neighbour.HasFailed))
+                    return null;
+                return new NetworkChange(NetworkChangeKind.NeighbourChanged, neighbour.Ifindex)
+                {
+                    Neighbour = neighbour,
+                };
 
             default:
                 return null;

@@ -1,26 +1,21 @@
 namespace Xdp.TcpLite;
 
-/// <summary>A way to a peer, for all connections that take it.</summary>
-internal sealed class SharedPath(in LinkPath path)
-{
-    internal readonly LinkPath Value = path;
-}
-
 /// <summary>
-/// One object for each way to a peer: the connections of a server that stands behind a router share one. Only the last
-/// few are remembered. A way that was forgotten gets a new object, which costs nothing but memory.
+/// One object for each way that packets come, where that is the way back: the connections of a server that stands
+/// behind a router share one. Only the last few are remembered. A way that was forgotten gets a new object, which costs
+/// nothing but memory.
 /// </summary>
 internal sealed class PathCache
 {
     private const int SlotBits = 8;
 
-    private readonly SharedPath?[] _slots = new SharedPath?[1 << SlotBits];
+    private readonly Route?[] _slots = new Route?[1 << SlotBits];
 
-    internal SharedPath Share(in LinkPath path)
+    internal Route Share(in LinkPath path)
     {
-        ref SharedPath? slot = ref _slots[SlotOf(path)];
+        ref Route? slot = ref _slots[SlotOf(path)];
         if (slot is null || slot.Value != path)
-            slot = new SharedPath(path);
+            slot = new Route(path);
         return slot;
     }
 

@@ -36,9 +36,12 @@ internal sealed class ReplyQueue(TcpStackOptions options)
     /// Takes the oldest segment, which there must be, and writes it so that it ends at
     /// <see cref="FramePool.PayloadStart"/> of the frame. Returns where it starts.
     /// </summary>
-    internal int WriteNext(Span<byte> frame)
+    /// <param name="frame">Where to.</param>
+    /// <param name="path">Where the segment is sent.</param>
+    internal int WriteNext(Span<byte> frame, out LinkPath path)
     {
         ref Entry entry = ref _entries[_first];
+        path = entry.Path;
         _first = (_first + 1) % Capacity;
         Count--;
         return SegmentWriter.Write(

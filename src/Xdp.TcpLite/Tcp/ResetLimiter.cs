@@ -15,9 +15,12 @@ internal sealed class ResetLimiter(StackEnvironment environment)
     /// <summary>Answers with a RST, unless the segment is one itself or the rate is used up.</summary>
     internal void Answer(in Packet packet)
     {
-        if (packet.IsRst || !_bucket.TryTake(environment.Now))
+        if (packet.IsRst || environment.RouteBack(packet, ask: false) is not { Kind: not RouteKind.Refused } route
+            || !_bucket.TryTake(environment.Now))
+        {
             return;
-        environment.Reply(packet.Path, packet.Flow, packet.IsAck
+        }
+        environment.Reply(route.Value, packet.Flow, packet.IsAck
             ? new SegmentFields { Seq = packet.Ack, Flags = TcpFlags.Rst }
             : new SegmentFields { Ack = packet.Seq + packet.SegmentLength, Flags = TcpFlags.Rst | TcpFlags.Ack });
     }

@@ -14,12 +14,12 @@ internal enum WriteResult
 
 /// <summary>The parts of a connection that have their say in each of its segments. Valid for one call.</summary>
 internal readonly ref struct SegmentSources(
-    StackEnvironment environment, TcpStackOptions options, SharedPath path, ref readonly FlowKey flow,
+    StackEnvironment environment, TcpStackOptions options, Route route, ref readonly FlowKey flow,
     ref Receiver receiver, ref Sender sender, ref readonly Timestamps timestamps, ref Ecn ecn, Instant now)
 {
     internal readonly StackEnvironment Environment = environment;
     internal readonly TcpStackOptions Options = options;
-    internal readonly SharedPath Path = path;
+    internal readonly Route Route = route;
     internal readonly ref readonly FlowKey Flow = ref flow;
     internal readonly ref Receiver Receiver = ref receiver;
     internal readonly ref Sender Sender = ref sender;
@@ -54,7 +54,8 @@ internal struct SegmentOutput
             return WriteResult.Starved;
         opening.OnSent();
         SegmentFields fields = SynOptions.Fields(
-            environment.Options, frames.PayloadCapacity, from.Flow, opening.Options, answers, from.Now);
+            environment.Options, frames.PayloadCapacity, from.Flow, opening.Options, from.Route, answers,
+            from.Now);
         fields.Seq = from.Sender.SndUna;
         fields.Ack = from.Receiver.RcvNxt;
         Submit(from, frame, length: 0, fields, out packet);
@@ -89,7 +90,7 @@ internal struct SegmentOutput
     internal void AckWithinBatch(in SegmentSources from)
     {
         NextFields(from, from.Sender.SndNxt, length: 0, TcpFlags.Ack, retransmission: false, out SegmentFields fields);
-        if (!from.Environment.Reply(from.Path.Value, from.Flow, fields))
+        if (!from.Environment.Reply(from.Route.Value, from.Flow, fields))
             return;
         from.Receiver.OnSentWithinBatch();
         Count++;
@@ -104,7 +105,7 @@ internal struct SegmentOutput
             Ack = from.Receiver.RcvNxt,
             Flags = TcpFlags.Rst | TcpFlags.Ack,
         };
-        from.Environment.Reply(from.Path.Value, from.Flow, reset);
+        from.Environment.Reply(from.Route.Value, from.Flow, reset);
     }
 
     private WriteResult WriteAgain(in SegmentSources from, int index, out TxPacket packet)
@@ -188,11 +189,13 @@ internal struct SegmentOutput
     private void Submit(
         in SegmentSources from, Block frame, int length, in SegmentFields fields, out TxPacket packet)
     {
+        Route route = from.Route;
+        route.IsUsed = true;
         int start = SegmentWriter.Write(
-            frame.Span, FramePool.PayloadStart, length, from.Path.Value, from.Flow, fields,
+            frame.Span, FramePool.PayloadStart, length, route.Value, from.Flow, fields,
             from.Options.HopsOf(from.Flow));
         Count++;
-        from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length, out packet);
+        from.Environment.Submit(frame, start, FramePool.PayloadStart - start + length, route.Value, out packet);
     }
 
     private void NextFields(
@@ -206,6 +209,7 @@ internal struct SegmentOutput
         fields.Flags = flags;
         fields.Window = from.Receiver.Announce(from.Environment.Memory);
         fields.IpId = _ipId++;
+        fields.MayFragment = from.Route.IsMtuLocked;
         if (timestamps.Enabled)
         {
             fields.HasTimestamps = true;

@@ -34,6 +34,10 @@ internal sealed class StackEnvironment
     internal LendingPool<Flight> Flights { get; } = new(Flight.MostSpare);
     internal ReceiveMemory Memory { get; }
     internal PathCache Paths { get; } = new();
+
+    /// <summary>Null where the way that a packet came is the way back. The stack sets it.</summary>
+    internal IRoutes? Routes { get; set; }
+
     internal FlowTable Flows { get; }
     internal TimerWheel Wheel { get; }
     internal IsnGenerator Isn { get; }
@@ -50,6 +54,12 @@ internal sealed class StackEnvironment
     /// </summary>
     internal Instant Now { get; set; }
 
+    /// <summary>The way to the peer of a packet that has come; null while the host has to find out.</summary>
+    /// <param name="packet">The packet.</param>
+    /// <param name="ask">Does the host find out?</param>
+    internal Route? RouteBack(in Packet packet, bool ask) =>
+        Routes is { } routes ? routes.Find(packet.Flow, ask) : Paths.Share(packet.Path);
+
     internal void Drop(DropReason reason) => Counters[reason]++;
 
     /// <summary>Queues a segment that carries no payload and is never sent again.</summary>
@@ -62,12 +72,13 @@ internal sealed class StackEnvironment
     }
 
     /// <summary>Hands a written segment to the caller of <see cref="TcpStack.Emit"/>.</summary>
-    internal void Submit(Block frame, int start, int length, out TxPacket packet)
+    internal void Submit(Block frame, int start, int length, in LinkPath path, out TxPacket packet)
     {
         Frames.Submitted(frame);
         Counters.SegmentsOut++;
         packet.Frame = frame;
         packet.Start = start;
         packet.Length = length;
+        packet.LinkHeaderLength = path.HeaderLength;
     }
 }

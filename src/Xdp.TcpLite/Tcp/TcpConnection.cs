@@ -40,13 +40,13 @@ public sealed class TcpConnection : FlowEntry
     private StackLists _lists;
 
     internal TcpConnection(
-        TcpStack stack, in FlowKey flow, SharedPath path, in NegotiatedOptions negotiated, SeqNumber iss,
+        TcpStack stack, in FlowKey flow, Route route, in NegotiatedOptions negotiated, SeqNumber iss,
         TcpStackOptions options, Instant now)
         : base(flow)
     {
         _stack = stack;
         _options = options;
-        _remote = new RemoteHost(path, now);
+        _remote = new RemoteHost(route, now);
         ICongestionControl congestion = CongestionControls.Create(_options.CongestionControl, seed: iss.Value);
         _snd = new Sender(iss, congestion) { NoDelay = _options.NoDelay };
         Agree(negotiated, now);
@@ -55,11 +55,18 @@ public sealed class TcpConnection : FlowEntry
 
     public TcpState State { get; private set; }
 
-    /// <summary>Where segments are sent: the way the last accepted one came, or what was set since.</summary>
-    public LinkPath Path
+    /// <summary>
+    /// Where segments are sent. Without <see cref="IRoutes"/> it is the way the last accepted one came, or what was set
+    /// since; with it, what it said when the connection was opened, or what was set since.
+    /// </summary>
+    public Route Route
     {
-        get => _remote.Path;
-        set => _remote.Take(_stack.Paths.Share(value));
+        get => _remote.Route;
+        set
+        {
+            _remote.Route = value;
+            OnLinkMtuChanged();
+        }
     }
 
     /// <summary>The host's own object for this connection. The stack does not look at it.</summary>
@@ -306,7 +313,7 @@ public sealed class TcpConnection : FlowEntry
     {
         if (!IsAcceptable(packet, now))
             return false;
-        _remote.Heard(packet.Path, _stack.Paths, now);
+        _remote.Heard(packet.Path, _stack.Environment, now);
         _keepAlive?.Heard(now);
         _timestamps.Update(packet, _rcv.LastAckSent, now);
         if (_ecn.Receive(packet))
@@ -478,7 +485,7 @@ public sealed class TcpConnection : FlowEntry
         NegotiatedOptions agreed = SynOptions.Negotiate(_options, packet, opening.Options.TsOffset);
         opening.OnPeerSyn(agreed, answer: !acceptableAck);
         Agree(agreed, now);
-        _remote.Heard(packet.Path, _stack.Paths, now);
+        _remote.Heard(packet.Path, _stack.Environment, now);
         _rcv.Start(packet.Seq, SynOptions.InitialWindow(_options), agreed.RcvWndShift);
         _snd.StartWindow(packet, scaled: false);
         State = TcpState.SynReceived;
@@ -525,7 +532,7 @@ public sealed class TcpConnection : FlowEntry
 
     private bool TryShrink(int mtu, Instant now)
     {
-        if (!_pathMtu.OnTooBig(mtu, LinkMtu, Key.Local.IsIPv4, now))
+        if (_remote.Route.IsMtuLocked || !_pathMtu.OnTooBig(mtu, LinkMtu, Key.Local.IsIPv4, now))
             return false;
         UpdateMss();
         _snd.OnTooLarge(_options, _timestamps, _stack.Counters, now);
@@ -549,8 +556,8 @@ public sealed class TcpConnection : FlowEntry
     /// <summary>Payload bytes of a full segment, by what is known of the path and the peer.</summary>
     private int FullSegment => _pathMtu.EffectiveMss(Headers, LinkMtu, _stack.Frames.PayloadCapacity);
 
-    /// <summary>Its own, or what the interface's has become, if that is less.</summary>
-    private int LinkMtu => Math.Min(_options.Mtu, _stack.Options.Mtu);
+    /// <summary>Its own, what the interface's has become, or the route's: the least of them.</summary>
+    private int LinkMtu => Math.Min(Math.Min(_options.Mtu, _stack.Options.Mtu), _remote.Route.Mtu);
     private HeaderLengths Headers => new(Key.Local.IsIPv4, _timestamps.Enabled);
     private void UpdateMss() => _snd.ChangeMss(FullSegment);
 
@@ -620,7 +627,7 @@ public sealed class TcpConnection : FlowEntry
     }
 
     private SegmentSources Sources(Instant now) => new(
-        _stack.Environment, _options, _remote.Shared, in Key, ref _rcv, ref _snd, in _timestamps, ref _ecn, now);
+        _stack.Environment, _options, _remote.Route, in Key, ref _rcv, ref _snd, in _timestamps, ref _ecn, now);
 
     // ---- deadlines. The connection has one entry in the stack's wheel, at or before the earliest of them. To disarm
     // one only changes a field: an entry that fires early finds nothing due and is scheduled again.
@@ -740,7 +747,7 @@ public sealed class TcpConnection : FlowEntry
     {
         var timeWait = new TimeWait(Key)
         {
-            Path = _remote.Shared,
+            Route = _remote.Route,
             SndNxt = SndNxt,
             RcvNxt = RcvNxt,
             Window = _rcv.WindowField(_stack.Environment.Memory),

@@ -39,7 +39,8 @@ public enum TcpEvents : ushort
 
     /// <summary>
     /// The peer has been silent for long. The way to it may have changed, as when a router fails over. A host that
-    /// knows its neighbours sets <see cref="TcpConnection.Path"/>; otherwise the path follows the segments that arrive.
+    /// knows its neighbours sets <see cref="TcpConnection.Route"/>. Otherwise the way of the next segment that arrives
+    /// is taken, unless there is <see cref="IRoutes"/>.
     /// </summary>
     PathSuspect = 256,
 

@@ -50,6 +50,9 @@ public enum DropReason
     // ---- handshake
 
     NoListener,
+
+    /// <summary>The host takes no packets from there, or has no way back.</summary>
+    NoRoute,
     BacklogFull,
     AcceptQueueFull,
     SynCookieInvalid,

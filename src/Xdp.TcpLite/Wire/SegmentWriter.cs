@@ -19,6 +19,9 @@ internal struct SegmentFields
     /// <summary>IPv4 only.</summary>
     public ushort IpId;
 
+    /// <summary>Routers may fragment it. IPv4 only.</summary>
+    public bool MayFragment;
+
     /// <summary>0 writes no MSS option.</summary>
     public ushort Mss;
     public bool HasWindowScale;
@@ -183,7 +186,7 @@ internal static class SegmentWriter
     {
         // The header as words, with a checksum of zero. The checksum is computed from them.
         ulong first = 0x45UL << 56 | (ulong)fields.Ecn << 48 | (ulong)totalLength << 32
-            | (uint)fields.IpId << 16 | DontFragment;
+            | (uint)fields.IpId << 16 | (fields.MayFragment ? 0u : DontFragment);
         ulong second = (ulong)hops << 56 | (ulong)Checksum.ProtocolTcp << 48 | flow.Local.IPv4;
         uint third = flow.Remote.IPv4;
         ushort checksum = (ushort)~Checksum.Fold((first >> 32) + (uint)first + (second >> 32) + (uint)second + third);

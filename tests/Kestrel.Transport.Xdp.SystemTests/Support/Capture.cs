@@ -66,6 +66,8 @@ internal sealed record Captured
     internal required uint Acknowledged { get; init; }
     internal required byte Flags { get; init; }
 
+    internal required int PayloadLength { get; init; }
+
     /// <summary>The kinds of the TCP options, in their order, padding left out.</summary>
     internal required string Options { get; init; }
 
@@ -79,6 +81,9 @@ internal sealed record Captured
         if ((isIPv4 ? packet[9] : packet[6]) != Tcp)
             return false;
         ReadOnlySpan<byte> tcp = packet[(isIPv4 ? (packet[0] & 15) * 4 : 40)..];
+        int end = isIPv4
+            ? BinaryPrimitives.ReadUInt16BigEndian(packet[2..])
+            : 40 + BinaryPrimitives.ReadUInt16BigEndian(packet[4..]);
         segment = new Captured
         {
             IsIPv4 = isIPv4,
@@ -88,6 +93,7 @@ internal sealed record Captured
             Sequence = BinaryPrimitives.ReadUInt32BigEndian(tcp[4..]),
             Acknowledged = BinaryPrimitives.ReadUInt32BigEndian(tcp[8..]),
             Flags = tcp[13],
+            PayloadLength = end - (packet.Length - tcp.Length) - (tcp[12] >> 4) * 4,
             Options = Kinds(tcp[20..((tcp[12] >> 4) * 4)]),
         };
         return true;

@@ -8,14 +8,17 @@ namespace Kestrel.Transport.Xdp.SystemTests.Support;
 /// One lab for all tests of a collection, made by the repository's <c>lab</c> script under a name of this process's
 /// own. Where the machine lacks what a lab needs there is none, and <see cref="Require"/> says so.
 /// </summary>
-public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
+public abstract class Lab(string shape, int queues = 1, int links = 1) : IAsyncLifetime
 {
     private const string Prefix = "systest";
 
-    private readonly LabScript _script = new($"{Prefix}-{Environment.ProcessId}-{shape}{queues}");
+    private readonly LabScript _script = new($"{Prefix}-{Environment.ProcessId}-{shape}{queues}{links}");
 
     /// <summary>The server's interface.</summary>
     internal const string Interface = "srv0";
+
+    /// <summary>The client's, at the other end of it.</summary>
+    internal const string ClientInterface = "cli0";
 
     internal static readonly IPAddress ServerIp4 = IPAddress.Parse("10.77.0.1");
     internal static readonly IPAddress ServerIp6 = IPAddress.Parse("fd77::1");
@@ -37,7 +40,7 @@ public abstract class Lab(string shape, int queues = 1) : IAsyncLifetime
         if (Requirements.MissingForLab is not null)
             return;
         await RemoveLeftoversAsync();
-        await _script.RunAsync("up", shape, "--queues", $"{queues}");
+        await _script.RunAsync("up", shape, "--queues", $"{queues}", "--links", $"{links}");
     }
 
     public async Task DisposeAsync()

@@ -49,7 +49,8 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
     }
 
     /// <summary>From Information on, each with its level in front.</summary>
-    internal IReadOnlyCollection<string> Lines => [.. _lines.Select(line => $"{line.Level}: {line.Text}")];
+    internal IReadOnlyCollection<string> Lines =>
+        [.. _lines.Where(line => line.Level >= LogLevel.Information).Select(line => $"{line.Level}: {line.Text}")];
 
     internal IReadOnlyCollection<string> Warnings =>
         [.. _lines.Where(line => line.Level >= LogLevel.Warning).Select(line => line.Text)];
@@ -78,6 +79,12 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
         _configuration[$"Kestrel:Xdp:{key}"] = value;
         _configuration.Reload();
     }
+
+    /// <summary>Waits until an endpoint of the port is steered whole.</summary>
+    internal Task SteeredAsync(int port) => Eventually.TrueAsync(
+        () => _lines.Any(line => line.Text.Contains($" port {port} on ", StringComparison.Ordinal)
+            && line.Text.EndsWith(": Steer.", StringComparison.Ordinal)),
+        () => $"Port {port} is not steered whole.");
 
     /// <summary>Waits until a line has all of these texts.</summary>
     internal async Task<string> LineAsync(params string[] texts)
@@ -110,7 +117,7 @@ internal sealed class TransportHost : ILoggerFactory, ILogger, IAsyncDisposable
     public IDisposable? BeginScope<TState>(TState state)
         where TState : notnull => null;
 
-    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
+    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Debug;
 
     public void Log<TState>(
         LogLevel logLevel, EventId eventId, TState state, Exception? exception,

@@ -19,6 +19,9 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
 {
     internal List<string> Changes { get; } = [];
 
+    internal IReadOnlyDictionary<IPNetwork, bool> PeersElsewhere { get; private set; } =
+        new Dictionary<IPNetwork, bool>();
+
     internal Dictionary<string, SteeringMode> Endpoints { get; } = [];
 
     internal Dictionary<string, ListeningEndpoint> Listeners { get; } = [];
@@ -70,6 +73,8 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
             throw Refusal("BPF_MAP_UPDATE_ELEM", SynRateFails, hint: null);
         SynRates[queue] = perSecond;
     }
+
+    public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) => PeersElsewhere = peers;
 
     public void SetXsk(int queue, int xsk) => throw new NotSupportedException();
 

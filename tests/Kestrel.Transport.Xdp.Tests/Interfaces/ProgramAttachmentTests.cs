@@ -11,7 +11,7 @@ public class ProgramAttachmentTests
     private const string NoInterface = "nosuch0";
 
     private readonly ProgramAttachment _attachment =
-        new(NoInterface, FakeInterface.Settings(), NullLogger.Instance);
+        new(NoInterface, FakeInterface.Settings(), NullLogger.Instance, static _ => false);
 
     [SkippableFact]
     public void MissingInterface_IsSaid_AndNotTriedAgainAtOnce()
@@ -32,7 +32,8 @@ public class ProgramAttachmentTests
     {
         NetworkInterfaceInfo[] all =
             [FakeInterface.Device() with { StripsVlanTags = true }, Vlan("eth7.5", lower: 7), Vlan("eth9.6", lower: 9)];
-        var attachment = new ProgramAttachment("eth7", FakeInterface.Settings(), NullLogger.Instance, () => all);
+        var attachment = new ProgramAttachment(
+            "eth7", FakeInterface.Settings(), NullLogger.Instance, static _ => false, () => all);
         Assert.False(attachment.TryLoad(TimeSpan.Zero, SourceLists.None, now: 0));
         Assert.Equal(
             "eth7 takes VLAN tags out of packets, so that those for eth7.5 could not be told from its own: "

@@ -106,7 +106,7 @@ public class QueueSetTests
         {
             KernelHasMultiBuffer = () => multiBuffer,
         },
-        new PathResolver(), failed: () => { }, _log);
+        new RouteResolver("eth7", () => null, () => [], new KernelHandOver(() => { }), _log), failed: () => { }, _log);
 
     // No queue: there is no memory for one.
     private string? Prepare(QueueSet set, int mtu = 1500)

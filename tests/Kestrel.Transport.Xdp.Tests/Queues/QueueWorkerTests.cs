@@ -90,23 +90,27 @@ public sealed class QueueWorkerTests : IDisposable
         Skip.IfNot(OperatingSystem.IsLinux());
         Start();
         _turns.AwaitSleep();
-        // Beyond the worker's patience it would run the turn itself: a pool that is played here may take its time.
+        // A pool that is played here may take its time. Beyond the worker's patience it runs the turn itself, and after
+        // two of these it rests no more before an item has run in time.
         int done = 0;
-        while (done < 20)
+        Eventually(() =>
         {
             _turns.Runs.Clear();
             Arrive(3);
-            SpinWait.SpinUntil(() => !_pool.IsEmpty);
+            Eventually(() => !_pool.IsEmpty || _turns.ToDeliver.IsEmpty);
             Post();
             Post();
             Post();
-            Assert.Single(_pool);
-            ExecuteNext();
-            if (_turns.Runs.Contains(TurnKind.Pool) && _turns.AppliedBy == TurnKind.Pool)
+            Assert.InRange(_pool.Count, 0, 1);
+            bool isQueued = !_pool.IsEmpty;
+            if (isQueued)
+                ExecuteNext();
+            if (isQueued && _turns.Runs.Contains(TurnKind.Pool) && _turns.AppliedBy == TurnKind.Pool)
                 done++;
             Eventually(() => _turns.Dirty == 0);
             Drain();
-        }
+            return done >= 20;
+        });
     }
 
     [SkippableFact]

@@ -28,13 +28,13 @@ public class PathTests
         Assert.True(IsSuspect);
         _peer.Take();
 
-        _peer.Connection!.Path = s_other;
+        _peer.Connection!.Route = new Route(s_other);
         AdvanceToTimeout(3);
         Seen again = Assert.Single(_peer.Take());
         Assert.Equal((first.Seq, s_other.RemoteMac), (again.Seq, again.Packet.Path.LocalMac));
 
         _peer.AckUpTo(again.Seq + 1000);
-        Assert.Equal(Rig.Path, _peer.Connection.Path);
+        Assert.Equal(Rig.Path, _peer.Connection.Route.Path);
     }
 
     private void AdvanceToTimeout(int number)

@@ -22,10 +22,11 @@ internal sealed class Rig
 
     private readonly Dictionary<FlowKey, List<Seen>> _sent = [];
 
-    internal Rig(TcpStackOptions? options = null, int frames = 512, long heap = 256 << 20)
+    internal Rig(
+        TcpStackOptions? options = null, int frames = 512, long heap = 256 << 20, IRoutes? routes = null)
     {
         Host = new SimHost("server", ServerAddress, Path.LocalMac, options ?? new TcpStackOptions(), frames, secret: 9,
-            receiveReserve: frames / 8, heap: heap);
+            receiveReserve: frames / 8, heap: heap, routes: routes);
         Stack.Listen(default, Port, null);
         Stack.OnDeadline(Now);
     }
@@ -68,7 +69,9 @@ internal sealed class Rig
     private void Keep(byte[] frame)
     {
         Emitted++;
-        DropReason reason = PacketParser.Parse(frame, false, out Packet packet);
+        // What another link carries begins with IP.
+        LinkType link = frame[0] >> 4 is 4 or 6 ? LinkType.Ip : LinkType.Ethernet;
+        DropReason reason = PacketParser.Parse(frame, false, out Packet packet, link);
         Assert.Equal(DropReason.None, reason);
         if (!_sent.TryGetValue(packet.Flow, out List<Seen>? list))
             _sent[packet.Flow] = list = [];

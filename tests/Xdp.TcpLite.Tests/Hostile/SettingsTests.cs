@@ -36,7 +36,7 @@ public class SettingsTests
         byte[] frame = new byte[2048];
         Assert.True(replies.TryEnqueue(
             SegmentBuilder.Path, SegmentBuilder.FlowV6, new SegmentFields { Flags = TcpFlags.Rst }));
-        int start = replies.WriteNext(frame);
+        int start = replies.WriteNext(frame, out _);
         Assert.Equal(
             DropReason.None,
             PacketParser.Parse(

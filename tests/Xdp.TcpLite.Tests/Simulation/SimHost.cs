@@ -9,7 +9,7 @@ internal sealed class SimHost
 
     internal SimHost(
         string name, IpAddr address, ulong mac, TcpStackOptions options, int frames = 4096, byte secret = 1,
-        int? receiveReserve = null, long heap = 256 << 20)
+        int? receiveReserve = null, long heap = 256 << 20, IRoutes? routes = null)
     {
         Name = name;
         Address = address;
@@ -21,7 +21,7 @@ internal sealed class SimHost
         Blocks = new BlockPool(heap) { Poison = true };
         byte[] key = new byte[32];
         Array.Fill(key, secret);
-        Stack = new TcpStack(options, Frames, Blocks, key, default);
+        Stack = new TcpStack(options, Frames, Blocks, key, default) { Routes = routes };
     }
 
     internal string Name { get; }
@@ -38,6 +38,9 @@ internal sealed class SimHost
 
     /// <summary>Bytes of a packet that come in one frame. Larger packets come in several.</summary>
     internal int PartLength { get; init; } = FrameSize;
+
+    /// <summary>What has become of the last packet that was delivered in one frame.</summary>
+    internal ReceiveResult LastResult { get; private set; }
 
     /// <summary>Frames and blocks that are with somebody.</summary>
     internal int Outstanding => Frames.FrameCount - Frames.FreeCount + Blocks.InUse;
@@ -58,16 +61,12 @@ internal sealed class SimHost
         const int headroom = 256;
         packet.CopyTo(frame.Span[headroom..]);
         Frames.Received(frame);
-        switch (Stack.Receive(frame, headroom, packet.Length, now, out _))
-        {
-            case ReceiveResult.Done:
-                frame.Return();
-                break;
-            case ReceiveResult.UnknownFlow:
-                Stack.Refuse(frame, headroom, packet.Length, now);
-                frame.Return();
-                break;
-        }
+        LastResult = Stack.Receive(frame, headroom, packet.Length, now, out _);
+        if (LastResult == ReceiveResult.Kept)
+            return;
+        if (LastResult == ReceiveResult.UnknownFlow && !Stack.Refuse(frame, headroom, packet.Length, now))
+            LastResult = ReceiveResult.RouteUnknown;
+        frame.Return();
     }
 
     private void DeliverChain(ReadOnlySpan<byte> packet, Instant now)

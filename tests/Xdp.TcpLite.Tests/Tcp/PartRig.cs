@@ -45,7 +45,7 @@ internal sealed class PartRig
         var replies = new List<Packet>();
         while (Environment.Replies.Count > 0)
         {
-            int start = Environment.Replies.WriteNext(_frame);
+            int start = Environment.Replies.WriteNext(_frame, out _);
             ReadOnlySpan<byte> packet = _frame.AsSpan(start, FramePool.PayloadStart - start);
             Assert.Equal(DropReason.None, PacketParser.Parse(packet, acceptPartialChecksum: false, out Packet reply));
             replies.Add(reply);

@@ -6,7 +6,7 @@ public class PathCacheTests
     public void Share_SamePath_IsOneObject()
     {
         var paths = new PathCache();
-        SharedPath first = paths.Share(SegmentBuilder.Path);
+        Route first = paths.Share(SegmentBuilder.Path);
         Assert.Equal(SegmentBuilder.Path, first.Value);
         Assert.Same(first, paths.Share(SegmentBuilder.Path));
     }

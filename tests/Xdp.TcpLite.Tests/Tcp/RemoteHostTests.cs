@@ -4,21 +4,19 @@ public class RemoteHostTests
 {
     private static readonly Instant s_start = new(TimeSpan.TicksPerHour);
 
-    private readonly PathCache _paths = new();
+    private readonly StackEnvironment _environment = new PartRig().Environment;
 
     [Fact]
     public void Heard_FromAnotherWay_AnswersGoThere()
     {
-        SharedPath first = _paths.Share(SegmentBuilder.Path);
+        Route first = _environment.Paths.Share(SegmentBuilder.Path);
         var host = new RemoteHost(first, s_start);
-        host.Heard(SegmentBuilder.Path, _paths, s_start);
-        Assert.Same(first, host.Shared);
+        host.Heard(SegmentBuilder.Path, _environment, s_start);
+        Assert.Same(first, host.Route);
         LinkPath other = SegmentBuilder.Path with { RemoteMac = 7, TagCount = 1, OuterTag = LinkPath.Tag(0x8100, 5) };
-        host.Heard(other, _paths, s_start);
-        Assert.Equal(other, host.Path);
-        Assert.Same(_paths.Share(other), host.Shared);
-        host.Take(first);
-        Assert.Equal(SegmentBuilder.Path, host.Path);
+        host.Heard(other, _environment, s_start);
+        Assert.Equal(other, host.Route.Path);
+        Assert.Same(_environment.Paths.Share(other), host.Route);
     }
 
     /// <summary>Silence for Linux's base_reachable_time, counted from the last segment.</summary>
@@ -29,8 +27,8 @@ public class RemoteHostTests
     [InlineData(20, 50, true)]
     public void IsSuspect_AfterThirtySecondsOfSilence(int heard, int now, bool expected)
     {
-        var host = new RemoteHost(_paths.Share(SegmentBuilder.Path), s_start);
-        host.Heard(SegmentBuilder.Path, _paths, s_start + TimeSpan.FromSeconds(heard));
+        var host = new RemoteHost(new Route(SegmentBuilder.Path), s_start);
+        host.Heard(SegmentBuilder.Path, _environment, s_start + TimeSpan.FromSeconds(heard));
         Assert.Equal(expected, host.IsSuspect(s_start + TimeSpan.FromSeconds(now)));
     }
 }

@@ -13,7 +13,7 @@ public class ReplyQueueTests
 
     private Packet WriteNext()
     {
-        int start = _queue.WriteNext(_frame);
+        int start = _queue.WriteNext(_frame, out _);
         ReadOnlySpan<byte> written = _frame.AsSpan(start, FramePool.PayloadStart - start);
         Assert.Equal(DropReason.None, PacketParser.Parse(written, acceptPartialChecksum: false, out Packet packet));
         return packet;

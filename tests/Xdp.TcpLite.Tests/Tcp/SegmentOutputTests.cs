@@ -7,7 +7,7 @@ public class SegmentOutputTests
     private static readonly FlowKey s_flow = SegmentBuilder.FlowV4;
 
     private readonly PartRig _rig = new();
-    private readonly SharedPath _path = new(SegmentBuilder.Path);
+    private readonly Route _path = new(SegmentBuilder.Path);
     private SegmentOutput _output;
     private Receiver _receiver;
     private Sender _sender;

@@ -31,9 +31,9 @@ public class StackEnvironmentTests
     public void Submit_FrameCountsAsInTheKernel()
     {
         Block frame = _rig.Environment.Frames.TryTakeForSegment()!;
-        _rig.Environment.Submit(frame, 100, 54, out TxPacket packet);
+        _rig.Environment.Submit(frame, 100, 54, SegmentBuilder.Path, out TxPacket packet);
         Assert.Same(frame, packet.Frame);
-        Assert.Equal((100, 54), (packet.Start, packet.Length));
+        Assert.Equal((100, 54, 14), (packet.Start, packet.Length, packet.LinkHeaderLength));
         Assert.True(frame.InKernel);
         Assert.Equal(1, _rig.Counters.SegmentsOut);
     }

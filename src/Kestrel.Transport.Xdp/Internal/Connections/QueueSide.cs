@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.NetworkInformation;
 using System.Net.Sockets;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Pipes;
@@ -113,15 +112,18 @@ internal sealed class QueueSide : PipeOwner
 
     private bool IsDetached => ((ConnectionWork)Volatile.Read(ref Work.Bits) & ConnectionWork.Detached) != 0;
 
-    /// <summary>False when segments went there already. Tagged paths stay as they are.</summary>
-    internal bool SetNeighbour(PhysicalAddress neighbour)
+    /// <summary>The way that its segments go.</summary>
+    internal Route Route => _tcp!.Route;
+
+    /// <summary>Its segments go this way from now on; null leaves them where they go.</summary>
+    /// <returns>False when they went there already.</returns>
+    internal bool TakeRoute(Route? route)
     {
-        LinkPath path = _tcp!.Path;
-        ulong mac = LinkPath.ReadMac(neighbour.GetAddressBytes());
-        if (path.TagCount != 0 || path.RemoteMac == mac)
+        if (route is null || route == Route || _tcp!.State == TcpState.Closed)
             return false;
-        _tcp.Path = path with { RemoteMac = mac };
-        return true;
+        bool isOther = route.Path != Route.Path;
+        _tcp.Route = route;
+        return isOther;
     }
 
     // ---- what the application asks for. Any thread, outside the lock.

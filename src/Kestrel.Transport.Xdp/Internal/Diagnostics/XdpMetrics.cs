@@ -74,12 +74,20 @@ internal sealed class XdpMetrics : IDisposable
             add(q.Counters.Chained, "kestrel.xdp.result", "taken");
             add(q.Counters.ChainedDropped, "kestrel.xdp.result", "dropped");
         });
-        string moved = "Segments that arrived at another queue than their connection's.";
+        string moved = "Segments that arrived at another queue than their connection's, of whichever interface.";
         Counter("kestrel.xdp.segments.moved", "{segment}", moved, static (q, add) =>
         {
             add(q.Counters.Forwarded, "kestrel.xdp.result", "passed_on");
             add(q.Counters.ForwardedDropped, "kestrel.xdp.result", "dropped");
             add(q.Counters.Refused, "kestrel.xdp.result", "unknown");
+        });
+        string elsewhere = "Segments of peers that another interface answers, and of those whose route is not known.";
+        Counter("kestrel.xdp.segments.elsewhere", "{segment}", elsewhere, static (q, add) =>
+        {
+            add(q.Counters.HandedOver, "kestrel.xdp.result", "handed_over");
+            add(q.Counters.SentByKernel - q.Counters.SentByKernelDropped, "kestrel.xdp.result", "sent_by_kernel");
+            add(q.Counters.SentByKernelDropped, "kestrel.xdp.result", "dropped");
+            add(q.Counters.RouteDropped, "kestrel.xdp.result", "route_unknown");
         });
         string drops = "Packets that the AF_XDP socket dropped or refused, as the kernel counts them.";
         Counter("kestrel.xdp.socket.drops", "{packet}", drops, static (q, add) =>
@@ -158,7 +166,7 @@ internal sealed class XdpMetrics : IDisposable
     {
         Counter("kestrel.xdp.connections.accepted", "{connection}", "Connections accepted through AF_XDP.",
             static (q, add) => add(q.Counters.Accepted));
-        string redirected = "Connections whose peer was silent until the kernel knew another neighbour towards it.";
+        string redirected = "Changes of the way that a connection's segments go.";
         Counter("kestrel.xdp.connections.redirected", "{connection}", redirected,
             static (q, add) => add(q.Counters.Redirected));
         _meter.CreateObservableCounter(
@@ -252,6 +260,7 @@ internal sealed class XdpMetrics : IDisposable
         ("pass_kernel_owned", c.PassKernelOwned),
         ("pass_syn_drain", c.PassSynDrain),
         ("pass_syn_no_xsk", c.PassSynNoXsk),
+        ("pass_syn_elsewhere", c.PassSynElsewhere),
         ("pass_icmp_kernel_owned", c.PassIcmpKernelOwned),
         ("pass_icmp_no_xsk", c.PassIcmpNoXsk),
         ("drop_source", c.DropSource),

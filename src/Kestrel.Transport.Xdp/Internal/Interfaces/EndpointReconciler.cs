@@ -19,7 +19,10 @@ internal readonly record struct ServedInterface(
     /// <summary>Addresses that other interfaces have, and that segments on this one may be for.</summary>
     internal IReadOnlyList<InterfaceAddress> Elsewhere { get; init; } = [];
 
-    /// <summary>They are also those of listeners on wildcard addresses, not only of those that name them.</summary>
+    /// <summary>Addresses of other interfaces that are served.</summary>
+    internal IReadOnlyList<InterfaceAddress> OfOthers { get; init; } = [];
+
+    /// <summary>Those elsewhere are for wildcard listeners too, not only for those that name them.</summary>
     internal bool WildcardsTakeAll { get; init; }
 }
 
@@ -331,11 +334,13 @@ internal sealed class EndpointReconciler(
             .ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address)))
         {
             bool takesAll = served.WildcardsTakeAll || !InterfaceSelector.IsWildcard(binding.EndPoint.Address);
-            foreach (InterfaceAddress own in takesAll ? served.Addresses.Concat(served.Elsewhere) : served.Addresses)
-            {
-                if (!own.IsTentative && binding.Covers(own.Address))
-                    wanted.TryAdd((own.Address, binding.EndPoint.Port), binding);
-            }
+            IPAddress[] covered = Covered(takesAll ? served.Addresses.Concat(served.Elsewhere) : served.Addresses);
+            // What others have is not a reason to serve.
+            foreach (IPAddress address in covered.Length > 0 ? covered.Concat(Covered(served.OfOthers)) : [])
+                wanted.TryAdd((address, binding.EndPoint.Port), binding);
+
+            IPAddress[] Covered(IEnumerable<InterfaceAddress> addresses) =>
+                [.. addresses.Where(own => !own.IsTentative && binding.Covers(own.Address)).Select(own => own.Address)];
         }
         return wanted;
     }

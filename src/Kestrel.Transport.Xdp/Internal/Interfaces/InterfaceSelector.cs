@@ -84,6 +84,17 @@ internal static class InterfaceSelector
             .Where(static own => !IPAddress.IsLoopback(own.Address) && !own.Address.IsIPv6LinkLocal),
     ];
 
+    /// <summary>
+    /// Addresses of other interfaces that are served. A host takes what is for one of its addresses by whichever
+    /// interface it comes.
+    /// </summary>
+    internal static IReadOnlyList<InterfaceAddress> OfOthers(
+        NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all, Func<int, bool> isServed) =>
+    [
+        .. all.Where(other => other.Index != device.Index && isServed(other.Index))
+            .SelectMany(static other => other.Addresses).Where(static own => !own.Address.IsIPv6LinkLocal),
+    ];
+
     private static bool ReceivesNothing(NetworkInterfaceInfo device) => device.IsLoopback || device.Kind == "dummy";
 
     private static string? Unsuitable(NetworkInterfaceInfo device)

@@ -16,9 +16,10 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="settings">How to attach, and for which addresses.</param>
 /// <param name="logger">The engine's.</param>
+/// <param name="isServed">Is the interface with this index served?</param>
 /// <param name="list">Lists all interfaces; null asks the kernel.</param>
 internal sealed class ProgramAttachment(
-    string interfaceName, InterfaceSettings settings, ILogger logger,
+    string interfaceName, InterfaceSettings settings, ILogger logger, Func<int, bool> isServed,
     Func<IReadOnlyList<NetworkInterfaceInfo>>? list = null)
 {
     /// <summary>
@@ -43,6 +44,9 @@ internal sealed class ProgramAttachment(
 
     /// <summary>Addresses of other interfaces that it may serve, as they were seen last.</summary>
     internal IReadOnlyList<InterfaceAddress> Elsewhere { get; private set; } = [];
+
+    /// <summary>Addresses of other interfaces that are served, as they were seen last.</summary>
+    internal IReadOnlyList<InterfaceAddress> OfOthers { get; private set; } = [];
 
     /// <summary>Native or generic, once the program is attached.</summary>
     internal AttachMode Mode { get; private set; }
@@ -89,6 +93,7 @@ internal sealed class ProgramAttachment(
             if (Device is null)
                 return Refuse($"there is no interface {interfaceName}");
             Elsewhere = InterfaceSelector.Elsewhere(Device, all, settings.LocalAddresses);
+            OfOthers = InterfaceSelector.OfOthers(Device, all, isServed);
             if (!Device.IsUp)
                 return Refuse($"the interface {interfaceName} is down");
             if (VlanTags.WhyNot(Device, all) is { } hidden)
@@ -185,6 +190,7 @@ internal sealed class ProgramAttachment(
         }
         Device = device;
         Elsewhere = InterfaceSelector.Elsewhere(device, all, settings.LocalAddresses);
+        OfOthers = InterfaceSelector.OfOthers(device, all, isServed);
     }
 
     /// <summary>The device is gone. Once there is one again, it is tried at once.</summary>

@@ -15,6 +15,9 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 internal sealed record QueueResources(
     FrameBudget Frames, BlockPool Blocks, ReadOnlyMemory<byte> Secret, FlowDirectory<QueueSide> Flows)
 {
+    /// <summary>Of the network namespace.</summary>
+    internal ServedInterfaces Served { get; } = new();
+
     /// <summary>Can the kernel give a queue packets that take several frames?</summary>
     internal Func<bool> KernelHasMultiBuffer { get; init; } = static () => Xsk.KernelHasMultiBuffer;
 }

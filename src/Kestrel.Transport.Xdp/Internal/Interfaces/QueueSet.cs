@@ -22,11 +22,11 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="settings">What its queues are made with.</param>
 /// <param name="shared">What they share with those of other interfaces.</param>
-/// <param name="paths">Whoever finds the way to a silent peer.</param>
+/// <param name="routes">Whoever finds the ways to peers.</param>
 /// <param name="failed">A queue has failed: <see cref="RemoveFailed"/> has something to do. Called in a turn.</param>
 /// <param name="logger">The engine's.</param>
 internal sealed class QueueSet(
-    string interfaceName, InterfaceSettings settings, QueueResources shared, PathResolver paths, Action failed,
+    string interfaceName, InterfaceSettings settings, QueueResources shared, RouteResolver routes, Action failed,
     ILogger logger)
     : IQueueOwner, IListeningStacks
 {
@@ -41,6 +41,7 @@ internal sealed class QueueSet(
 
     private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
     private readonly List<XdpQueue> _prepared = [];
+    private readonly ConcurrentDictionary<(IpAddr, ushort), bool> _listening = new();
 
     // Until their turns have ended, which a handler that never returns prevents.
     private readonly List<(XdpQueue Queue, Task End)> _closing = [];
@@ -57,16 +58,32 @@ internal sealed class QueueSet(
 
     public FlowDirectory<QueueSide> Flows => shared.Flows;
 
-    public int QueueCount => _queues.Length;
+    public int QueueCount => shared.Served.Queues.Length;
 
     public XdpQueue? Next(XdpQueue queue)
     {
-        XdpQueue[] queues = _queues;
+        XdpQueue[] queues = shared.Served.Queues;
         int index = Array.IndexOf(queues, queue);
         return index < 0 || queues.Length < 2 ? null : queues[(index + 1) % queues.Length];
     }
 
-    public void PathSuspected(XdpQueue queue, QueueSide connection) => paths.Suspect(queue, connection);
+    public void AskRoute(XdpQueue queue, in FlowKey flow) => routes.Ask(queue, flow);
+
+    public void PathSuspected(XdpQueue queue, QueueSide connection) => routes.Suspect(queue, connection);
+
+    public void AfterAnswers(XdpQueue queue, Action<TcpStack> action) => routes.AfterAnswers(queue, action);
+
+    public void HandOver(XdpQueue queue, in FlowKey flow, HostRoute route, ref BlockQueue packet, bool again)
+    {
+        if (again || shared.Served.QueueFor(route.Ifindex, flow) is not { } other
+            || !other.Forwarder.TryArrive(ref packet, FlowForwarder.HandedOver))
+        {
+            routes.HandOver(queue, flow, packet);
+        }
+        packet = default;
+    }
+
+    public bool SendByKernel(ReadOnlySpan<byte> packet) => routes.Send(packet);
 
     public void Failed(XdpQueue queue, string reason)
     {
@@ -74,10 +91,20 @@ internal sealed class QueueSet(
         failed();
     }
 
-    public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint) =>
-        OnStacks(stack => Listen(stack, address, port, endpoint));
+    /// <summary>Do the stacks accept connections there? Any thread.</summary>
+    internal bool ListensOn(IpAddr address, ushort port) => _listening.ContainsKey((address, port));
 
-    public void StopListening(IpAddr address, ushort port) => OnStacks(stack => stack.StopListening(address, port));
+    public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint)
+    {
+        OnStacks(stack => Listen(stack, address, port, endpoint));
+        _listening[(address, port)] = true;
+    }
+
+    public void StopListening(IpAddr address, ushort port)
+    {
+        _listening.TryRemove((address, port), out _);
+        OnStacks(stack => stack.StopListening(address, port));
+    }
 
     public IReadOnlySet<(IpAddr Address, ushort Port)> InUse(IReadOnlySet<(IpAddr Address, ushort Port)> ends)
     {
@@ -159,7 +186,7 @@ internal sealed class QueueSet(
             if (!_queues.Contains(queue))
                 continue;
             TransportLog.QueueFailed(logger, interfaceName, queue.Settings.QueueId, reason);
-            _queues = [.. _queues.Where(q => q != queue)];
+            Publish([.. _queues.Where(q => q != queue)], queue);
             new CleanUp(logger, interfaceName).Do(() => maps?.ClearXsk(queue.Settings.QueueId));
             Close(queue);
             removed.Add(queue);
@@ -182,7 +209,9 @@ internal sealed class QueueSet(
     internal IReadOnlyList<XdpQueue> CloseAll()
     {
         XdpQueue[] queues = [.. _queues, .. _prepared];
-        _queues = [];
+        if (queues.Length > 0)
+            Publish([], queues[0]);
+        _listening.Clear();
         _prepared.Clear();
         foreach (XdpQueue queue in queues)
             Close(queue);
@@ -324,16 +353,24 @@ internal sealed class QueueSet(
                 Listen(stack, address, port, endpoint);
         });
         queue.Start();
-        _queues = [.. _queues, queue];
+        Publish([.. _queues, queue], queue);
+        routes.Begin(queue);
         try
         {
             maps.SetXsk(queue.Settings.QueueId, queue.SocketDescriptor);
         }
         catch
         {
-            _queues = [.. _queues.Where(q => q != queue)];
+            Publish([.. _queues.Where(q => q != queue)], queue);
             throw;
         }
+    }
+
+    // All queues of a set are of one device.
+    private void Publish(XdpQueue[] queues, XdpQueue of)
+    {
+        _queues = queues;
+        shared.Served.Set(of.Settings.InterfaceIndex, this);
     }
 
     // On a thread of its own: whoever closes a queue holds the engine's lock, and a turn may never end.

@@ -48,11 +48,13 @@ internal sealed class XdpEngine
     private readonly ProgramAttachment _attachment;
     private readonly QueueSet _queues;
     private readonly EndpointReconciler _endpoints;
-    private readonly PathResolver _paths = new();
+    private readonly RouteResolver _routes;
+    private readonly KernelHandOver _handOver;
     private readonly SynLimiter _syns;
     private readonly StallWatch _stalls;
     private readonly RedirectWatch _redirects = new();
     private readonly BlockPool _blocks;
+    private readonly ServedInterfaces _served;
     private ImmutableArray<SourceFilter> _filters = [];
     private NetworkWatcher? _watcher;
     private bool _isBehind;
@@ -66,14 +68,19 @@ internal sealed class XdpEngine
         Key = key;
         Settings = settings;
         _logger = logger;
-        _attachment = new ProgramAttachment(InterfaceName, settings, logger);
-        _queues = new QueueSet(InterfaceName, settings, shared, _paths, failed: () => _wake.Set(), logger);
+        _attachment = new ProgramAttachment(InterfaceName, settings, logger, shared.Served.Includes);
+        _handOver = new KernelHandOver(() => _wake.Set());
+        _routes = new RouteResolver(InterfaceName, () => _attachment.Device, () => Queues, _handOver, logger);
+        _queues = new QueueSet(InterfaceName, settings, shared, _routes, failed: () => _wake.Set(), logger);
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
         _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
+        _served = shared.Served;
+        _served.Changed += OnServedChanged;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
+        _routes.Start();
     }
 
     internal (ulong Namespace, string Interface) Key { get; }
@@ -119,9 +126,11 @@ internal sealed class XdpEngine
     // What the endpoints need; null while the interface is not served.
     private ServedInterface? Served =>
         _attachment is { Program: { } program, Device: { } device } && Queues.Count > 0
-            ? new(program, device.Addresses, AllQueues: Queues.Count >= device.RxQueues)
+            ? new(program, device.Addresses,
+                AllQueues: Queues.Count >= device.RxQueues && !_handOver.IsActive)
             {
                 Elsewhere = _attachment.Elsewhere,
+                OfOthers = _attachment.OfOthers,
                 WildcardsTakeAll = Settings.LocalAddresses == LocalAddresses.All,
             }
             : null;
@@ -204,6 +213,7 @@ internal sealed class XdpEngine
     internal void Close()
     {
         _stopping = true;
+        _served.Changed -= OnServedChanged;
         _wake.Set();
         _control.Join();
         Task closed;
@@ -213,7 +223,8 @@ internal sealed class XdpEngine
             TakeDown("it was closed");
             end.Do(() => _watcher?.Dispose());
             _watcher = null;
-            end.Do(_paths.Dispose);
+            end.Do(_routes.Dispose);
+            end.Do(_handOver.Dispose);
             closed = _queues.Closing().End;
         }
         if (closed.Wait(ClosePatience))
@@ -245,8 +256,8 @@ internal sealed class XdpEngine
         // One that fails holds up none of the others.
         Action[] steps =
         [
-            FollowSources, WatchNetwork, CheckAttachment, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet,
-            RemoveGone, CheckStalls, CheckSyns, CheckRedirects, ResolvePaths, TrimHeap,
+            HandOver, FollowSources, WatchNetwork, CheckAttachment, CatchUp, ReplaceFailedQueues, Upgrade, PromoteQuiet,
+            RemoveGone, CheckStalls, CheckSyns, CheckRedirects, TrimHeap,
         ];
         TimeSpan pause = Tick;
         while (!_stopping)
@@ -295,6 +306,12 @@ internal sealed class XdpEngine
             Lose($"its source lists could not be changed: {e.Message.TrimEnd('.')}");
             _attachment.RetryLater(Now);
         }
+    }
+
+    private void HandOver()
+    {
+        if (_handOver.IsDue)
+            _handOver.Apply(_attachment.Program, _attachment.Device, prepare: () => Reconcile());
     }
 
     private void CatchUp()
@@ -349,8 +366,6 @@ internal sealed class XdpEngine
         }
     }
 
-    private void ResolvePaths() => _paths.Resolve(_attachment.Device);
-
     /// <summary>Heap memory that a peak has left behind goes back to the system.</summary>
     private void TrimHeap()
     {
@@ -364,8 +379,9 @@ internal sealed class XdpEngine
     {
         if (_watcher is null)
         {
-            _watcher = new NetworkWatcher(OnNetworkChanged);
+            _watcher = new NetworkWatcher(OnNetworkChanged, routes: true);
             _networkChanged = true;
+            _routes.Renew();
         }
         // Nobody is told of it where the driver does not restart the link.
         if (_attachment.HasOtherQueues)
@@ -390,6 +406,14 @@ internal sealed class XdpEngine
     // On the watcher's thread, which must not wait.
     private void OnNetworkChanged(NetworkChange change)
     {
+        if (change.Neighbour is { } neighbour)
+        {
+            _routes.Learn(neighbour);
+            return;
+        }
+        _routes.Renew();
+        if (change.Kind == NetworkChangeKind.RouteChanged)
+            return;
         // It may be back before anybody looks.
         if (change.Ifindex == _attachment.Device?.Index)
         {
@@ -398,6 +422,13 @@ internal sealed class XdpEngine
             else if (change is { Kind: NetworkChangeKind.LinkDown or NetworkChangeKind.LinkChanged, IsUp: false })
                 _deviceWentDown = true;
         }
+        _networkChanged = true;
+        _wake.Set();
+    }
+
+    // Its addresses are this interface's too, or no longer.
+    private void OnServedChanged()
+    {
         _networkChanged = true;
         _wake.Set();
     }
@@ -432,6 +463,8 @@ internal sealed class XdpEngine
         {
             _attachment.FollowDevice(device, all);
             _queues.Follow(device);
+            // They have its MAC address.
+            _routes.Renew();
             Reconcile();
         }
     }
@@ -529,6 +562,7 @@ internal sealed class XdpEngine
         end.Do(_attachment.Detach);
         end.Do(() => Forget(_queues.CloseAll(), maps: null));
         end.Do(_endpoints.ForgetInstalled);
+        end.Do(_handOver.Reset);
         end.Do(() => _attachment.Release(reason, Now));
     }
 

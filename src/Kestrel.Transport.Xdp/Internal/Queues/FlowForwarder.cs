@@ -4,11 +4,16 @@ using Xdp.TcpLite;
 namespace Kestrel.Transport.Xdp.Internal.Queues;
 
 /// <summary>
-/// Segments that came to a queue whose stack does not know their flow: RSS has moved the flow, or nobody knows it. They
-/// go to the queue that does. Owns the segments that other queues have forwarded to this one.
+/// Segments that came to a queue whose stack does not know their flow: RSS or the network has moved the flow, or nobody
+/// knows it. They go to the queue that does, of whichever interface. Owns the segments that other queues have forwarded
+/// to this one.
 /// </summary>
-internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack stack, QueueCounters counters)
+internal sealed class FlowForwarder(
+    IQueueOwner owner, XdpQueue queue, TcpStack stack, QueueRoutes routes, QueueCounters counters)
 {
+    /// <summary>Counts as so many visited queues: the packet was handed over by a queue of another interface.</summary>
+    internal const int HandedOver = 1 << 16;
+
     // Segments that wait here. More are dropped, as a full RX ring would drop them.
     private const int Limit = 1024;
 
@@ -18,47 +23,109 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
     internal bool HasArrivals => !_arrived.IsEmpty;
 
     /// <summary>
+    /// Does what is left to do with a packet that the stack has neither kept nor used, in a turn.
+    /// </summary>
+    /// <param name="result">What the stack said of it.</param>
+    /// <param name="frame">The frame or block that it is in. Is returned.</param>
+    /// <param name="start">Where it begins in there.</param>
+    /// <param name="length">Its bytes.</param>
+    /// <param name="flow">Its flow, seen from this host.</param>
+    /// <param name="now">The present.</param>
+    internal void Handle(ReceiveResult result, Block frame, int start, int length, in FlowKey flow, Instant now)
+    {
+        (frame.Start, frame.Length) = (start, length);
+        BlockQueue packet = default;
+        packet.Enqueue(frame);
+        Handle(result, ref packet, flow, visited: 1, now);
+    }
+
+    /// <summary>The same for a packet that may lie in several blocks, which are all returned.</summary>
+    /// <param name="result">What the stack said of it.</param>
+    /// <param name="packet">The packet.</param>
+    /// <param name="flow">Its flow, seen from this host.</param>
+    /// <param name="visited">Queues that do not know the flow.</param>
+    /// <param name="now">The present.</param>
+    internal void Handle(ReceiveResult result, ref BlockQueue packet, in FlowKey flow, int visited, Instant now)
+    {
+        switch (result)
+        {
+            case ReceiveResult.UnknownFlow:
+                Forward(packet, flow, visited, now);
+                break;
+            case ReceiveResult.RouteUnknown:
+                Keep(packet, flow, visited);
+                break;
+            case ReceiveResult.Elsewhere:
+                HandOver(packet, flow, again: visited >= HandedOver);
+                break;
+        }
+        packet.ReturnAll();
+    }
+
+    /// <summary>A packet that is in heap blocks, and whose peer's route is known now. In the turn.</summary>
+    internal void Arrive(in QueueRoutes.WaitingPacket waiting) => _arrived.Enqueue((waiting.Packet, waiting.Visited));
+
+    /// <summary>
+    /// A packet from another queue, as a copy in heap blocks. It is this queue's now, unless it has no room for it. Any
+    /// thread.
+    /// </summary>
+    internal bool TryArrive(ref BlockQueue packet, int visited)
+    {
+        if (!HasRoom)
+            return false;
+        _arrived.Enqueue((packet, visited));
+        packet = default;
+        // It may have been closed, and cleared, just before.
+        if (queue.IsClosed)
+            Clear();
+        queue.Wake();
+        return true;
+    }
+
+    /// <summary>
     /// Forwards a segment. Its owner gets a copy, since frames stay with their queue. Handshakes and TIME-WAIT are in
     /// no directory, so a segment without an owner goes round once, past the queues that have none of either. Only when
     /// no queue knows it, it is answered with RST. In the turn.
     /// </summary>
-    /// <param name="segment">The frame or block that it is in. Is returned.</param>
-    /// <param name="start">Where it begins in there.</param>
-    /// <param name="length">Its bytes.</param>
-    /// <param name="flow">Its flow, seen from this host.</param>
-    /// <param name="visited">Queues that do not know the flow.</param>
-    /// <param name="now">The present.</param>
-    internal void Forward(Block segment, int start, int length, in FlowKey flow, int visited, Instant now)
-    {
-        (segment.Start, segment.Length) = (start, length);
-        BlockQueue packet = default;
-        packet.Enqueue(segment);
-        Forward(ref packet, flow, visited, now);
-    }
-
-    /// <summary>The same for a segment that may lie in several blocks, which are all returned.</summary>
-    internal void Forward(ref BlockQueue packet, in FlowKey flow, int visited, Instant now)
+    private void Forward(in BlockQueue packet, in FlowKey flow, int visited, Instant now)
     {
         XdpQueue? target = OwnerOf(flow) ?? NextToAsk(ref visited);
         if (target is null)
         {
-            counters.Refused++;
-            stack.RefuseChain(packet, now);
+            if (stack.RefuseChain(packet, now))
+                counters.Refused++;
+            else
+                Keep(packet, flow, visited);
+            return;
         }
-        else if (target.Forwarder.HasRoom && TryCopy(packet, out BlockQueue copy))
+        BlockQueue copy = default;
+        if (target.Forwarder.HasRoom && TryCopy(packet, out copy) && target.Forwarder.TryArrive(ref copy, visited))
         {
             counters.Forwarded++;
-            target.Forwarder._arrived.Enqueue((copy, visited));
-            // It may have been closed, and cleared, just before.
-            if (target.IsClosed)
-                target.Forwarder.Clear();
-            target.Wake();
+            return;
         }
-        else
+        counters.ForwardedDropped++;
+        copy.ReturnAll();
+    }
+
+    // Until the way to its peer is known.
+    private void Keep(in BlockQueue packet, in FlowKey flow, int visited)
+    {
+        if (TryCopy(packet, out BlockQueue copy) && routes.TryKeep(copy, visited, flow))
+            return;
+        copy.ReturnAll();
+        counters.RouteDropped++;
+    }
+
+    private void HandOver(in BlockQueue packet, in FlowKey flow, bool again)
+    {
+        if (routes.Known(flow) is not { } route || !TryCopy(packet, out BlockQueue copy))
         {
-            counters.ForwardedDropped++;
+            counters.RouteDropped++;
+            return;
         }
-        packet.ReturnAll();
+        counters.HandedOver++;
+        owner.HandOver(queue, flow, route, ref copy, again);
     }
 
     /// <summary>Hands what other queues have forwarded to the stack. In the turn.</summary>
@@ -69,9 +136,8 @@ internal sealed class FlowForwarder(IQueueOwner owner, XdpQueue queue, TcpStack 
         {
             (BlockQueue packet, int visited) = arrival;
             blocks += 1 + packet.Bytes / BlockPool.BlockSize;
-            if (stack.ReceiveChain(ref packet, now, out FlowKey flow) == ReceiveResult.UnknownFlow)
-                Forward(ref packet, flow, visited, now);
-            packet.ReturnAll();
+            ReceiveResult result = stack.ReceiveChain(ref packet, now, out FlowKey flow);
+            Handle(result, ref packet, flow, visited, now);
         }
     }
 

@@ -8,8 +8,11 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// The connections of a queue: who is in it, whose application has asked for something, and to whom a turn has
 /// something to deliver. The turn's, except what is marked "any thread".
 /// </summary>
-internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpStack stack)
+internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpStack stack, QueueRoutes routes)
 {
+    // Connections that learn their ways anew in one turn.
+    private const int MostRerouted = 512;
+
     private readonly List<QueueSide> _undelivered = [];
     private DirtyList _dirty;
 
@@ -104,6 +107,31 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
             if (endpoints.Contains(side.Owner) && side.HasUnsent)
                 side.AbortTcp();
         }
+    }
+
+    /// <summary>
+    /// Connections learn their ways anew: all, or those through a neighbour. Some in this turn, more when the kernel
+    /// has said what was asked for them.
+    /// </summary>
+    internal void Reroute(IpAddr? hop)
+    {
+        var sides = new List<QueueSide>();
+        for (QueueSide? side = _all.First; side is not null; side = side.NextInQueue)
+        {
+            if (hop is null || side.Route is not HostRoute route || route.NextHop == hop)
+                sides.Add(side);
+        }
+        // One that is under way has begun before the latest change, and may be about another neighbour. So it goes on.
+        Reroute(sides, 0);
+    }
+
+    private void Reroute(List<QueueSide> sides, int first)
+    {
+        int end = Math.Min(first + MostRerouted, sides.Count);
+        for (int i = first; i < end; i++)
+            routes.Renew(sides[i]);
+        if (end < sides.Count)
+            owner.AfterAnswers(queue, _ => Reroute(sides, end));
     }
 
     /// <summary>Ends all connections: the queue is closed.</summary>

@@ -9,5 +9,6 @@ internal sealed class QueueCounters
     internal long PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures;
     internal long Chained, ChainedDropped;
     internal long Forwarded, ForwardedDropped, Refused;
+    internal long RouteDropped, HandedOver, SentByKernel, SentByKernelDropped;
     internal long Accepted, Redirected, Failures;
 }

@@ -137,7 +137,7 @@ internal sealed class QueueRings : IDisposable
     }
 
     /// <summary>
-    /// Hands received packets to the stack, and those of flows that it does not know to the forwarder.
+    /// Hands received packets to the stack, and those that it cannot use to the forwarder.
     /// </summary>
     internal void Receive(uint count, TcpStack stack, FlowForwarder forwarder, Instant now)
     {
@@ -164,15 +164,11 @@ internal sealed class QueueRings : IDisposable
                     continued++;
                 continue;
             }
-            switch (stack.Receive(frame, start, length, now, out FlowKey flow))
-            {
-                case ReceiveResult.Done:
-                    frame.Return();
-                    break;
-                case ReceiveResult.UnknownFlow:
-                    forwarder.Forward(frame, start, length, flow, visited: 1, now);
-                    break;
-            }
+            ReceiveResult result = stack.Receive(frame, start, length, now, out FlowKey flow);
+            if (result == ReceiveResult.Done)
+                frame.Return();
+            else if (result != ReceiveResult.Kept)
+                forwarder.Handle(result, frame, start, length, flow, now);
         }
         rx.Release(count);
         _counters.PacketsReceived += count - continued;
@@ -180,19 +176,19 @@ internal sealed class QueueRings : IDisposable
 
     private static void ReceiveChained(ref BlockQueue packet, TcpStack stack, FlowForwarder forwarder, Instant now)
     {
-        if (stack.ReceiveChain(ref packet, now, out FlowKey flow) == ReceiveResult.UnknownFlow)
-            forwarder.Forward(ref packet, flow, visited: 1, now);
-        packet.ReturnAll();
+        ReceiveResult result = stack.ReceiveChain(ref packet, now, out FlowKey flow);
+        forwarder.Handle(result, ref packet, flow, visited: 1, now);
     }
 
     /// <summary>
-    /// Puts what the stack has to send on TX. Where the ring fills up, the kernel takes it in between.
+    /// Puts what the stack has to send on TX. Where the ring fills up, the kernel takes it in between. What another
+    /// interface carries, the kernel sends by itself.
     /// </summary>
-    internal void Emit(TcpStack stack, Instant now)
+    internal void Emit(TcpStack stack, IQueueOwner owner, Instant now)
     {
         for (int round = 0; round < EmitRounds; round++)
         {
-            if (FillTransmitRing(stack, now))
+            if (FillTransmitRing(stack, owner, now))
             {
                 HasMoreToEmit = false;
                 return;
@@ -237,32 +233,49 @@ internal sealed class QueueRings : IDisposable
     }
 
     // False when the ring is full.
-    private bool FillTransmitRing(TcpStack stack, Instant now)
+    private bool FillTransmitRing(TcpStack stack, IQueueOwner owner, Instant now)
     {
         TxRing tx = _xsk.Tx;
         while (tx.Reserve(EmitBatch, out uint index) is > 0 and uint room)
         {
             int count = stack.Emit(_packets.AsSpan(0, (int)room), now);
+            uint used = 0;
             for (int i = 0; i < count; i++)
             {
                 ref TxPacket packet = ref _packets[i];
-                tx[unchecked(index + (uint)i)] = new XdpDescriptor
-                {
-                    Address = Frames.AddressOf(packet.Frame, packet.Start),
-                    Length = (uint)packet.Length,
-                };
                 _counters.BytesSent += packet.Length;
+                if (packet.LinkHeaderLength == 0)
+                {
+                    SendByKernel(packet, owner);
+                }
+                else
+                {
+                    tx[unchecked(index + used)] = new XdpDescriptor
+                    {
+                        Address = Frames.AddressOf(packet.Frame, packet.Start),
+                        Length = (uint)packet.Length,
+                    };
+                    used++;
+                }
                 packet.Frame = null!;
             }
-            if (count < room)
-                tx.Cancel(room - (uint)count);
-            if (count > 0)
-                tx.Submit((uint)count);
+            if (used < room)
+                tx.Cancel(room - used);
+            if (used > 0)
+                tx.Submit(used);
             _counters.PacketsSent += count;
             if (count < room)
                 return true;
         }
         return false;
+    }
+
+    private void SendByKernel(in TxPacket packet, IQueueOwner owner)
+    {
+        _counters.SentByKernel++;
+        if (!owner.SendByKernel(packet.Frame.Span.Slice(packet.Start, packet.Length)))
+            _counters.SentByKernelDropped++;
+        Frames.Completed(packet.Frame);
     }
 
     // The kernel says something that cannot be: no byte of the frames is to be trusted any more.

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.NetworkInformation;
 using Kestrel.Transport.Xdp.Internal.Connections;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Microsoft.Extensions.Logging;
@@ -25,6 +24,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private readonly QueueRings _rings;
     private readonly TcpStack _stack;
     private readonly QueueConnections _connections;
+    private readonly QueueRoutes _routes;
     private readonly ConcurrentQueue<Action<TcpStack>> _asked = new();
     private Instant _now;
     private long _turnStarted;
@@ -56,9 +56,13 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
             _worker.Dispose();
             throw;
         }
-        _stack = new TcpStack(settings.ToStackOptions(), Frames, blocks, settings.Secret.Span, Clock.Now);
-        _connections = new QueueConnections(this, owner, _stack);
-        Forwarder = new FlowForwarder(owner, this, _stack, Counters);
+        _routes = new QueueRoutes(flow => owner.AskRoute(this, flow), Counters);
+        _stack = new TcpStack(settings.ToStackOptions(), Frames, blocks, settings.Secret.Span, Clock.Now)
+        {
+            Routes = _routes,
+        };
+        _connections = new QueueConnections(this, owner, _stack, _routes);
+        Forwarder = new FlowForwarder(owner, this, _stack, _routes, Counters);
         Statistics = new QueueStatistics(settings, Counters, _rings, _stack, _worker, () => _closed);
     }
 
@@ -202,15 +206,38 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         }
     }
 
-    /// <summary>
-    /// Sends a suspect connection's segments to a neighbour from now on; null leaves them where they go. In
-    /// <see cref="Ask"/>.
-    /// </summary>
-    internal void Redirect(QueueSide connection, PhysicalAddress? neighbour)
+    /// <summary>The kernel has said the way to a flow's peer. In <see cref="Ask"/>.</summary>
+    internal void TakeAnswer(in FlowKey flow, in RouteAnswer answer)
+    {
+        foreach (QueueRoutes.WaitingPacket waiting in _routes.Answer(flow, answer))
+        {
+            if (answer.Route is not null)
+            {
+                Forwarder.Arrive(waiting);
+                continue;
+            }
+            Counters.RouteDropped++;
+            waiting.Packet.ReturnAll();
+        }
+    }
+
+    /// <summary>The kernel has said the way to a suspect connection's peer. In <see cref="Ask"/>.</summary>
+    internal void Redirect(QueueSide connection, in RouteAnswer answer)
     {
         connection.PathIsSuspect = false;
-        if (neighbour is not null && connection.SetNeighbour(neighbour))
-            Counters.Redirected++;
+        _routes.Learn(connection.Flow, answer);
+        _routes.Redirect(connection, answer.Route);
+    }
+
+    /// <summary>
+    /// The kernel's tables have changed. Connections learn their ways anew. In <see cref="Ask"/>.
+    /// </summary>
+    /// <param name="classes">Peers that the kernel routes alike.</param>
+    /// <param name="hop">Nothing else has changed than how to reach this neighbour; null when more has.</param>
+    internal void Reroute(PeerClasses classes, IpAddr? hop)
+    {
+        _routes.Forget(classes);
+        _connections.Reroute(hop);
     }
 
     /// <summary>The connection's work word went from zero to something. Any thread.</summary>
@@ -292,7 +319,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _connections.TakeReady();
         Deliver(kind);
         _connections.ApplyDirty();
-        _rings.Emit(_stack, _now);
+        _rings.Emit(_stack, _owner, _now);
         _rings.Refill();
         _rings.Kick();
         if (_rings.Failure is { } reason)
@@ -364,7 +391,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private void SendNow()
     {
         _rings.ReapCompletions();
-        _rings.Emit(_stack, _now);
+        _rings.Emit(_stack, _owner, _now);
         _rings.Kick();
     }
 
@@ -392,6 +419,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         finally
         {
             Forwarder.Clear();
+            _routes.Clear();
             _asked.Clear();
         }
     }

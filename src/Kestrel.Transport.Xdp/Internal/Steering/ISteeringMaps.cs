@@ -17,6 +17,11 @@ internal interface ISteeringMaps
     /// <summary>Hands the packets of a queue to a bound AF_XDP socket.</summary>
     void SetXsk(int queue, int xsk);
 
+    /// <summary>
+    /// Peers whose SYNs are the kernel's: the longest prefix of each decides. Replaces those before.
+    /// </summary>
+    void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers);
+
     /// <returns>False when the queue had none. A socket that closes leaves the map by itself.</returns>
     bool ClearXsk(int queue);
 

@@ -21,6 +21,7 @@ internal readonly record struct SteeringCounters
         PassKernelOwned = values[(int)SteeringCounter.PassKernelOwned];
         PassSynDrain = values[(int)SteeringCounter.PassSynDrain];
         PassSynNoXsk = values[(int)SteeringCounter.PassSynNoXsk];
+        PassSynElsewhere = values[(int)SteeringCounter.PassSynElsewhere];
         PassIcmpKernelOwned = values[(int)SteeringCounter.PassIcmpKernelOwned];
         PassIcmpNoXsk = values[(int)SteeringCounter.PassIcmpNoXsk];
         DropSource = values[(int)SteeringCounter.DropSource];
@@ -41,6 +42,7 @@ internal readonly record struct SteeringCounters
     internal ulong PassKernelOwned { get; init; }
     internal ulong PassSynDrain { get; init; }
     internal ulong PassSynNoXsk { get; init; }
+    internal ulong PassSynElsewhere { get; init; }
     internal ulong PassIcmpKernelOwned { get; init; }
     internal ulong PassIcmpNoXsk { get; init; }
     internal ulong DropSource { get; init; }
@@ -68,6 +70,7 @@ internal enum SteeringCounter : uint
     PassKernelOwned,
     PassSynDrain,
     PassSynNoXsk,
+    PassSynElsewhere,
     PassIcmpKernelOwned,
     PassIcmpNoXsk,
     DropSource,

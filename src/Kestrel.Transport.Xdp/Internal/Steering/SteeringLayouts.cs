@@ -108,4 +108,5 @@ internal enum SteeringFlags : uint
     None = 0,
     AllowList = 1,
     DenyList = 2,
+    Elsewhere = 4,
 }

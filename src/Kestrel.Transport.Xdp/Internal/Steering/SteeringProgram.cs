@@ -24,7 +24,7 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     private const ulong NanosecondsPerSecond = 1_000_000_000;
 
     private readonly BpfObject _object;
-    private readonly BpfMap _xsks, _endpoints, _macs, _allowed, _denied, _config, _synLimits, _counters;
+    private readonly BpfMap _xsks, _endpoints, _macs, _allowed, _denied, _elsewhere, _config, _synLimits, _counters;
     private SteeringFlags _flags;
     private XdpLink? _link;
 
@@ -36,6 +36,7 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _macs = bpf.Maps["macs"];
         _allowed = bpf.Maps["allowed_sources"];
         _denied = bpf.Maps["denied_sources"];
+        _elsewhere = bpf.Maps["peers_elsewhere"];
         _config = bpf.Maps["config"];
         _synLimits = bpf.Maps["syn_limits"];
         _counters = bpf.Maps["counters"];
@@ -136,11 +137,15 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
 
     /// <summary>Only these sources may reach steered endpoints; an empty list allows all.</summary>
     internal void SetAllowedSources(IReadOnlyList<IPNetwork> networks) =>
-        SetSources(_allowed, networks, SteeringFlags.AllowList);
+        SetSources(_allowed, Marked(networks), SteeringFlags.AllowList);
 
     /// <summary>These sources may not reach steered endpoints, whatever the allow list says.</summary>
     internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) =>
-        SetSources(_denied, networks, SteeringFlags.DenyList);
+        SetSources(_denied, Marked(networks), SteeringFlags.DenyList);
+
+    /// <inheritdoc/>
+    public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) =>
+        SetSources(_elsewhere, peers, SteeringFlags.Elsewhere);
 
     /// <inheritdoc/>
     public void SetSynRate(int queue, long perSecond, long burst)
@@ -172,11 +177,14 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _object.Dispose();
     }
 
-    private void SetSources(BpfMap trie, IReadOnlyList<IPNetwork> networks, SteeringFlags flag)
+    private static Dictionary<IPNetwork, bool> Marked(IReadOnlyList<IPNetwork> networks) =>
+        networks.Distinct().ToDictionary(static network => network, static _ => true);
+
+    private void SetSources(BpfMap trie, IReadOnlyDictionary<IPNetwork, bool> networks, SteeringFlags flag)
     {
-        HashSet<SourceKey> wanted = new(networks.Select(SourceKey.From), ByteComparer<SourceKey>.Instance);
-        foreach (SourceKey key in wanted)
-            trie.Update(key, 1u);
+        HashSet<SourceKey> wanted = new(networks.Keys.Select(SourceKey.From), ByteComparer<SourceKey>.Instance);
+        foreach ((IPNetwork network, bool isMarked) in networks)
+            trie.Update(SourceKey.From(network), isMarked ? 1u : 0u);
         SteeringFlags flags = networks.Count > 0 ? _flags | flag : _flags & ~flag;
         _config.Update(0u, (uint)flags);
         _flags = flags;

@@ -19,7 +19,10 @@ internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan
     internal bool IsExpected(Instant now) => now <= _acceptedUntil;
 
     /// <summary>Answers a SYN with a SYN-ACK whose sequence number is a cookie.</summary>
-    internal void Answer(in Packet syn, Instant now)
+    /// <param name="syn">The peer's.</param>
+    /// <param name="route">The way to the peer.</param>
+    /// <param name="now">The present.</param>
+    internal void Answer(in Packet syn, Route route, Instant now)
     {
         NegotiatedOptions options =
             SynOptions.Negotiate(environment.Options, syn, environment.Isn.TimestampOffset(syn.Flow));
@@ -31,47 +34,49 @@ internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan
             options.Ecn = false;
         }
         SegmentFields fields = SynOptions.Fields(
-            environment.Options, environment.Frames.PayloadCapacity, syn.Flow, options, answers: true, now);
+            environment.Options, environment.Frames.PayloadCapacity, syn.Flow, options, route, answers: true, now);
         fields.Seq = _cookies.Make(syn, now, fields.TsVal, out uint tsVal);
         if (options.Timestamps)
             fields.TsVal = tsVal;
         fields.Ack = syn.Seq + 1;
-        environment.Reply(syn.Path, syn.Flow, fields);
+        environment.Reply(route.Value, syn.Flow, fields);
         environment.Counters.SynCookiesSent++;
         environment.Drop(DropReason.BacklogFull);
         _acceptedUntil = now + SynCookies.Lifetime;
     }
 
-    /// <summary>Completes the handshake, if the ACK brings back a cookie.</summary>
+    /// <summary>Does a segment that belongs to no connection, with ACK and no SYN, bring back a cookie?</summary>
+    internal bool IsCookie(in Packet ack, Instant now) => IsExpected(now) && _cookies.TryCheck(ack, now, out _);
+
+    /// <summary>Completes the handshake.</summary>
     /// <param name="listener">Who accepts the connection.</param>
-    /// <param name="ack">A segment that belongs to no connection: ACK and no SYN.</param>
+    /// <param name="ack">A segment that brings back a cookie.</param>
+    /// <param name="route">The way to the peer.</param>
     /// <param name="now">The present.</param>
-    /// <param name="half">
+    /// <returns>
     /// The record that would have been kept, for the caller to make the connection from. Null when the accept queue has
     /// no room: the ACK counts as lost, and the peer's next segment brings the cookie again.
-    /// </param>
-    /// <returns>Whether it was a cookie.</returns>
-    internal bool TryComplete(Listener listener, in Packet ack, Instant now, out HalfOpen? half)
+    /// </returns>
+    internal HalfOpen? Complete(Listener listener, in Packet ack, Route route, Instant now)
     {
-        half = null;
-        if (!IsExpected(now) || !_cookies.TryCheck(ack, now, out SynCookieOptions cookie))
-            return false;
+        if (!_cookies.TryCheck(ack, now, out SynCookieOptions cookie))
+            return null;
         if (listener.HasRoomForWaiting)
-            half = Restore(listener, ack, cookie);
-        else
-            environment.Drop(DropReason.AcceptQueueFull);
-        return true;
+            return Restore(listener, ack, route, cookie);
+        environment.Drop(DropReason.AcceptQueueFull);
+        return null;
     }
 
-    private HalfOpen Restore(Listener listener, in Packet ack, in SynCookieOptions cookie) => new(ack.Flow, listener)
-    {
-        Path = environment.Paths.Share(ack.Path),
-        Iss = ack.Ack - 1,
-        Irs = ack.Seq - 1,
-        // Nobody knows when the SYN-ACK was sent. This says that its ACK gives no RTT sample.
-        Retransmits = 1,
-        Options = Agreed(ack, cookie),
-    };
+    private HalfOpen Restore(Listener listener, in Packet ack, Route route, in SynCookieOptions cookie) =>
+        new(ack.Flow, listener)
+        {
+            Route = route,
+            Iss = ack.Ack - 1,
+            Irs = ack.Seq - 1,
+            // Nobody knows when the SYN-ACK was sent. This says that its ACK gives no RTT sample.
+            Retransmits = 1,
+            Options = Agreed(ack, cookie),
+        };
 
     /// <summary>
     /// The cookie keeps what the peer's SYN offered. Of that, the SYN-ACK has taken what the settings allow.

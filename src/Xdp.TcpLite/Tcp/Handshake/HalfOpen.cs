@@ -7,7 +7,7 @@ namespace Xdp.TcpLite;
 internal sealed class HalfOpen(in FlowKey flow, Listener listener) : FlowEntry(flow)
 {
     internal readonly Listener Listener = listener;
-    internal required SharedPath Path;
+    internal required Route Route;
     internal SeqNumber Iss;
     internal SeqNumber Irs;
     internal NegotiatedOptions Options;

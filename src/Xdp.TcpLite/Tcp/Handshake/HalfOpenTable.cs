@@ -16,14 +16,15 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
     /// <summary>Opens a connection: keeps a record of the SYN and answers it.</summary>
     /// <param name="listener">Who accepts it.</param>
     /// <param name="syn">The peer's SYN. Its 4-tuple is free.</param>
+    /// <param name="route">The way to the peer.</param>
     /// <param name="lowestIss">Where to start at least, after an older connection with this 4-tuple.</param>
     /// <param name="now">The present.</param>
-    internal void Open(Listener listener, in Packet syn, SeqNumber? lowestIss, Instant now)
+    internal void Open(Listener listener, in Packet syn, Route route, SeqNumber? lowestIss, Instant now)
     {
         SeqNumber iss = environment.Isn.Next(syn.Flow, now);
         var half = new HalfOpen(syn.Flow, listener)
         {
-            Path = environment.Paths.Share(syn.Path),
+            Route = route,
             Iss = lowestIss is { } lowest ? SeqNumber.Max(iss, lowest) : iss,
             Irs = syn.Seq,
             Options = SynOptions.Negotiate(environment.Options, syn, environment.Isn.TimestampOffset(syn.Flow)),
@@ -181,10 +182,11 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
     private void SendSynAck(HalfOpen half, Instant now)
     {
         SegmentFields fields = SynOptions.Fields(
-            environment.Options, environment.Frames.PayloadCapacity, half.Key, half.Options, answers: true, now);
+            environment.Options, environment.Frames.PayloadCapacity, half.Key, half.Options, half.Route, answers: true,
+            now);
         fields.Seq = half.Iss;
         fields.Ack = half.Irs + 1;
-        environment.Reply(half.Path.Value, half.Key, fields);
+        environment.Reply(half.Route.Value, half.Key, fields);
     }
 
     /// <summary>
@@ -195,7 +197,7 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
         if (!half.Challenges.TryTake(now))
             return;
         environment.Counters.ChallengeAcks++;
-        environment.Reply(half.Path.Value, half.Key, new SegmentFields
+        environment.Reply(half.Route.Value, half.Key, new SegmentFields
         {
             Seq = half.Iss + 1,
             Ack = half.Irs + 1,

@@ -67,6 +67,7 @@ internal static class SynOptions
     /// <param name="payloadCapacity">See <see cref="FramePool.PayloadCapacity"/>.</param>
     /// <param name="flow">The 4-tuple.</param>
     /// <param name="negotiated">What is proposed, or what was agreed on.</param>
+    /// <param name="route">The way to the peer.</param>
     /// <param name="answers">It is a SYN-ACK.</param>
     /// <param name="now">The present.</param>
     internal static SegmentFields Fields(
@@ -74,12 +75,13 @@ internal static class SynOptions
         int payloadCapacity,
         in FlowKey flow,
         in NegotiatedOptions negotiated,
+        Route route,
         bool answers,
         Instant now) => new()
         {
             Flags = FlagsOf(negotiated, answers),
             Window = (ushort)InitialWindow(options),
-            Mss = (ushort)OwnMss(options, payloadCapacity, flow),
+            Mss = (ushort)OwnMss(options, payloadCapacity, flow, route),
             HasWindowScale = negotiated.WindowScaling,
             WindowScale = negotiated.RcvWndShift,
             SackPermitted = negotiated.Sack,
@@ -97,13 +99,14 @@ internal static class SynOptions
 
     /// <summary>
     /// The largest payload that we take: what the interface carries, and what a frame holds unless a packet may take
-    /// several.
+    /// several. No more than the route says, or carries.
     /// </summary>
-    private static int OwnMss(TcpStackOptions options, int payloadCapacity, in FlowKey flow)
+    private static int OwnMss(TcpStackOptions options, int payloadCapacity, in FlowKey flow, Route route)
     {
         int headers = flow.Local.IsIPv4 ? 40 : 60;
-        return options.ReceiveMtu is { } mtu
+        int mss = options.ReceiveMtu is { } mtu
             ? Math.Min(mtu - headers, ushort.MaxValue)
             : Math.Min(options.Mtu - headers, payloadCapacity);
+        return Math.Min(mss, route.AdvertisedMss ?? route.Mtu - headers);
     }
 }

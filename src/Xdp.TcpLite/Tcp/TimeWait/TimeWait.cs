@@ -6,7 +6,7 @@ namespace Xdp.TcpLite;
 /// </summary>
 internal sealed class TimeWait(in FlowKey flow) : FlowEntry(flow), IListed<TimeWait>
 {
-    internal required SharedPath Path;
+    internal required Route Route;
     internal SeqNumber SndNxt;
     internal SeqNumber RcvNxt;
     internal ushort Window;

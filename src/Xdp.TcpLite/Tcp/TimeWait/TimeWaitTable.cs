@@ -74,7 +74,7 @@ internal sealed class TimeWaitTable(StackEnvironment environment)
     }
 
     private void Answer(TimeWait timeWait, Instant now) =>
-        environment.Reply(timeWait.Path.Value, timeWait.Key, new SegmentFields
+        environment.Reply(timeWait.Route.Value, timeWait.Key, new SegmentFields
         {
             Seq = timeWait.SndNxt,
             Ack = timeWait.RcvNxt,

@@ -7,6 +7,8 @@ public class CookieHandshakeTests
 
     private static readonly TimeSpan s_tick = TimeSpan.FromTicks(1);
 
+    private static readonly Route s_route = new(SegmentBuilder.Path);
+
     private readonly PartRig _rig = new();
     private readonly Listener _listener = new(null, backlog: 1);
     private readonly CookieHandshake _cookies;
@@ -31,9 +33,18 @@ public class CookieHandshakeTests
         TsEcr = synAck.TsVal,
     };
 
+    private bool TryComplete(CookieHandshake cookies, in Packet ack, out HalfOpen? half)
+    {
+        half = null;
+        if (!cookies.IsCookie(ack, _rig.Now))
+            return false;
+        half = cookies.Complete(_listener, ack, s_route, _rig.Now);
+        return true;
+    }
+
     private Packet Answer(bool timestamps)
     {
-        _cookies.Answer(Syn(timestamps), _rig.Now);
+        _cookies.Answer(Syn(timestamps), s_route, _rig.Now);
         return _rig.TakeReply();
     }
 
@@ -82,14 +93,14 @@ public class CookieHandshakeTests
     }
 
     [Fact]
-    public void TryComplete_WithTimestamps_RestoresTheRecord()
+    public void Complete_WithTimestamps_RestoresTheRecord()
     {
         Packet synAck = Answer(timestamps: true);
-        Assert.True(_cookies.TryComplete(_listener, AckOf(synAck), _rig.Now, out HalfOpen? half));
+        Assert.True(TryComplete(_cookies, AckOf(synAck), out HalfOpen? half));
         Assert.NotNull(half);
         Assert.Same(_listener, half.Listener);
         Assert.Equal(SegmentBuilder.FlowV4, half.Flow);
-        Assert.Equal(SegmentBuilder.Path, half.Path.Value);
+        Assert.Equal(SegmentBuilder.Path, half.Route.Path);
         Assert.Equal((synAck.Seq, new SeqNumber(PeerIss)), (half.Iss, half.Irs));
         Assert.Equal(1, half.Retransmits); // no RTT sample, and no small window
         var expected = new NegotiatedOptions
@@ -109,42 +120,42 @@ public class CookieHandshakeTests
     }
 
     [Fact]
-    public void TryComplete_WithoutTimestamps_RestoresTheMssAlone()
+    public void Complete_WithoutTimestamps_RestoresTheMssAlone()
     {
         Packet synAck = Answer(timestamps: false);
-        Assert.True(_cookies.TryComplete(_listener, AckOf(synAck), _rig.Now, out HalfOpen? half));
+        Assert.True(TryComplete(_cookies, AckOf(synAck), out HalfOpen? half));
         uint offset = _rig.Environment.Isn.TimestampOffset(SegmentBuilder.FlowV4);
         Assert.Equal(new NegotiatedOptions { PeerMss = 1440, TsOffset = offset }, half!.Options);
     }
 
     [Fact]
-    public void TryComplete_NoCookieWasSent_RefusesEvenAGoodOne()
+    public void Complete_NoCookieWasSent_RefusesEvenAGoodOne()
     {
         var other = new CookieHandshake(_rig.Environment, PartRig.Secret);
         Packet ack = AckOf(Answer(timestamps: false));
-        Assert.False(other.TryComplete(_listener, ack, _rig.Now, out HalfOpen? half));
+        Assert.False(TryComplete(other, ack, out HalfOpen? half));
         Assert.Null(half);
-        Assert.True(_cookies.TryComplete(_listener, ack, _rig.Now, out _));
+        Assert.True(TryComplete(_cookies, ack, out _));
     }
 
     [Fact]
-    public void TryComplete_OtherAck_IsNoCookie()
+    public void Complete_OtherAck_IsNoCookie()
     {
         Packet ack = AckOf(Answer(timestamps: true));
-        Assert.False(_cookies.TryComplete(_listener, ack with { Ack = ack.Ack + 100 }, _rig.Now, out HalfOpen? half));
+        Assert.False(TryComplete(_cookies, ack with { Ack = ack.Ack + 100 }, out HalfOpen? half));
         Assert.Null(half);
     }
 
     [Fact]
-    public void TryComplete_AcceptQueueIsFull_CountsAsLostAndMayComeAgain()
+    public void Complete_AcceptQueueIsFull_CountsAsLostAndMayComeAgain()
     {
         Packet ack = AckOf(Answer(timestamps: true));
         _listener.WaitingAdded();
-        Assert.True(_cookies.TryComplete(_listener, ack, _rig.Now, out HalfOpen? half));
+        Assert.True(TryComplete(_cookies, ack, out HalfOpen? half));
         Assert.Null(half);
         Assert.Equal(1, _rig.Counters[DropReason.AcceptQueueFull]);
         _listener.WaitingRemoved();
-        Assert.True(_cookies.TryComplete(_listener, ack, _rig.Now, out half));
+        Assert.True(TryComplete(_cookies, ack, out half));
         Assert.NotNull(half);
     }
 }

@@ -6,6 +6,8 @@ public class HalfOpenTableTests
     private const uint PeerNxt = PeerIss + 1;
     private const int Window = 10_000;
 
+    private static readonly Route s_route = new(SegmentBuilder.Path);
+
     private readonly PartRig _rig = new(new TcpStackOptions { ReceiveBufferInitial = Window });
     private readonly Listener _listener = new(null, backlog: 1);
     private readonly HalfOpenTable _table;
@@ -31,7 +33,7 @@ public class HalfOpenTableTests
     /// <summary>A record whose SYN-ACK has been taken.</summary>
     private HalfOpen Open()
     {
-        _table.Open(_listener, Syn(), lowestIss: null, _rig.Now);
+        _table.Open(_listener, Syn(), s_route, lowestIss: null, _rig.Now);
         _rig.TakeReply();
         return Assert.IsType<HalfOpen>(_rig.Environment.Flows.Find(SegmentBuilder.FlowV4));
     }
@@ -67,7 +69,7 @@ public class HalfOpenTableTests
     [Fact]
     public void Open_Syn_IsRememberedAndAnswered()
     {
-        _table.Open(_listener, Syn(), lowestIss: null, _rig.Now);
+        _table.Open(_listener, Syn(), s_route, lowestIss: null, _rig.Now);
         var half = Assert.IsType<HalfOpen>(_rig.Environment.Flows.Find(SegmentBuilder.FlowV4));
         AssertKept(half);
         Assert.Equal(_rig.Environment.Isn.Next(half.Key, _rig.Now), half.Iss);
@@ -87,7 +89,7 @@ public class HalfOpenTableTests
     public void Open_AfterAnotherConnection_StartsNoLowerThanIsAsked(int lowest, int expected)
     {
         SeqNumber iss = _rig.Environment.Isn.Next(SegmentBuilder.FlowV4, _rig.Now);
-        _table.Open(_listener, Syn(), iss + lowest, _rig.Now);
+        _table.Open(_listener, Syn(), s_route, iss + lowest, _rig.Now);
         Assert.Equal(iss + expected, _rig.TakeReply().Seq);
     }
 
@@ -143,7 +145,7 @@ public class HalfOpenTableTests
     [Fact]
     public void Receive_SameSyn_RepeatsTheSynAck()
     {
-        _table.Open(_listener, Syn(), lowestIss: null, _rig.Now);
+        _table.Open(_listener, Syn(), s_route, lowestIss: null, _rig.Now);
         Packet first = _rig.TakeReply();
         var half = (HalfOpen)_rig.Environment.Flows.Find(SegmentBuilder.FlowV4)!;
         Assert.False(half.IsRepeated);

@@ -5,13 +5,15 @@ public class SynOptionsTests
     private const byte OurShift = 7;
     private const uint Offset = 0x8000_0001;
 
+    private static readonly Route s_route = new(SegmentBuilder.Path);
     private static readonly Instant s_now = new(TimeSpan.TicksPerHour);
 
     private static FlowKey FlowOf(bool isIPv6) => isIPv6 ? SegmentBuilder.FlowV6 : SegmentBuilder.FlowV4;
 
     private static SegmentFields Fields(
         in NegotiatedOptions options, bool answers, int mtu = 1500, int capacity = 1792, bool isIPv6 = false) =>
-        SynOptions.Fields(new TcpStackOptions { Mtu = mtu }, capacity, FlowOf(isIPv6), options, answers, s_now);
+        SynOptions.Fields(
+            new TcpStackOptions { Mtu = mtu }, capacity, FlowOf(isIPv6), options, s_route, answers, s_now);
 
     [Theory]
     [InlineData(1, 1)]
@@ -135,7 +137,7 @@ public class SynOptionsTests
     public void Fields_MssWithReceiveMtu_IsWhatMayBeReceived(int mtu, bool isIPv6, ushort mss)
     {
         var options = new TcpStackOptions { Mtu = 1500, ReceiveMtu = mtu };
-        SegmentFields fields = SynOptions.Fields(options, 1792, FlowOf(isIPv6), default, answers: true, s_now);
+        SegmentFields fields = SynOptions.Fields(options, 1792, FlowOf(isIPv6), default, s_route, answers: true, s_now);
         Assert.Equal(mss, fields.Mss);
     }
 }

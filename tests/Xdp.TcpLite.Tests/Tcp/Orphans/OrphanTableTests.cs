@@ -7,7 +7,7 @@ public class OrphanTableTests
     private readonly OrphanTable _table = new(s_options);
 
     internal static Orphan NewOrphan() =>
-        new(new TimeWait(SegmentBuilder.FlowV4) { Path = new SharedPath(SegmentBuilder.Path) }, received: 0);
+        new(new TimeWait(SegmentBuilder.FlowV4) { Route = new Route(SegmentBuilder.Path) }, received: 0);
 
     private Orphan Add(long memory, bool isDone = false)
     {

@@ -15,7 +15,7 @@ public class TimeWaitTableTests
 
     private static TimeWait Record(in FlowKey flow, bool timestamps = true) => new(flow)
     {
-        Path = new SharedPath(SegmentBuilder.Path),
+        Route = new Route(SegmentBuilder.Path),
         SndNxt = new SeqNumber(SndNxt),
         RcvNxt = new SeqNumber(RcvNxt),
         Window = 321,

@@ -1,0 +1,147 @@
+using System.Collections.Concurrent;
+using System.Net;
+using Kestrel.Transport.Xdp.Internal.Queues;
+using Kestrel.Transport.Xdp.Internal.Steering;
+using Xdp.Sockets;
+using Xdp.Sockets.Bpf;
+using Xdp.Sockets.Net;
+using Xdp.TcpLite;
+
+namespace Kestrel.Transport.Xdp.Internal.Interfaces;
+
+/// <summary>
+/// Packets that would open connections whose segments another interface carries: the companion takes them. The program
+/// leaves the peer's next ones to the kernel by itself. Owns the packets that wait, and the peers that the program has
+/// been told of. What is not marked is for the engine's lock.
+/// </summary>
+/// <param name="wake">There is something to do. Any thread.</param>
+internal sealed class KernelHandOver(Action wake) : IDisposable
+{
+    // Enough for what comes before the program knows of a peer. More count as lost.
+    private const int MostPackets = 256;
+
+    private const int MostPeers = 4096;
+
+    private readonly ConcurrentQueue<Item> _items = new();
+    private readonly byte[] _bytes = new byte[BlockPool.BlockSize];
+    private Dictionary<IPNetwork, bool> _peers = [];
+    private PacketInjector? _injector;
+    private volatile bool _forget;
+
+    private readonly record struct Item(int Queue, BlockQueue Packet, IReadOnlyDictionary<IPNetwork, bool> Peers);
+
+    /// <summary>SYNs pass the interface's queues by.</summary>
+    internal bool IsActive => _peers.Count > 0;
+
+    /// <summary>There is something for <see cref="Apply"/> to do.</summary>
+    internal bool IsDue => !_items.IsEmpty || _forget;
+
+    /// <param name="queue">Where the packet came in.</param>
+    /// <param name="packet">It is the hand-over's now.</param>
+    /// <param name="peers">Those that are routed as its sender, and with false such as are within, and are not.</param>
+    /// <remarks>Any thread.</remarks>
+    internal void Add(int queue, BlockQueue packet, IReadOnlyDictionary<IPNetwork, bool> peers)
+    {
+        if (_items.Count >= MostPackets)
+        {
+            packet.ReturnAll();
+            return;
+        }
+        _items.Enqueue(new(queue, packet, peers));
+        wake();
+    }
+
+    /// <summary>Routes have changed: the program asks for each peer again. Any thread.</summary>
+    internal void Forget()
+    {
+        _forget = true;
+        wake();
+    }
+
+    /// <summary>Tells the program, and hands the packets to the kernel.</summary>
+    /// <param name="maps">Of the program; null while it is not attached.</param>
+    /// <param name="device">The interface.</param>
+    /// <param name="prepare">
+    /// From now on the kernel has connections to the endpoints: their segments have to be left to it.
+    /// </param>
+    internal void Apply(ISteeringMaps? maps, NetworkInterfaceInfo? device, Action prepare)
+    {
+        if (_forget)
+        {
+            _forget = false;
+            if (_peers.Count > 0)
+                Tell(maps, []);
+        }
+        Item[] items = Take();
+        try
+        {
+            if (items.Length == 0 || maps is null || device is null)
+                return;
+            var peers = new Dictionary<IPNetwork, bool>(_peers);
+            foreach (KeyValuePair<IPNetwork, bool> peer in items.SelectMany(static item => item.Peers))
+            {
+                if (peers.Count >= MostPeers)
+                    peers.Clear();
+                // What is known to be elsewhere stays so, within whatever else is.
+                peers[peer.Key] = peer.Value || peers.GetValueOrDefault(peer.Key);
+            }
+            if (peers.Count != _peers.Count || peers.Except(_peers).Any())
+                Tell(maps, peers);
+            prepare();
+            foreach (Item item in items)
+                Inject(item, device);
+        }
+        finally
+        {
+            foreach (Item item in items)
+                item.Packet.ReturnAll();
+        }
+    }
+
+    /// <summary>The program is gone, and what it was told with it.</summary>
+    internal void Reset() => _peers = [];
+
+    public void Dispose()
+    {
+        foreach (Item item in Take())
+            item.Packet.ReturnAll();
+        _injector?.Dispose();
+    }
+
+    private Item[] Take()
+    {
+        var items = new List<Item>();
+        while (items.Count < MostPackets && _items.TryDequeue(out Item item))
+            items.Add(item);
+        return [.. items];
+    }
+
+    private void Tell(ISteeringMaps? maps, Dictionary<IPNetwork, bool> peers)
+    {
+        maps?.SetPeersElsewhere(peers);
+        _peers = peers;
+    }
+
+    // Where that does not work, the peer's next SYN comes to the kernel by itself, a second later.
+    private void Inject(in Item item, NetworkInterfaceInfo device)
+    {
+        int length = 0;
+        for (Block? block = item.Packet.Head; block is not null; block = block.Next)
+        {
+            if (length + block.Length > _bytes.Length)
+                return;
+            block.Bytes.CopyTo(_bytes.AsSpan(length));
+            length += block.Length;
+        }
+        // The kernel has been told nothing of checksums that are to be completed.
+        PartialChecksum.Complete(_bytes.AsSpan(0, length));
+        try
+        {
+            _injector ??= new PacketInjector();
+            _injector.Inject(_bytes.AsSpan(0, length), device.Index, item.Queue);
+        }
+        catch (XdpException)
+        {
+        }
+    }
+}
