@@ -89,7 +89,15 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct source_key);
 	__type(value, __u32);
-} allowed_sources SEC(".maps"), denied_sources SEC(".maps"), peers_elsewhere SEC(".maps");
+} allowed_sources SEC(".maps"), denied_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct elsewhere_key);
+	__type(value, __u32);
+} peers_elsewhere SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -168,6 +176,7 @@ struct scratch {
 	struct segment segment;
 	struct bpf_sock_tuple tuple;
 	struct mac_key mac;
+	struct elsewhere_key elsewhere;
 	union { /* copied from the packet */
 		struct tcphdr tcp;
 		struct ipv6_extension extension;
@@ -277,7 +286,7 @@ static __always_inline bool source_allowed(struct scratch *s)
 	return !(flags & STEER_ALLOW_LIST) || bpf_map_lookup_elem(&allowed_sources, &s->flow.remote);
 }
 
-/* Whether the kernel's routes have answers to this peer leave by an interface that is not ours. */
+/* Whether answers to this peer leave by an interface that is not ours, as far as has been found out. */
 static __always_inline bool answered_elsewhere(struct scratch *s)
 {
 	struct steer_config *settings;
@@ -287,8 +296,11 @@ static __always_inline bool answered_elsewhere(struct scratch *s)
 	settings = bpf_map_lookup_elem(&config, &s->key);
 	if (!settings || !(settings->flags & STEER_ELSEWHERE))
 		return false;
-	s->flow.remote.prefix_length = 128;
-	passes = bpf_map_lookup_elem(&peers_elsewhere, &s->flow.remote);
+	s->elsewhere.prefix_length = 8 * (sizeof(s->elsewhere) - sizeof(__u32));
+	s->elsewhere.local = s->flow.local.address;
+	s->elsewhere.port = s->flow.local.port;
+	s->elsewhere.remote = s->flow.remote.address;
+	passes = bpf_map_lookup_elem(&peers_elsewhere, &s->elsewhere);
 	return passes && *passes;
 }
 

@@ -45,6 +45,18 @@ struct source_key {
 	struct steer_address address;
 };
 
+/*
+ * Key of the prefix trie `peers_elsewhere`: peers of one endpoint. The prefix is that of the peer's address, and 160
+ * bits longer. A value of 0 takes a longer prefix out of a shorter one.
+ */
+struct elsewhere_key {
+	__u32 prefix_length;
+	struct steer_address local;
+	__be16 port;
+	__u16 zero;
+	struct steer_address remote;
+};
+
 #define STEER_ALLOW_LIST 1u /* only sources in allowed_sources may talk to endpoints */
 #define STEER_DENY_LIST 2u  /* denied_sources has entries; what is on both lists is denied */
 #define STEER_ELSEWHERE 4u  /* peers_elsewhere has entries */

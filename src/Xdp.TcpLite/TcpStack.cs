@@ -280,7 +280,8 @@ public sealed class TcpStack
         // LISTEN drops what has neither SYN nor ACK (section 3.10.7.2).
         bool answers = reason == DropReason.None && !packet.IsRst
             && (packet.IsAck || _listeners.Find(packet.Flow) is null);
-        if (answers && Environment.RouteBack(packet, ask: true) is null)
+        bool ask = Routes is { IsBusy: false };
+        if (answers && ask && Environment.RouteBack(packet, ask) is null)
             return false;
         Drop(reason == DropReason.None ? DropReason.NoListener : reason);
         if (answers)
@@ -374,7 +375,7 @@ public sealed class TcpStack
             Drop(DropReason.AcceptQueueFull);
             return ReceiveResult.Done;
         }
-        bool needsCookie = !listener.HasRoomForHalfOpen;
+        bool needsCookie = !listener.HasRoomForHalfOpen || (Options.SynCookies && Routes is { IsBusy: true });
         if (needsCookie && !Options.SynCookies)
         {
             Drop(DropReason.BacklogFull);

@@ -89,8 +89,9 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
                 Lab.Interface, InterfaceSettings.From(
                     new XdpTransportOptions(), new SocketTransportOptions(), TcpSysctls.None),
                 new QueueResources(frames, new BlockPool(), new byte[32], new(static c => c.Flow)),
-                new RouteResolver(Lab.Interface, static () => null, static () => [],
-                    new KernelHandOver(static () => { }), NullLogger.Instance),
+                new RouteResolver(
+                    Lab.Interface, static () => null, static () => [], static () => { }, NullLogger.Instance),
+                new KernelHandOver(static _ => new Dictionary<IPNetwork, bool>(), static () => { }),
                 failed: static () => { }, NullLogger.Instance);
             try
             {
@@ -151,7 +152,8 @@ public sealed class FailureTests(FailureTests.FailureLab lab, ITestOutputHelper 
 
         public bool RemoveEndpoint(IPAddress local, int port, int vlan) => throw new NotSupportedException();
 
-        public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) => throw new NotSupportedException();
+        public void SetPeersElsewhere(IReadOnlyDictionary<EndpointPeers, bool> peers) =>
+            throw new NotSupportedException();
 
         public void SetSynRate(int queue, long perSecond, long burst) => throw new NotSupportedException();
     }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Globalization;
 using System.IO.Pipelines;
 using System.Net;
@@ -252,6 +253,95 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         await AssertThroughAsync(gateway: 0, socket, host);
     }
 
+    /// <summary>Such a route is not in the table that all look at.</summary>
+    [SkippableFact]
+    public async Task WayBackThatARuleMovesToAnotherInterface_IsTaken()
+    {
+        Lab.Require();
+        await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100");
+        await using TransportHost host = Host();
+        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        using Socket socket = await ConnectAsync(s_far4);
+        Assert.True(await host.AcceptedOnXdpAsync());
+        await lab.Server.IpAsync("route add 192.0.2.0/24 via 10.77.2.2 table 7");
+        await lab.Server.IpAsync($"rule add from {Lab.ServerIp4} lookup 7");
+        try
+        {
+            await Eventually.TrueAsync(
+                async () =>
+                {
+                    long before = Received("cli1");
+                    await EchoAsync(socket, host, bytes: 50_000);
+                    return Received("cli1") - before >= 50_000 / 1500;
+                },
+                () => "Answers do not leave by the other interface.");
+        }
+        finally
+        {
+            await lab.Server.IpAsync($"rule del from {Lab.ServerIp4} lookup 7");
+            await lab.Server.IpAsync("route flush table 7");
+        }
+        await AssertThroughAsync(gateway: 0, socket, host);
+    }
+
+    /// <summary>What is told while it runs, with the socket transport's answer to it as above.</summary>
+    [SkippableTheory]
+    [InlineData("route replace 192.0.2.0/24 via 10.77.0.100", "route replace unreachable 192.0.2.0/24", By.Nobody)]
+    [InlineData("route replace 192.0.2.0/24 via 10.77.0.100", "route replace 192.0.2.0/24 via 10.77.2.2", By.Companion)]
+    [InlineData("route replace 192.0.2.0/24 via 10.77.2.2", "route replace 192.0.2.0/24 via 10.77.0.100", By.Xdp)]
+    [InlineData("route replace unreachable 192.0.2.0/24", "route replace 192.0.2.0/24 via 10.77.0.100", By.Xdp)]
+    [InlineData("route replace 192.0.2.0/24 via 10.77.0.100", "rp_filter 1", By.Xdp)]
+    public async Task WhoServes_FollowsChanges(string before, string after, By then)
+    {
+        Lab.Require();
+        await ApplyAsync(before);
+        await using TransportHost host = Host();
+        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        if (await ConnectsAsync(s_far4))
+            await host.AcceptedOnXdpAsync();
+        await ApplyAsync(after);
+        try
+        {
+            By served = default;
+            await Eventually.TrueAsync(
+                async () =>
+                {
+                    served = !await ConnectsAsync(s_far4) ? By.Nobody
+                        : await host.AcceptedOnXdpAsync() ? By.Xdp
+                        : By.Companion;
+                    return served == then;
+                },
+                () => $"The peer is served by {served}.");
+        }
+        finally
+        {
+            lab.Server.Set($"net/ipv4/conf/{Lab.Interface}/rp_filter", "0");
+        }
+    }
+
+    /// <summary>
+    /// A router's word about one peer is not for all that the same route leads to.
+    /// </summary>
+    [SkippableFact]
+    public async Task PathMtuOfOnePeer_IsNotThatOfItsRoute()
+    {
+        Lab.Require();
+        await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100");
+        var other = IPAddress.Parse("192.0.2.10");
+        await lab.Client.IpAsync($"addr replace {other} dev lo");
+        lab.Client.Enter(() => TellPathMtu(s_far4, 600));
+        string told = (await lab.Server.RunAsync("ip", "route", "get", $"{s_far4}")).Succeeded();
+        Assert.Contains("mtu 600", told, StringComparison.Ordinal);
+        await using TransportHost host = Host();
+        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        foreach (IPAddress client in (IPAddress[])[s_far4, other])
+        {
+            using Socket socket = await ConnectAsync(client);
+            Assert.True(await host.AcceptedOnXdpAsync());
+            Assert.Equal(1460 - 12, MaxSegment(socket));
+        }
+    }
+
     /// <summary>Endpoints that were steered whole have to leave the companion's flows to the kernel again.</summary>
     [SkippableFact]
     public async Task PeersOfTheOtherInterface_AreTheCompanions_AlsoWhenAllWasSteered()
@@ -381,6 +471,25 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         .Select(static line => line.Split((char[])[' ', ':'], StringSplitOptions.RemoveEmptyEntries))
         .Where(fields => fields[0] == device)
         .Select(static fields => long.Parse(fields[2], CultureInfo.InvariantCulture)).Single());
+
+    // As a router would that has a packet from the server to the peer: an answer to a ping.
+    private static int TellPathMtu(IPAddress peer, int mtu)
+    {
+        byte[] icmp = new byte[8 + 20 + 8];
+        (icmp[0], icmp[1]) = (3, 4);
+        BinaryPrimitives.WriteUInt16BigEndian(icmp.AsSpan(6), (ushort)mtu);
+        Span<byte> quote = icmp.AsSpan(8);
+        (quote[0], quote[3], quote[8], quote[9]) = (0x45, 28, 64, 1);
+        Lab.ServerIp4.TryWriteBytes(quote[12..], out _);
+        peer.TryWriteBytes(quote[16..], out _);
+        uint sum = 0;
+        for (int i = 0; i < icmp.Length; i += 2)
+            sum += BinaryPrimitives.ReadUInt16BigEndian(icmp.AsSpan(i));
+        sum = (sum & 0xffff) + (sum >> 16);
+        BinaryPrimitives.WriteUInt16BigEndian(icmp.AsSpan(2), (ushort)~(sum + (sum >> 16)));
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Raw, ProtocolType.Icmp);
+        return socket.SendTo(icmp, new IPEndPoint(Lab.ServerIp4, 0));
+    }
 
     private static async Task<string> MacAsync(Namespace at, string device) =>
         (await at.RunAsync("cat", $"/sys/class/net/{device}/address")).Succeeded().Trim();

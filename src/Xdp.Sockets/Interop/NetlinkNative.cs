@@ -18,13 +18,16 @@ internal static unsafe partial class NetlinkNative
         NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
     internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_SETLINK = 19, RTM_NEWADDR = 20,
         RTM_DELADDR = 21, RTM_GETADDR = 22, RTM_NEWROUTE = 24, RTM_DELROUTE = 25, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28,
-        RTM_GETNEIGH = 30, RTM_NEWRULE = 32, RTM_DELRULE = 33, RTM_GETRULE = 34, RTM_NEWNETCONF = 80;
+        RTM_GETNEIGH = 30, RTM_NEWRULE = 32, RTM_DELRULE = 33, RTM_GETRULE = 34, RTM_NEWNETCONF = 80,
+        RTM_NEWNEXTHOP = 104, RTM_DELNEXTHOP = 105, RTM_GETNEXTHOP = 106;
     internal const byte NTF_USE = 1;
     internal const uint RTMGRP_LINK = 1, RTMGRP_NEIGH = 4, RTMGRP_IPV4_IFADDR = 0x10, RTMGRP_IPV4_ROUTE = 0x40,
         RTMGRP_IPV4_RULE = 0x80, RTMGRP_IPV6_IFADDR = 0x100, RTMGRP_IPV6_ROUTE = 0x400;
 
-    // Bits of the groups that have no RTMGRP name: RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF.
-    internal const uint IPV6_RULE_GROUP = 1 << 18, IPV4_NETCONF_GROUP = 1 << 23, IPV6_NETCONF_GROUP = 1 << 24;
+    // Bits of the groups that have no RTMGRP name: RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
+    // RTNLGRP_NEXTHOP.
+    internal const uint IPV6_RULE_GROUP = 1 << 18, IPV4_NETCONF_GROUP = 1 << 23, IPV6_NETCONF_GROUP = 1 << 24,
+        NEXTHOP_GROUP = 1u << 31;
     internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;
     internal const ushort NLMSGERR_ATTR_MSG = 1;
 
@@ -35,11 +38,14 @@ internal static unsafe partial class NetlinkNative
     internal const ushort IFLA_XDP_FD = 1, IFLA_XDP_ATTACHED = 2, IFLA_XDP_FLAGS = 3, IFLA_XDP_PROG_ID = 4;
     internal const ushort IFA_ADDRESS = 1, IFA_LOCAL = 2, IFA_FLAGS = 8;
     internal const ushort RTA_DST = 1, RTA_SRC = 2, RTA_IIF = 3, RTA_OIF = 4, RTA_GATEWAY = 5,
-        RTA_METRICS = 8, RTA_MULTIPATH = 9, RTA_VIA = 18, RTA_IP_PROTO = 27, RTA_SPORT = 28, RTA_DPORT = 29,
-        RTA_NH_ID = 30;
+        RTA_METRICS = 8, RTA_MULTIPATH = 9, RTA_CACHEINFO = 12, RTA_VIA = 18, RTA_ENCAP_TYPE = 21, RTA_IP_PROTO = 27,
+        RTA_SPORT = 28, RTA_DPORT = 29, RTA_NH_ID = 30;
+    internal const ushort NHA_ID = 1, NHA_GROUP = 2;
+    internal const uint RTM_F_CLONED = 0x200, RTCF_REDIRECTED = 0x40000;
     internal const ushort RTAX_LOCK = 1, RTAX_MTU = 2, RTAX_ADVMSS = 8;
     internal const ushort FRA_DST = 1, FRA_SRC = 2, FRA_SPORT_RANGE = 23, FRA_DPORT_RANGE = 24;
     internal const byte IPPROTO_TCP = 6, IPPROTO_RAW = 255;
+    internal const int IPPROTO_IP = 0, IPPROTO_IPV6 = 41, IP_PKTINFO = 8, IPV6_PKTINFO = 50;
     internal const ushort NDA_DST = 1, NDA_LLADDR = 2;
     internal const uint IFF_UP = 1, IFF_LOOPBACK = 8, IFF_RUNNING = 0x40;
     internal const uint IFA_F_TENTATIVE = 0x40, IFA_F_DADFAILED = 0x08;
@@ -69,9 +75,8 @@ internal static unsafe partial class NetlinkNative
     [LibraryImport("libc", EntryPoint = "recv", SetLastError = true)]
     internal static partial nint Recv(int fd, void* buffer, nuint length, int flags);
 
-    [LibraryImport("libc", EntryPoint = "sendto", SetLastError = true)]
-    internal static partial nint SendTo(
-        SafeHandle socket, void* buffer, nuint length, int flags, SockAddrIn6* address, uint addressLength);
+    [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
+    internal static partial nint SendMsg(SafeHandle socket, MsgHdr* message, int flags);
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     private static partial int Poll(PollFd* fds, nuint count, int timeout);
@@ -108,6 +113,32 @@ internal static unsafe partial class NetlinkNative
         internal int ScopeId;
     }
 
+    /// <summary><c>struct msghdr</c>.</summary>
+    internal struct MsgHdr
+    {
+        internal void* Name;
+        internal uint NameLength;
+        internal IoVec* Parts;
+        internal nuint PartCount;
+        internal void* Control;
+        internal nuint ControlLength;
+        internal int Flags;
+    }
+
+    internal struct IoVec
+    {
+        internal void* Base;
+        internal nuint Length;
+    }
+
+    /// <summary><c>struct cmsghdr</c> with a <c>struct in_pktinfo</c> or <c>struct in6_pktinfo</c>.</summary>
+    internal struct PacketInfo
+    {
+        internal nuint Length;
+        internal int Level, Type;
+        internal fixed byte Info[24];
+    }
+
     internal struct NlMsgHdr
     {
         internal uint Length;
@@ -132,6 +163,12 @@ internal static unsafe partial class NetlinkNative
     internal struct RtMsg
     {
         internal byte Family, DestinationLength, SourceLength, Tos, Table, Protocol, Scope, Type;
+        internal uint Flags;
+    }
+
+    internal struct NhMsg
+    {
+        internal byte Family, Scope, Protocol, Reserved;
         internal uint Flags;
     }
 

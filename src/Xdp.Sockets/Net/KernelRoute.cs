@@ -16,6 +16,15 @@ public sealed record KernelRoute(int Ifindex, IPAddress NextHop)
     /// <summary>No router's word changes the MTU (<c>mtu lock</c>).</summary>
     public bool IsMtuLocked { get; init; }
 
+    /// <summary>The kernel puts packets into others on their way (<c>encap</c>).</summary>
+    public bool IsEncapsulated { get; init; }
+
+    /// <summary>
+    /// It is this peer's alone, and for a time: a router has told of another path MTU or next hop. The MTU is the
+    /// router's word then.
+    /// </summary>
+    public bool IsException { get; init; }
+
     /// <summary>The MSS that SYNs announce; null where the route says none.</summary>
     public int? AdvertisedMss { get; init; }
 }

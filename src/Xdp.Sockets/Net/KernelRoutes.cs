@@ -41,8 +41,6 @@ public sealed class KernelRoutes : IDisposable
     public KernelRoute? Find(in RoutedFlow flow, int ifindex = 0)
     {
         NetlinkRequest request = Request(flow.Remote, flow.Local, flow.LocalPort, flow.RemotePort);
-        if (ifindex == 0 && flow.Remote.IsIPv6LinkLocal)
-            ifindex = (int)flow.Remote.ScopeId;
         if (ifindex != 0)
             request.Add(NetlinkNative.RTA_OIF, ifindex);
         KernelRoute? route = null;
@@ -88,23 +86,49 @@ public sealed class KernelRoutes : IDisposable
     }
 
     /// <summary>Reads all routing tables and rules.</summary>
+    /// <param name="rulesOnly">The tables are known to be too large.</param>
     /// <exception cref="XdpException">The kernel did not answer.</exception>
-    public RouteDistinctions ReadDistinctions()
+    public RouteDistinctions ReadDistinctions(bool rulesOnly = false)
     {
         var prefixes = new List<RoutePrefix>();
         bool dependsOnPorts = false;
+        HashSet<uint> groups = rulesOnly ? [] : ReadGroups();
         foreach (int family in (int[])[NetlinkNative.AF_INET, NetlinkNative.AF_INET6])
         {
-            Dump(
-                NetlinkNative.RTM_GETROUTE, NetlinkNative.RTM_NEWROUTE,
-                new NetlinkNative.RtMsg { Family = (byte)family },
-                body => AddRoute(body, prefixes));
+            if (!rulesOnly)
+            {
+                Dump(
+                    NetlinkNative.RTM_GETROUTE, NetlinkNative.RTM_NEWROUTE,
+                    new NetlinkNative.RtMsg { Family = (byte)family },
+                    body => AddRoute(body, groups, prefixes));
+            }
             Dump(
                 NetlinkNative.RTM_GETRULE, NetlinkNative.RTM_NEWRULE,
                 new NetlinkNative.FibRuleHdr { Family = (byte)family },
                 body => dependsOnPorts |= AddRule(body, prefixes));
         }
-        return new(prefixes.Count > MostPrefixes ? null : prefixes, dependsOnPorts);
+        return new(rulesOnly || prefixes.Count > MostPrefixes ? null : prefixes, dependsOnPorts);
+    }
+
+    // Nexthop objects of several hops.
+    private HashSet<uint> ReadGroups()
+    {
+        var groups = new HashSet<uint>();
+        Dump(NetlinkNative.RTM_GETNEXTHOP, NetlinkNative.RTM_NEWNEXTHOP, default(NetlinkNative.NhMsg), body =>
+        {
+            uint id = 0;
+            bool isGroup = false;
+            var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.NhMsg>()..]);
+            while (attributes.MoveNext())
+            {
+                if (attributes.Type == NetlinkNative.NHA_ID)
+                    id = (uint)attributes.Int32;
+                isGroup |= attributes.Type == NetlinkNative.NHA_GROUP;
+            }
+            if (isGroup)
+                groups.Add(id);
+        });
+        return groups;
     }
 
     public void Dispose() => _socket.Dispose();
@@ -112,6 +136,9 @@ public sealed class KernelRoutes : IDisposable
     internal static NeighbourEntry? ParseNeighbour(ReadOnlySpan<byte> body)
     {
         var header = MemoryMarshal.Read<NetlinkNative.NdMsg>(body);
+        // A bridge's table comes in the same messages.
+        if (header.Family is not (NetlinkNative.AF_INET or NetlinkNative.AF_INET6))
+            return null;
         IPAddress? address = null;
         PhysicalAddress? mac = null;
         var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.NdMsg>()..]);
@@ -152,7 +179,12 @@ public sealed class KernelRoutes : IDisposable
             });
         if (result < 0)
         {
-            string name = request == NetlinkNative.RTM_GETRULE ? "RTM_GETRULE" : "RTM_GETROUTE";
+            string name = request switch
+            {
+                NetlinkNative.RTM_GETRULE => nameof(NetlinkNative.RTM_GETRULE),
+                NetlinkNative.RTM_GETNEXTHOP => nameof(NetlinkNative.RTM_GETNEXTHOP),
+                _ => nameof(NetlinkNative.RTM_GETROUTE),
+            };
             throw new XdpException($"netlink({name}, dump)", -result);
         }
     }
@@ -178,7 +210,12 @@ public sealed class KernelRoutes : IDisposable
     {
         if (MemoryMarshal.Read<NetlinkNative.RtMsg>(body).Type is not (Unicast or Local))
             return null;
-        var route = new KernelRoute(0, remote);
+        var header = MemoryMarshal.Read<NetlinkNative.RtMsg>(body);
+        // The kernel marks each answer about IPv4 as cloned.
+        uint exception = header.Family == NetlinkNative.AF_INET
+            ? NetlinkNative.RTCF_REDIRECTED
+            : NetlinkNative.RTM_F_CLONED;
+        var route = new KernelRoute(0, remote) { IsException = (header.Flags & exception) != 0 };
         var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.RtMsg>()..]);
         while (attributes.MoveNext())
         {
@@ -188,12 +225,20 @@ public sealed class KernelRoutes : IDisposable
                 NetlinkNative.RTA_GATEWAY => route with { NextHop = new IPAddress(attributes.Value) },
                 // struct rtvia: a family, then the IPv6 gateway of an IPv4 route.
                 NetlinkNative.RTA_VIA => route with { NextHop = new IPAddress(attributes.Value[2..]) },
+                // IPv6 routes that a router announces expire as well.
+                NetlinkNative.RTA_CACHEINFO when header.Family == NetlinkNative.AF_INET =>
+                    route with { IsException = route.IsException || Expires(attributes.Value) },
+                NetlinkNative.RTA_ENCAP_TYPE => route with { IsEncapsulated = true },
                 NetlinkNative.RTA_METRICS => ParseMetrics(route, attributes.Value),
                 _ => route,
             };
         }
         return route;
     }
+
+    // struct rta_cacheinfo: rta_clntref, rta_lastuse, rta_expires.
+    private static bool Expires(ReadOnlySpan<byte> cacheInfo) =>
+        cacheInfo.Length >= 12 && MemoryMarshal.Read<int>(cacheInfo[8..]) != 0;
 
     private static KernelRoute ParseMetrics(KernelRoute route, ReadOnlySpan<byte> metrics)
     {
@@ -214,7 +259,7 @@ public sealed class KernelRoutes : IDisposable
         return route;
     }
 
-    private static void AddRoute(ReadOnlySpan<byte> body, List<RoutePrefix> prefixes)
+    private static void AddRoute(ReadOnlySpan<byte> body, HashSet<uint> groups, List<RoutePrefix> prefixes)
     {
         // One more shows that they are too many.
         if (prefixes.Count > MostPrefixes)
@@ -228,8 +273,8 @@ public sealed class KernelRoutes : IDisposable
             switch (attributes.Type)
             {
                 case NetlinkNative.RTA_DST: address = new IPAddress(attributes.Value); break;
-                // A nexthop object may be a group.
-                case NetlinkNative.RTA_MULTIPATH or NetlinkNative.RTA_NH_ID: severalHops = true; break;
+                case NetlinkNative.RTA_MULTIPATH: severalHops = true; break;
+                case NetlinkNative.RTA_NH_ID: severalHops |= groups.Contains((uint)attributes.Int32); break;
             }
         }
         prefixes.Add(new(address, header.DestinationLength, severalHops));

@@ -79,7 +79,7 @@ public sealed unsafe class NetworkWatcher : IDisposable
         const uint ofRoutes = NetlinkNative.RTMGRP_NEIGH
             | NetlinkNative.RTMGRP_IPV4_ROUTE | NetlinkNative.RTMGRP_IPV6_ROUTE
             | NetlinkNative.RTMGRP_IPV4_RULE | NetlinkNative.IPV6_RULE_GROUP
-            | NetlinkNative.IPV4_NETCONF_GROUP | NetlinkNative.IPV6_NETCONF_GROUP;
+            | NetlinkNative.IPV4_NETCONF_GROUP | NetlinkNative.IPV6_NETCONF_GROUP | NetlinkNative.NEXTHOP_GROUP;
         _changed = changed;
         _socket = NetlinkSocket.Open(
             NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR
@@ -170,7 +170,8 @@ public sealed unsafe class NetworkWatcher : IDisposable
                     address.Index, null, address.Address);
 
             case NetlinkNative.RTM_NEWROUTE or NetlinkNative.RTM_DELROUTE
-                or NetlinkNative.RTM_NEWRULE or NetlinkNative.RTM_DELRULE or NetlinkNative.RTM_NEWNETCONF:
+                or NetlinkNative.RTM_NEWRULE or NetlinkNative.RTM_DELRULE or NetlinkNative.RTM_NEWNETCONF
+                or NetlinkNative.RTM_NEWNEXTHOP or NetlinkNative.RTM_DELNEXTHOP:
                 return new NetworkChange(NetworkChangeKind.RouteChanged, 0);
 
             case NetlinkNative.RTM_NEWNEIGH:

@@ -24,33 +24,53 @@ public sealed unsafe class RawIpSocket : IDisposable
         _ipv6 = new Descriptor(NetlinkNative.AF_INET6);
     }
 
+    /// <summary>
+    /// The kernel looks for the route by the packet's two addresses. Rules that go by protocol or ports do not see it.
+    /// </summary>
     /// <param name="packet">From its IP header on.</param>
-    /// <param name="ifindex">Where a link-local address is. Not looked at for others.</param>
     /// <returns>False when the kernel did not take it: there is no route, it is forbidden, or too much waits.</returns>
-    public bool TrySend(ReadOnlySpan<byte> packet, int ifindex = 0)
+    public bool TrySend(ReadOnlySpan<byte> packet)
     {
         bool isIPv4 = packet.Length >= IPv4Header && packet[0] >> 4 == 4;
         if (!isIPv4 && packet.Length < IPv6Header)
             return false;
         NetlinkNative.SockAddrIn6 to = default;
+        NetlinkNative.PacketInfo from = default;
+        int infoLength;
         if (isIPv4)
         {
             to.Family = NetlinkNative.AF_INET;
             to.FlowInfoOrIPv4 = MemoryMarshal.Read<uint>(packet[16..]);
+            // ipi_ifindex, ipi_spec_dst, ipi_addr.
+            infoLength = 12;
+            (from.Level, from.Type) = (NetlinkNative.IPPROTO_IP, NetlinkNative.IP_PKTINFO);
+            packet.Slice(12, 4).CopyTo(new Span<byte>(from.Info + 4, 4));
         }
         else
         {
             to.Family = NetlinkNative.AF_INET6;
             packet.Slice(24, 16).CopyTo(new Span<byte>(to.Address, 16));
-            to.ScopeId = ifindex;
+            // ipi6_addr, ipi6_ifindex.
+            infoLength = 20;
+            (from.Level, from.Type) = (NetlinkNative.IPPROTO_IPV6, NetlinkNative.IPV6_PKTINFO);
+            packet.Slice(8, 16).CopyTo(new Span<byte>(from.Info, 16));
         }
-        uint length = isIPv4 ? 16u : (uint)sizeof(NetlinkNative.SockAddrIn6);
+        from.Length = (nuint)(sizeof(NetlinkNative.PacketInfo) - 24 + infoLength);
         try
         {
             fixed (byte* p = packet)
             {
-                return NetlinkNative.SendTo(
-                    isIPv4 ? _ipv4 : _ipv6, p, (nuint)packet.Length, 0, &to, length) >= 0;
+                var part = new NetlinkNative.IoVec { Base = p, Length = (nuint)packet.Length };
+                var message = new NetlinkNative.MsgHdr
+                {
+                    Name = &to,
+                    NameLength = isIPv4 ? 16u : (uint)sizeof(NetlinkNative.SockAddrIn6),
+                    Parts = &part,
+                    PartCount = 1,
+                    Control = &from,
+                    ControlLength = (nuint)sizeof(NetlinkNative.PacketInfo),
+                };
+                return NetlinkNative.SendMsg(isIPv4 ? _ipv4 : _ipv6, &message, 0) >= 0;
             }
         }
         catch (ObjectDisposedException)

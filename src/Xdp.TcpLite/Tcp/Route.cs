@@ -53,4 +53,10 @@ public interface IRoutes
     /// <param name="ask">The host finds out what it does not know.</param>
     /// <returns>Null while it is not known.</returns>
     Route? Find(in FlowKey flow, bool ask);
+
+    /// <summary>
+    /// The host has so much to find out that new peers are better answered without: SYNs with cookies, the way they
+    /// came, and strays not at all.
+    /// </summary>
+    bool IsBusy { get; }
 }

@@ -19,8 +19,8 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
 {
     internal List<string> Changes { get; } = [];
 
-    internal IReadOnlyDictionary<IPNetwork, bool> PeersElsewhere { get; private set; } =
-        new Dictionary<IPNetwork, bool>();
+    internal IReadOnlyDictionary<EndpointPeers, bool> PeersElsewhere { get; private set; } =
+        new Dictionary<EndpointPeers, bool>();
 
     internal Dictionary<string, SteeringMode> Endpoints { get; } = [];
 
@@ -74,7 +74,11 @@ internal sealed class FakeInterface : ISteeringMaps, IListeningStacks
         SynRates[queue] = perSecond;
     }
 
-    public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) => PeersElsewhere = peers;
+    public void SetPeersElsewhere(IReadOnlyDictionary<EndpointPeers, bool> peers)
+    {
+        Changes.Add("peers elsewhere");
+        PeersElsewhere = peers;
+    }
 
     public void SetXsk(int queue, int xsk) => throw new NotSupportedException();
 

@@ -1,3 +1,4 @@
+using System.Net;
 using Kestrel.Transport.Xdp.Internal.Interfaces;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Kestrel.Transport.Xdp.Tests.Support;
@@ -106,7 +107,8 @@ public class QueueSetTests
         {
             KernelHasMultiBuffer = () => multiBuffer,
         },
-        new RouteResolver("eth7", () => null, () => [], new KernelHandOver(() => { }), _log), failed: () => { }, _log);
+        new RouteResolver("eth7", () => null, () => [], () => { }, _log),
+        new KernelHandOver(static _ => new Dictionary<IPNetwork, bool>(), () => { }), failed: () => { }, _log);
 
     // No queue: there is no memory for one.
     private string? Prepare(QueueSet set, int mtu = 1500)

@@ -114,6 +114,45 @@ public class QueueRoutesTests
         Assert.InRange(_asked.Count, 1, 1024);
     }
 
+    /// <summary>Addresses that nobody has do not keep out those that somebody has.</summary>
+    [Fact]
+    public void QuestionsThatWaitForNeighbours_GiveWay_AndTheirPacketsAreReturned()
+    {
+        FlowKey Nobody(int i) => Flow($"10.1.{i / 250}.{i % 250}");
+        for (int i = 0; i < 1024; i++)
+            _routes.Find(Nobody(i), ask: true);
+        Assert.True(_routes.TryKeep(Packet(), visited: 1, Nobody(0)));
+        Assert.True(_routes.IsBusy);
+        int asked = _asked.Count;
+        _routes.Find(Flow("10.2.0.1"), ask: true);
+        Assert.Equal(asked, _asked.Count);
+        for (int i = 0; i < 1024; i++)
+            _routes.Postpone(Nobody(i));
+        _routes.Find(Flow("10.2.0.1"), ask: true);
+        Assert.Equal(asked + 1, _asked.Count);
+        Assert.Equal(0, _blocks.InUse);
+        Assert.Empty(_routes.Answer(Nobody(0), new RouteAnswer(_route, HoldsForClass: false)));
+    }
+
+    [Fact]
+    public void NeighbourChanges_OnlyWaysThroughItAreForgotten()
+    {
+        IpAddr hop = IpAddr.From(IPAddress.Parse("10.0.0.254"));
+        var through = new HostRoute(new LinkPath(1, 2), RouteKind.Link, 7, hop);
+        _routes.Learn(Flow("8.8.8.8"), new RouteAnswer(through, HoldsForClass: true));
+        _routes.Learn(Flow("10.0.0.2"), new RouteAnswer(_route, HoldsForClass: false));
+        _routes.Forget(hop);
+        Assert.Null(_routes.Known(Flow("8.8.8.8")));
+        Assert.Same(_route, _routes.Known(Flow("10.0.0.2")));
+    }
+
+    [Fact]
+    public void OtherLocalAddress_IsAnotherRoute()
+    {
+        _routes.Learn(Flow("8.8.8.8"), new RouteAnswer(_route, HoldsForClass: true));
+        Assert.Null(_routes.Known(Flow("8.8.8.8") with { Local = IpAddr.From(IPAddress.Parse("10.0.0.9")) }));
+    }
+
     /// <summary>At the start each flow counts as different; what was asked then is answered later.</summary>
     [Fact]
     public void ChangeWhileAQuestionIsOpen_LosesNoPacket()

@@ -21,6 +21,8 @@ public class RouteTests
 
         internal int Asked { get; private set; }
 
+        public bool IsBusy { get; set; }
+
         public Route? Find(in FlowKey flow, bool ask)
         {
             if (ask)
@@ -125,6 +127,31 @@ public class RouteTests
         _routes.Route = new Route(s_gateway);
         peer.Send(TcpFlags.Ack);
         Assert.True(rig.Stack.TryAccept(out _));
+    }
+
+    [Fact]
+    public void HostIsBusy_SynIsAnsweredWithACookie_AndAStrayNotAtAll()
+    {
+        (_routes.Route, _routes.IsBusy) = (null, true);
+        _peer.Send(TcpFlags.Ack);
+        Assert.Empty(_peer.Take());
+        _peer.Send(_peer.Syn());
+        Assert.Equal((0, 0, 1L), (_rig.Stack.HalfOpenCount, _routes.Asked, _rig.Counters.SynCookiesSent));
+        _peer.Ack = Assert.Single(_peer.Take()).Seq + 1;
+        _peer.Nxt = _peer.Iss + 1;
+        (_routes.Route, _routes.IsBusy) = (new Route(s_gateway), false);
+        _peer.Send(TcpFlags.Ack);
+        Assert.True(_rig.Stack.TryAccept(out _));
+    }
+
+    [Fact]
+    public void RouteChangesDuringTheHandshake_TheSynAckGoesByIt()
+    {
+        _peer.Send(_peer.Syn());
+        Assert.Equal(s_gateway.RemoteMac, Assert.Single(_peer.Take()).Packet.Path.LocalMac);
+        _routes.Route = new Route(Rig.Path);
+        _rig.Milliseconds(1100);
+        Assert.Equal(Rig.Path.RemoteMac, Assert.Single(_peer.Take()).Packet.Path.LocalMac);
     }
 
     [Theory]

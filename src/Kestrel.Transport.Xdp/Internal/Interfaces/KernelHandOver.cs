@@ -14,8 +14,12 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// leaves the peer's next ones to the kernel by itself. Owns the packets that wait, and the peers that the program has
 /// been told of. What is not marked is for the engine's lock.
 /// </summary>
+/// <param name="routedAs">
+/// Which peers are routed as this one, and with false those within, which are not. Any thread.
+/// </param>
 /// <param name="wake">There is something to do. Any thread.</param>
-internal sealed class KernelHandOver(Action wake) : IDisposable
+internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork, bool>> routedAs, Action wake)
+    : IDisposable
 {
     // Enough for what comes before the program knows of a peer. More count as lost.
     private const int MostPackets = 256;
@@ -24,11 +28,11 @@ internal sealed class KernelHandOver(Action wake) : IDisposable
 
     private readonly ConcurrentQueue<Item> _items = new();
     private readonly byte[] _bytes = new byte[BlockPool.BlockSize];
-    private Dictionary<IPNetwork, bool> _peers = [];
+    private Dictionary<EndpointPeers, bool> _peers = [];
     private PacketInjector? _injector;
-    private volatile bool _forget;
+    private volatile bool _forget, _disposed;
 
-    private readonly record struct Item(int Queue, BlockQueue Packet, IReadOnlyDictionary<IPNetwork, bool> Peers);
+    private readonly record struct Item(int Queue, BlockQueue Packet, FlowKey Flow);
 
     /// <summary>SYNs pass the interface's queues by.</summary>
     internal bool IsActive => _peers.Count > 0;
@@ -38,17 +42,21 @@ internal sealed class KernelHandOver(Action wake) : IDisposable
 
     /// <param name="queue">Where the packet came in.</param>
     /// <param name="packet">It is the hand-over's now.</param>
-    /// <param name="peers">Those that are routed as its sender, and with false such as are within, and are not.</param>
+    /// <param name="flow">Its flow.</param>
     /// <remarks>Any thread.</remarks>
-    internal void Add(int queue, BlockQueue packet, IReadOnlyDictionary<IPNetwork, bool> peers)
+    internal void Add(int queue, BlockQueue packet, in FlowKey flow)
     {
         if (_items.Count >= MostPackets)
         {
             packet.ReturnAll();
             return;
         }
-        _items.Enqueue(new(queue, packet, peers));
-        wake();
+        _items.Enqueue(new(queue, packet, flow));
+        // It may have been disposed just before.
+        if (_disposed)
+            ReturnAll();
+        else
+            wake();
     }
 
     /// <summary>Routes have changed: the program asks for each peer again. Any thread.</summary>
@@ -62,32 +70,24 @@ internal sealed class KernelHandOver(Action wake) : IDisposable
     /// <param name="maps">Of the program; null while it is not attached.</param>
     /// <param name="device">The interface.</param>
     /// <param name="prepare">
-    /// From now on the kernel has connections to the endpoints: their segments have to be left to it.
+    /// From now on the kernel has connections to the endpoints: their segments have to be left to it. Called while
+    /// <see cref="IsActive"/>, and before the kernel gets the first packet.
     /// </param>
     internal void Apply(ISteeringMaps? maps, NetworkInterfaceInfo? device, Action prepare)
     {
-        if (_forget)
-        {
-            _forget = false;
-            if (_peers.Count > 0)
-                Tell(maps, []);
-        }
         Item[] items = Take();
         try
         {
+            if (_forget)
+            {
+                if (_peers.Count > 0)
+                    maps?.SetPeersElsewhere(new Dictionary<EndpointPeers, bool>());
+                _peers = [];
+                _forget = false;
+            }
             if (items.Length == 0 || maps is null || device is null)
                 return;
-            var peers = new Dictionary<IPNetwork, bool>(_peers);
-            foreach (KeyValuePair<IPNetwork, bool> peer in items.SelectMany(static item => item.Peers))
-            {
-                if (peers.Count >= MostPeers)
-                    peers.Clear();
-                // What is known to be elsewhere stays so, within whatever else is.
-                peers[peer.Key] = peer.Value || peers.GetValueOrDefault(peer.Key);
-            }
-            if (peers.Count != _peers.Count || peers.Except(_peers).Any())
-                Tell(maps, peers);
-            prepare();
+            Learn(items, maps, prepare);
             foreach (Item item in items)
                 Inject(item, device);
         }
@@ -103,23 +103,56 @@ internal sealed class KernelHandOver(Action wake) : IDisposable
 
     public void Dispose()
     {
+        _disposed = true;
+        ReturnAll();
+        _injector?.Dispose();
+    }
+
+    private void Learn(Item[] items, ISteeringMaps maps, Action prepare)
+    {
+        Dictionary<EndpointPeers, bool> before = _peers;
+        var peers = new Dictionary<EndpointPeers, bool>(before);
+        foreach (FlowKey flow in items.Select(static item => item.Flow)
+            .DistinctBy(static flow => (flow.Local, flow.LocalPort, flow.Remote)))
+        {
+            IReadOnlyDictionary<IPNetwork, bool> alike = routedAs(flow.Remote);
+            if (peers.Count + alike.Count > MostPeers)
+                peers.Clear();
+            foreach ((IPNetwork network, bool isElsewhere) in alike)
+            {
+                var key = new EndpointPeers(flow.Local.ToIPAddress(), flow.LocalPort, network);
+                // What is known to be elsewhere stays so, within whatever else is.
+                peers[key] = isElsewhere || peers.GetValueOrDefault(key);
+            }
+        }
+        if (peers.Count == before.Count && !peers.Except(before).Any())
+            return;
+        // The program lets SYNs pass last of all: their connections are the kernel's from then on.
+        _peers = peers;
+        try
+        {
+            prepare();
+            maps.SetPeersElsewhere(peers);
+        }
+        catch
+        {
+            _peers = before;
+            throw;
+        }
+    }
+
+    private void ReturnAll()
+    {
         foreach (Item item in Take())
             item.Packet.ReturnAll();
-        _injector?.Dispose();
     }
 
     private Item[] Take()
     {
         var items = new List<Item>();
-        while (items.Count < MostPackets && _items.TryDequeue(out Item item))
+        while (_items.TryDequeue(out Item item))
             items.Add(item);
         return [.. items];
-    }
-
-    private void Tell(ISteeringMaps? maps, Dictionary<IPNetwork, bool> peers)
-    {
-        maps?.SetPeersElsewhere(peers);
-        _peers = peers;
     }
 
     // Where that does not work, the peer's next SYN comes to the kernel by itself, a second later.

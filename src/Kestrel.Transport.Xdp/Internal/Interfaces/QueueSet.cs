@@ -23,10 +23,12 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="settings">What its queues are made with.</param>
 /// <param name="shared">What they share with those of other interfaces.</param>
 /// <param name="routes">Whoever finds the ways to peers.</param>
+/// <param name="handOver">What is the companion's.</param>
 /// <param name="failed">A queue has failed: <see cref="RemoveFailed"/> has something to do. Called in a turn.</param>
 /// <param name="logger">The engine's.</param>
 internal sealed class QueueSet(
-    string interfaceName, InterfaceSettings settings, QueueResources shared, RouteResolver routes, Action failed,
+    string interfaceName, InterfaceSettings settings, QueueResources shared, RouteResolver routes,
+    KernelHandOver handOver, Action failed,
     ILogger logger)
     : IQueueOwner, IListeningStacks
 {
@@ -71,15 +73,19 @@ internal sealed class QueueSet(
 
     public void PathSuspected(XdpQueue queue, QueueSide connection) => routes.Suspect(queue, connection);
 
+    public void RenewRoutes() => routes.Renew();
+
     public void AfterAnswers(XdpQueue queue, Action<TcpStack> action) => routes.AfterAnswers(queue, action);
 
     public void HandOver(XdpQueue queue, in FlowKey flow, HostRoute route, ref BlockQueue packet, bool again)
     {
-        if (again || shared.Served.QueueFor(route.Ifindex, flow) is not { } other
-            || !other.Forwarder.TryArrive(ref packet, FlowForwarder.HandedOver))
-        {
-            routes.HandOver(queue, flow, packet);
-        }
+        // Tables have just changed, if the other queue says so too: the peer tries again.
+        if (again)
+            packet.ReturnAll();
+        else if (shared.Served.QueueFor(route.Ifindex, flow) is { } other)
+            queue.Forwarder.HandOver(other, ref packet);
+        else
+            handOver.Add(queue.Settings.QueueId, packet, flow);
         packet = default;
     }
 
@@ -97,7 +103,8 @@ internal sealed class QueueSet(
     public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint)
     {
         OnStacks(stack => Listen(stack, address, port, endpoint));
-        _listening[(address, port)] = true;
+        if (_listening.TryAdd((address, port), true))
+            shared.Served.ListensElsewhere();
     }
 
     public void StopListening(IpAddr address, ushort port)

@@ -23,11 +23,11 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="device">The interface as it was seen last.</param>
 /// <param name="queues">Those that are open.</param>
-/// <param name="handOver">What is the companion's.</param>
+/// <param name="renewed">What was said of peers holds no more. Called on the resolver's thread.</param>
 /// <param name="logger">The engine's.</param>
 internal sealed class RouteResolver(
     string interfaceName, Func<NetworkInterfaceInfo?> device, Func<IReadOnlyList<XdpQueue>> queues,
-    KernelHandOver handOver, ILogger logger)
+    Action renewed, ILogger logger)
     : IDisposable
 {
     // Prefixes within a prefix that the program is told of. Where there are more, it is told of the peer alone.
@@ -45,8 +45,22 @@ internal sealed class RouteResolver(
     /// <summary>Milliseconds that the kernel has to resolve a neighbour. It asks three times, once a second.</summary>
     private const long NeighbourPatience = 3_500;
 
+    /// <summary>Milliseconds between two looks at tables that are too large to be of use.</summary>
+    private const long LargeTableInterval = 60_000;
+
     private const long WarningInterval = 60_000;
+
+    // Milliseconds after a question that could not be asked, in which others get one attempt.
+    private const long FailingTime = 1_000;
+
     private const int Attempts = 3;
+
+    // Before it is looked whether anything has changed.
+    private const int WorkAtOnce = 256;
+
+    // Questions that wait for neighbours. The kernel's own limit of neighbours is of this size.
+    private const int MostWaiting = 1024;
+
     private const int MostNeighbours = 65_536;
 
     // In intervals of use.
@@ -59,17 +73,21 @@ internal sealed class RouteResolver(
     private readonly AutoResetEvent _wake = new(false);
     private readonly Dictionary<IpAddr, Neighbour> _neighbours = [];
     private readonly List<Waiting> _waiting = [];
-    private PeerClasses _classes = PeerClasses.None;
+    private volatile PeerClasses _classes = PeerClasses.None;
     private KernelRoutes? _kernel;
     private volatile RawIpSocket? _raw;
     private Thread? _thread;
-    private long _renewAt, _mayRenewAt, _useAt, _mayWarnAt;
+    private long _renewAt, _mayRenewAt, _readAt, _useAt, _mayWarnAt, _failingUntil;
     private volatile bool _changed = true, _stopping;
 
-    /// <summary>A next hop.</summary>
-    private sealed class Neighbour(PhysicalAddress mac)
+    /// <summary>A next hop, and the ways that lead to it, as long as somebody has used them lately.</summary>
+    private sealed class Neighbour
     {
-        internal PhysicalAddress Mac = mac;
+        /// <summary>Null while it has not been found.</summary>
+        internal PhysicalAddress? Mac;
+
+        /// <summary>Somebody has waited for it in vain, and keeps to another way.</summary>
+        internal bool IsMissed;
         internal readonly List<(HostRoute Route, int Idle)> Routes = [];
     }
 
@@ -93,19 +111,14 @@ internal sealed class RouteResolver(
     /// </summary>
     internal void Suspect(XdpQueue queue, QueueSide connection) => Do(() =>
     {
-        RouteAnswer answer = Resolve(connection.Flow, verify: true, out _);
+        RouteAnswer answer = Resolve(connection.Flow, verify: true, out IpAddr? silent);
+        if (silent is { } neighbour)
+            NeighbourOf(neighbour).IsMissed = true;
         queue.Ask(_ => queue.Redirect(connection, answer));
     });
 
     /// <summary>Has the queue do this when what it has asked before is answered. Any thread.</summary>
     internal void AfterAnswers(XdpQueue queue, Action<TcpStack> action) => Do(() => queue.Ask(action));
-
-    /// <summary>
-    /// A packet that would open a connection whose segments another interface carries. It is the resolver's now. Any
-    /// thread.
-    /// </summary>
-    internal void HandOver(XdpQueue queue, FlowKey flow, BlockQueue packet) =>
-        Do(() => handOver.Add(queue.Settings.QueueId, packet, RoutedAs(flow.Remote)));
 
     /// <summary>The queue is open: it learns which peers are alike. Any thread.</summary>
     internal void Begin(XdpQueue queue) => Do(() => Tell(queue, _classes, hop: null));
@@ -144,11 +157,12 @@ internal sealed class RouteResolver(
         while (!_stopping)
         {
             Attempt(RenewIfDue);
-            while (!_stopping && _work.TryDequeue(out Action? work))
+            for (int i = 0; i < WorkAtOnce && !_stopping && _work.TryDequeue(out Action? work); i++)
                 Attempt(work);
             Attempt(GiveUpWaiting);
             Attempt(ShowUse);
-            _wake.WaitOne(UntilDue());
+            if (_work.IsEmpty)
+                _wake.WaitOne(UntilDue());
         }
     }
 
@@ -176,7 +190,7 @@ internal sealed class RouteResolver(
     private int UntilDue()
     {
         long due = _useAt;
-        if (_changed)
+        if (IsToBeRenewed)
             due = Math.Min(due, Math.Max(_renewAt, _mayRenewAt));
         foreach (Waiting waiting in _waiting)
             due = Math.Min(due, waiting.Until);
@@ -187,11 +201,29 @@ internal sealed class RouteResolver(
 
     private void Answer(XdpQueue queue, FlowKey flow)
     {
-        RouteAnswer answer = Resolve(flow, verify: false, out IpAddr? silent);
-        if (silent is { } neighbour)
-            _waiting.Add(new(neighbour, queue, flow, Now + NeighbourPatience));
-        else
+        RouteAnswer answer = default;
+        IpAddr? silent = null;
+        try
+        {
+            answer = Resolve(flow, verify: false, out silent);
+        }
+        catch (Exception e)
+        {
+            // Each question is answered, or it would never be asked again.
+            Warn(e);
+        }
+        if (silent is not { } neighbour)
+        {
             Tell(queue, flow, answer);
+            return;
+        }
+        if (_waiting.Count >= MostWaiting)
+        {
+            Miss(_waiting[0]);
+            _waiting.RemoveAt(0);
+        }
+        _waiting.Add(new(neighbour, queue, flow, Now + NeighbourPatience));
+        queue.Ask(_ => queue.Postpone(flow));
     }
 
     private static void Tell(XdpQueue queue, FlowKey flow, RouteAnswer answer) =>
@@ -217,11 +249,13 @@ internal sealed class RouteResolver(
             {
                 _kernel?.Dispose();
                 _kernel = null;
-                if (attempt < Attempts)
+                // Those that wait meanwhile are not to wait for each other's attempts.
+                if (attempt < Attempts && Now >= _failingUntil)
                 {
                     Thread.Sleep(s_pauseAfterFailure);
                     continue;
                 }
+                _failingUntil = Now + FailingTime;
                 Warn(e);
                 return default;
             }
@@ -237,39 +271,41 @@ internal sealed class RouteResolver(
             return new(new HostRoute(new LinkPath(0, 0), RouteKind.Link, link.Index, flow.Remote), false);
         var routed = new RoutedFlow(
             flow.Local.ToIPAddress(), flow.Remote.ToIPAddress(), flow.LocalPort, flow.RemotePort);
-        if (!kernel.Delivers(routed, link.Index)
+        // What a bond or a bridge has as a port comes in by the bond or bridge, for the kernel.
+        if (!kernel.Delivers(routed, link.MasterIndex != 0 ? link.MasterIndex : link.Index)
             || kernel.Find(routed, flow.Remote.IsLinkLocal ? link.Index : 0) is not { } route)
         {
             OpenRaw();
             return new(s_refused, true);
         }
         IpAddr hop = IpAddr.From(route.NextHop);
-        if (route.Ifindex != link.Index)
+        bool isOurs = route.Ifindex == link.Index || (route.Ifindex == link.MasterIndex && link.MasterIndex != 0);
+        if (!isOurs || route.IsEncapsulated)
         {
             OpenRaw();
-            return new(Elsewhere(route, hop), true);
+            return new(Elsewhere(route, hop), HoldsForClass: !route.IsException);
         }
         if (verify)
-            kernel.Probe(link.Index, route.NextHop, create: true);
-        if (FindNeighbour(kernel, link.Index, route.NextHop) is not { } mac)
+            kernel.Probe(route.Ifindex, route.NextHop, create: true);
+        if (FindNeighbour(kernel, route.Ifindex, route.NextHop) is not { } mac)
         {
             silent = hop;
             return default;
         }
         var path = new LinkPath(
             LinkPath.ReadMac(link.Mac.GetAddressBytes()), LinkPath.ReadMac(mac.GetAddressBytes()));
-        var found = new HostRoute(path, RouteKind.Link, link.Index, hop)
+        var found = new HostRoute(path, RouteKind.Link, route.Ifindex, hop)
         {
-            Mtu = route.Mtu ?? int.MaxValue,
-            IsMtuLocked = route.IsMtuLocked,
+            // The stack finds out the path MTU by itself.
+            Mtu = route.IsException ? int.MaxValue : route.Mtu ?? int.MaxValue,
+            IsMtuLocked = route.IsMtuLocked && !route.IsException,
             AdvertisedMss = route.AdvertisedMss,
         };
-        Remember(hop, mac, found);
-        return new(found, HoldsForClass: hop != flow.Remote);
+        return new(Remember(hop, mac, found), HoldsForClass: hop != flow.Remote && !route.IsException);
     }
 
     private static HostRoute Elsewhere(KernelRoute route, IpAddr hop) =>
-        new(LinkPath.IpOnly, RouteKind.Elsewhere, route.Ifindex, hop)
+        new(LinkPath.IpOnly, RouteKind.Elsewhere, route.IsEncapsulated ? 0 : route.Ifindex, hop)
         {
             Mtu = route.Mtu ?? NetworkInterfaceInfo.Get(route.Ifindex)?.Mtu ?? int.MaxValue,
             IsMtuLocked = route.IsMtuLocked,
@@ -285,13 +321,16 @@ internal sealed class RouteResolver(
         return kernel.FindNeighbour(ifindex, address);
     }
 
-    // The peer's class, and those within it, which are routed in other ways.
-    private Dictionary<IPNetwork, bool> RoutedAs(IpAddr peer)
+    /// <summary>
+    /// Peers that are routed as this one, and with false those within them, which are not. Any thread.
+    /// </summary>
+    internal IReadOnlyDictionary<IPNetwork, bool> RoutedAs(IpAddr peer)
     {
-        if (_classes.DependsOnPorts || _classes.Find(peer) is not { } alike
-            || _classes.Within(alike.Prefix, alike.Length, MostWithin) is not { } within)
+        PeerClasses classes = _classes;
+        if (classes.DependsOnPorts || classes.Find(peer) is not { } alike
+            || classes.Within(alike.Prefix, alike.Length, MostWithin) is not { } within)
         {
-            return new() { [Network(peer, PeerClasses.WholeAddress)] = true };
+            return new Dictionary<IPNetwork, bool> { [Network(peer, PeerClasses.WholeAddress)] = true };
         }
         return within.ToDictionary(
             static other => Network(other.Prefix, other.Length), other => other == alike);
@@ -300,21 +339,40 @@ internal sealed class RouteResolver(
     private static IPNetwork Network(IpAddr prefix, int length) =>
         new(prefix.ToIPAddress(), prefix.IsIPv4 ? length - PeerClasses.BitsBeforeIPv4 : length);
 
-    private void OpenRaw() => _raw ??= new RawIpSocket();
+    // Where that fails, segments of connections that move there are lost until it does not.
+    private void OpenRaw()
+    {
+        try
+        {
+            _raw ??= new RawIpSocket();
+        }
+        catch (XdpException e)
+        {
+            Warn(e);
+        }
+    }
 
     private void GiveUpWaiting()
     {
         long now = Now;
         foreach (Waiting late in _waiting.FindAll(waiting => waiting.Until <= now))
-            Tell(late.Queue, late.Flow, default);
+            Miss(late);
         _waiting.RemoveAll(waiting => waiting.Until <= now);
+    }
+
+    private void Miss(in Waiting waiting)
+    {
+        NeighbourOf(waiting.Neighbour).IsMissed = true;
+        Tell(waiting.Queue, waiting.Flow, default);
     }
 
     // ---- changes
 
+    private bool IsToBeRenewed => _changed && queues().Count > 0;
+
     private void RenewIfDue()
     {
-        if (!_changed)
+        if (!IsToBeRenewed)
             return;
         if (_renewAt == 0)
             _renewAt = _mayRenewAt == 0 ? Now : Now + SettleTime;
@@ -326,9 +384,13 @@ internal sealed class RouteResolver(
         try
         {
             _kernel ??= new KernelRoutes();
-            _classes = new PeerClasses(_kernel.ReadDistinctions());
+            bool rulesOnly = begin < _readAt;
+            RouteDistinctions distinctions = _kernel.ReadDistinctions(rulesOnly);
+            if (distinctions.Prefixes is null && !rulesOnly)
+                _readAt = Now + LargeTableInterval;
+            _classes = new PeerClasses(distinctions);
         }
-        catch (XdpException)
+        catch
         {
             _kernel?.Dispose();
             _kernel = null;
@@ -339,7 +401,7 @@ internal sealed class RouteResolver(
         finally
         {
             _mayRenewAt = Now + Math.Max(SettleTime, (Now - begin) * ReadingShare);
-            handOver.Forget();
+            renewed();
             _neighbours.Clear();
             foreach (XdpQueue queue in queues())
                 Tell(queue, _classes, hop: null);
@@ -348,41 +410,54 @@ internal sealed class RouteResolver(
 
     private void OnNeighbour(NeighbourEntry entry)
     {
-        if (entry.Ifindex != device()?.Index)
-            return;
         IpAddr address = IpAddr.From(entry.Address);
+        Neighbour? known = _neighbours.GetValueOrDefault(address);
+        PhysicalAddress? before = known?.Mac;
         List<Waiting> heard = _waiting.FindAll(waiting => waiting.Neighbour == address);
         _waiting.RemoveAll(waiting => waiting.Neighbour == address);
         foreach (Waiting waiting in heard)
         {
             if (entry.Mac is null)
-                Tell(waiting.Queue, waiting.Flow, default);
+                Miss(waiting);
             else
                 Answer(waiting.Queue, waiting.Flow);
         }
-        if (entry.Mac is null || !_neighbours.TryGetValue(address, out Neighbour? known)
-            || known.Mac.Equals(entry.Mac))
-        {
+        if (entry.Mac is null || known is null || (!known.IsMissed && (before is null || entry.Mac.Equals(before))))
             return;
-        }
-        known.Mac = entry.Mac;
+        IpAddr? hop = known.IsMissed ? null : address;
+        (known.Mac, known.IsMissed) = (entry.Mac, false);
         known.Routes.Clear();
         foreach (XdpQueue queue in queues())
-            Tell(queue, _classes, address);
+            Tell(queue, _classes, hop);
     }
 
     // ---- neighbours
 
-    private void Remember(IpAddr hop, PhysicalAddress mac, HostRoute route)
+    private Neighbour NeighbourOf(IpAddr hop)
     {
         if (!_neighbours.TryGetValue(hop, out Neighbour? neighbour))
         {
             // Those in use come back.
             if (_neighbours.Count >= MostNeighbours)
                 Renew();
-            _neighbours[hop] = neighbour = new(mac);
+            _neighbours[hop] = neighbour = new Neighbour();
+        }
+        return neighbour;
+    }
+
+    // The same way is one object.
+    private HostRoute Remember(IpAddr hop, PhysicalAddress mac, HostRoute route)
+    {
+        Neighbour neighbour = NeighbourOf(hop);
+        neighbour.Mac = mac;
+        int index = neighbour.Routes.FindIndex(known => known.Route.IsSameAs(route));
+        if (index >= 0)
+        {
+            neighbour.Routes[index] = (neighbour.Routes[index].Route, 0);
+            return neighbour.Routes[index].Route;
         }
         neighbour.Routes.Add((route, 0));
+        return route;
     }
 
     // Our packets do not pass the kernel. So it is told that their neighbours are in use, and verifies them as it does
@@ -392,9 +467,9 @@ internal sealed class RouteResolver(
         if (Now < _useAt)
             return;
         _useAt = Now + UseInterval;
-        if (_kernel is not { } kernel || device() is not { } link)
+        if (_kernel is not { } kernel)
             return;
-        foreach ((IpAddr address, Neighbour neighbour) in _neighbours.ToArray())
+        foreach ((IpAddr address, Neighbour neighbour) in _neighbours)
         {
             bool isUsed = false;
             for (int i = 0; i < neighbour.Routes.Count; i++)
@@ -405,10 +480,8 @@ internal sealed class RouteResolver(
                 route.IsUsed = false;
             }
             if (isUsed)
-                kernel.Probe(link.Index, address.ToIPAddress(), create: false);
+                kernel.Probe(neighbour.Routes[0].Route.Ifindex, address.ToIPAddress(), create: false);
             neighbour.Routes.RemoveAll(static route => route.Idle > RememberedIdle);
-            if (neighbour.Routes.Count == 0)
-                _neighbours.Remove(address);
         }
     }
 }

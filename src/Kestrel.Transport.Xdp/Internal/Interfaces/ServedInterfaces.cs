@@ -17,6 +17,9 @@ internal sealed class ServedInterfaces
     /// <summary>One has begun or ceased to be served. Called with the lock of its engine.</summary>
     internal event Action? Changed;
 
+    /// <summary>One serves an endpoint more. Called with the lock of its engine.</summary>
+    internal event Action? Listens;
+
     /// <summary>All open queues, in a circle.</summary>
     internal XdpQueue[] Queues => _queues;
 
@@ -33,6 +36,8 @@ internal sealed class ServedInterfaces
         // The same for a SYN that comes again.
         return queues.Count == 0 ? null : queues[(int)((uint)flow.GetHashCode() % (uint)queues.Count)];
     }
+
+    internal void ListensElsewhere() => Listens?.Invoke();
 
     /// <summary>The interface has other queues than before, perhaps none.</summary>
     internal void Set(int ifindex, QueueSet set)

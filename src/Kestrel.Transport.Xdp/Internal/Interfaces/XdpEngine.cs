@@ -69,15 +69,16 @@ internal sealed class XdpEngine
         Settings = settings;
         _logger = logger;
         _attachment = new ProgramAttachment(InterfaceName, settings, logger, shared.Served.Includes);
-        _handOver = new KernelHandOver(() => _wake.Set());
-        _routes = new RouteResolver(InterfaceName, () => _attachment.Device, () => Queues, _handOver, logger);
-        _queues = new QueueSet(InterfaceName, settings, shared, _routes, failed: () => _wake.Set(), logger);
+        _handOver = new KernelHandOver(peer => _routes!.RoutedAs(peer), () => _wake.Set());
+        _routes = new RouteResolver(InterfaceName, () => _attachment.Device, () => Queues, _handOver.Forget, logger);
+        _queues = new QueueSet(InterfaceName, settings, shared, _routes, _handOver, failed: () => _wake.Set(), logger);
         _endpoints = new EndpointReconciler(InterfaceName, _queues, KernelSockets.RemoteConnections, logger);
         _syns = new SynLimiter(InterfaceName, logger);
         _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
         _served = shared.Served;
         _served.Changed += OnServedChanged;
+        _served.Listens += _handOver.Forget;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
         _routes.Start();
@@ -214,6 +215,7 @@ internal sealed class XdpEngine
     {
         _stopping = true;
         _served.Changed -= OnServedChanged;
+        _served.Listens -= _handOver.Forget;
         _wake.Set();
         _control.Join();
         Task closed;
@@ -408,7 +410,11 @@ internal sealed class XdpEngine
     {
         if (change.Neighbour is { } neighbour)
         {
-            _routes.Learn(neighbour);
+            if (_attachment.Device is { } device
+                && (neighbour.Ifindex == device.Index || neighbour.Ifindex == device.MasterIndex))
+            {
+                _routes.Learn(neighbour);
+            }
             return;
         }
         _routes.Renew();

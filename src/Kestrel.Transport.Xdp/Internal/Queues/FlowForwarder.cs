@@ -11,7 +11,9 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 internal sealed class FlowForwarder(
     IQueueOwner owner, XdpQueue queue, TcpStack stack, QueueRoutes routes, QueueCounters counters)
 {
-    /// <summary>Counts as so many visited queues: the packet was handed over by a queue of another interface.</summary>
+    /// <summary>
+    /// Counts as so many visited queues: a queue of another interface has handed the packet over. No other is asked.
+    /// </summary>
     internal const int HandedOver = 1 << 16;
 
     // Segments that wait here. More are dropped, as a full RX ring would drop them.
@@ -98,8 +100,24 @@ internal sealed class FlowForwarder(
                 Keep(packet, flow, visited);
             return;
         }
-        BlockQueue copy = default;
-        if (target.Forwarder.HasRoom && TryCopy(packet, out copy) && target.Forwarder.TryArrive(ref copy, visited))
+        if (target.Forwarder.HasRoom && TryCopy(packet, out BlockQueue copy))
+            Pass(target, ref copy, visited);
+        else
+            counters.ForwardedDropped++;
+    }
+
+    /// <summary>A packet is for a queue of the interface that answers it. It is a copy, and that queue's now.</summary>
+    internal void HandOver(XdpQueue target, ref BlockQueue packet) => Pass(target, ref packet, HandedOver);
+
+    private void Pass(XdpQueue target, ref BlockQueue copy, int visited)
+    {
+        // A link that has checksums left to complete has them completed for others.
+        if (queue.Settings.AcceptPartialChecksum && !target.Settings.AcceptPartialChecksum
+            && copy.Head is { Next: null } whole)
+        {
+            PartialChecksum.Complete(whole.Span.Slice(whole.Start, whole.Length));
+        }
+        if (target.Forwarder.TryArrive(ref copy, visited))
         {
             counters.Forwarded++;
             return;

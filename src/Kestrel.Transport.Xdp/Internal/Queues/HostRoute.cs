@@ -13,6 +13,11 @@ internal sealed class HostRoute(in LinkPath path, RouteKind kind, int ifindex = 
     internal int Ifindex => ifindex;
 
     internal IpAddr NextHop => nextHop;
+
+    internal bool IsSameAs(HostRoute other) =>
+        (Path, Kind, Ifindex, NextHop, Mtu, IsMtuLocked, AdvertisedMss)
+            == (other.Path, other.Kind, other.Ifindex, other.NextHop, other.Mtu, other.IsMtuLocked,
+                other.AdvertisedMss);
 }
 
 /// <summary>What the kernel says of the way to one peer.</summary>

@@ -27,6 +27,9 @@ internal interface IQueueOwner
     /// </summary>
     void PathSuspected(XdpQueue queue, QueueSide connection);
 
+    /// <summary>The queue could not ask for all of its connections: they are to learn their ways once more.</summary>
+    void RenewRoutes();
+
     /// <summary>
     /// Has the queue do this once all it has asked is answered. In its turn: does not block, and does not call back.
     /// </summary>

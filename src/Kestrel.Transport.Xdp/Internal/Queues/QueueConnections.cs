@@ -15,6 +15,7 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
 
     private readonly List<QueueSide> _undelivered = [];
     private DirtyList _dirty;
+    private int _rerouted;
 
     // Those that the stack has not forgotten, also where the application has.
     private ConnectionList _all;
@@ -121,17 +122,24 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
             if (hop is null || side.Route is not HostRoute route || route.NextHop == hop)
                 sides.Add(side);
         }
-        // One that is under way has begun before the latest change, and may be about another neighbour. So it goes on.
-        Reroute(sides, 0);
+        // What is under way has begun before the latest change, and is about fewer.
+        if (hop is null)
+            _rerouted++;
+        Reroute(sides, 0, _rerouted);
     }
 
-    private void Reroute(List<QueueSide> sides, int first)
+    private void Reroute(List<QueueSide> sides, int first, int change)
     {
+        if (change != _rerouted)
+            return;
         int end = Math.Min(first + MostRerouted, sides.Count);
+        bool missed = false;
         for (int i = first; i < end; i++)
-            routes.Renew(sides[i]);
-        if (end < sides.Count)
-            owner.AfterAnswers(queue, _ => Reroute(sides, end));
+            missed |= !routes.TryRenew(sides[i]);
+        if (missed)
+            owner.RenewRoutes();
+        else if (end < sides.Count)
+            owner.AfterAnswers(queue, _ => Reroute(sides, end, change));
     }
 
     /// <summary>Ends all connections: the queue is closed.</summary>
@@ -174,6 +182,9 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
         _all.Add(connection.Queue);
         queue.Counters.Accepted++;
         owner.Flows.Add(connection.Queue);
+        // Its handshake may have begun before the last change.
+        if (routes.Known(connection.Queue.Flow) != connection.Queue.Route)
+            routes.TryRenew(connection.Queue);
         endpoint.Accepted(connection);
     }
 

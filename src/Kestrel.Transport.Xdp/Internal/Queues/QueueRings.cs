@@ -16,6 +16,9 @@ internal sealed class QueueRings : IDisposable
     // Segments written between two looks at the TX ring.
     private const int EmitBatch = 64;
 
+    // Packets that the kernel sends by itself, one system call each, in one pass.
+    private const int MostByKernel = 64;
+
     // Rounds of emit and kick in a turn, when the TX ring is full in between.
     private const int EmitRounds = 8;
 
@@ -236,7 +239,8 @@ internal sealed class QueueRings : IDisposable
     private bool FillTransmitRing(TcpStack stack, IQueueOwner owner, Instant now)
     {
         TxRing tx = _xsk.Tx;
-        while (tx.Reserve(EmitBatch, out uint index) is > 0 and uint room)
+        int byKernel = 0;
+        while (byKernel < MostByKernel && tx.Reserve(EmitBatch, out uint index) is > 0 and uint room)
         {
             int count = stack.Emit(_packets.AsSpan(0, (int)room), now);
             uint used = 0;
@@ -246,6 +250,7 @@ internal sealed class QueueRings : IDisposable
                 _counters.BytesSent += packet.Length;
                 if (packet.LinkHeaderLength == 0)
                 {
+                    byKernel++;
                     SendByKernel(packet, owner);
                 }
                 else

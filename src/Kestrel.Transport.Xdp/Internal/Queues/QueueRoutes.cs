@@ -23,6 +23,9 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
 
     private readonly Dictionary<Key, HostRoute> _routes = [];
     private readonly Dictionary<Key, Question> _questions = [];
+
+    // Questions that wait for a neighbour to be found, the oldest first. Some may be answered.
+    private readonly Queue<Question> _postponed = new();
     private PeerClasses _classes = PeerClasses.None;
     private int _packets;
 
@@ -52,6 +55,9 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         return null;
     }
 
+    /// <summary>So much is asked already that a flood is likely.</summary>
+    public bool IsBusy => _questions.Count >= MostQuestions / 2;
+
     /// <summary>What is known.</summary>
     internal HostRoute? Known(in FlowKey flow) =>
         _routes.GetValueOrDefault(KeyOf(flow, flow.Remote, PeerClasses.WholeAddress))
@@ -73,14 +79,25 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
     }
 
     /// <summary>
-    /// The connection learns its route anew. It keeps the one that it has until the kernel has said it.
+    /// The connection learns its route anew. It keeps the one that it has until the kernel has said it. False when too
+    /// much is asked already.
     /// </summary>
-    internal void Renew(QueueSide connection)
+    internal bool TryRenew(QueueSide connection)
     {
         if (Find(connection.Flow, ask: true) is { } route)
             Redirect(connection, route);
+        else if (QuestionOf(connection.Flow) is { } question)
+            question.Connections.Add(connection);
         else
-            QuestionOf(connection.Flow)?.Connections.Add(connection);
+            return false;
+        return true;
+    }
+
+    /// <summary>A neighbour has to be found before the question is answered, and may not be there.</summary>
+    internal void Postpone(in FlowKey flow)
+    {
+        if (QuestionOf(flow) is { } question)
+            _postponed.Enqueue(question);
     }
 
     /// <summary>The connection's segments go this way; null leaves them where they go.</summary>
@@ -120,6 +137,14 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         _routes[key] = route;
     }
 
+    /// <summary>What the kernel has said of the ways through a neighbour holds no more.</summary>
+    internal void Forget(IpAddr hop)
+    {
+        Key[] through = [.. _routes.Where(route => route.Value.NextHop == hop).Select(static route => route.Key)];
+        foreach (Key key in through)
+            _routes.Remove(key);
+    }
+
     /// <summary>The kernel's tables have changed: nothing that it has said holds any more.</summary>
     internal void Forget(PeerClasses classes)
     {
@@ -146,14 +171,34 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         foreach (WaitingPacket waiting in _questions.Values.SelectMany(static question => question.Packets))
             waiting.Packet.ReturnAll();
         _questions.Clear();
+        _postponed.Clear();
         _packets = 0;
     }
 
     private void Ask(in FlowKey flow)
     {
         Key key = KeyOf(flow, flow.Remote, PeerClasses.WholeAddress);
-        if (_questions.Count < MostQuestions && _questions.TryAdd(key, new Question(flow)))
-            ask(flow);
+        if (_questions.ContainsKey(key) || (_questions.Count >= MostQuestions && !TryDropPostponed()))
+            return;
+        _questions.Add(key, new Question(flow));
+        ask(flow);
+    }
+
+    // Addresses that nobody has must not keep out those that somebody has. Connections are not dropped.
+    private bool TryDropPostponed()
+    {
+        while (_postponed.TryDequeue(out Question? question))
+        {
+            if (QuestionOf(question.Flow) != question || question.Connections.Count > 0)
+                continue;
+            _questions.Remove(KeyOf(question.Flow, question.Flow.Remote, PeerClasses.WholeAddress));
+            _packets -= question.Packets.Count;
+            counters.RouteDropped += question.Packets.Count;
+            foreach (WaitingPacket waiting in question.Packets)
+                waiting.Packet.ReturnAll();
+            return true;
+        }
+        return false;
     }
 
     private Question? QuestionOf(in FlowKey flow) =>

@@ -338,8 +338,11 @@ internal sealed class QueueWorker : IDisposable
     // In the worker's turn, at its end. Who runs a turn after it finds in _wakesAt whether the worker has to be told.
     private WorkerState PlanSleep(in TurnReport report)
     {
-        // While the pool is late the threads that flush take the turn themselves, however long the worker sleeps.
-        bool answersExpected = report.Delivered > 0 || (_poolTurn.IsQueued && !_poolTurn.IsLate);
+        // A single handler that ran inline has answered, or takes its time. So the sleep need not be short, and a timer
+        // that ends before the kernel's next tick costs something. While the pool is late the threads that flush take
+        // the turn themselves, however long the worker sleeps.
+        int fewest = _inline ? SmallestBatch : 1;
+        bool answersExpected = report.Delivered >= fewest || (_poolTurn.IsQueued && !_poolTurn.IsLate);
         bool poolReceives = _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate;
         bool rests = answersExpected && poolReceives && !report.MustKickAgain;
         if (_turns.IsClosed || report.DueAt <= report.Now || (report.RxWaiting && !rests))

@@ -236,9 +236,15 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     /// <param name="hop">Nothing else has changed than how to reach this neighbour; null when more has.</param>
     internal void Reroute(PeerClasses classes, IpAddr? hop)
     {
-        _routes.Forget(classes);
+        if (hop is { } neighbour)
+            _routes.Forget(neighbour);
+        else
+            _routes.Forget(classes);
         _connections.Reroute(hop);
     }
+
+    /// <summary>A neighbour has to be found before the question is answered. In <see cref="Ask"/>.</summary>
+    internal void Postpone(in FlowKey flow) => _routes.Postpone(flow);
 
     /// <summary>The connection's work word went from zero to something. Any thread.</summary>
     public override void Post(QueueSide connection)

@@ -20,7 +20,7 @@ internal interface ISteeringMaps
     /// <summary>
     /// Peers whose SYNs are the kernel's: the longest prefix of each decides. Replaces those before.
     /// </summary>
-    void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers);
+    void SetPeersElsewhere(IReadOnlyDictionary<EndpointPeers, bool> peers);
 
     /// <returns>False when the queue had none. A socket that closes leaves the map by itself.</returns>
     bool ClearXsk(int queue);

@@ -98,6 +98,39 @@ internal struct SourceKey
     }
 }
 
+/// <summary>Peers of one endpoint.</summary>
+/// <param name="Local">The endpoint's address.</param>
+/// <param name="Port">The endpoint's port.</param>
+/// <param name="Peers">Of the same family.</param>
+internal readonly record struct EndpointPeers(IPAddress Local, ushort Port, IPNetwork Peers);
+
+/// <summary><c>struct elsewhere_key</c>, 40 bytes.</summary>
+internal struct ElsewhereKey
+{
+    private const uint BitsBeforePeer = 160;
+
+    internal uint PrefixLength;
+    internal SteerAddress Local;
+
+    /// <summary>The port in network order, and two zeros behind it.</summary>
+    internal uint PortAndZeros;
+    internal SteerAddress Remote;
+
+    internal static ElsewhereKey From(EndpointPeers peers)
+    {
+        var remote = SourceKey.From(peers.Peers);
+        return new ElsewhereKey
+        {
+            PrefixLength = remote.PrefixLength + BitsBeforePeer,
+            Local = SteerAddress.From(peers.Local),
+            PortAndZeros = BitConverter.IsLittleEndian
+                ? BinaryPrimitives.ReverseEndianness(peers.Port)
+                : (uint)peers.Port << 16,
+            Remote = remote.Address,
+        };
+    }
+}
+
 /// <summary><c>struct syn_limit</c>.</summary>
 internal readonly record struct SynLimit(ulong IntervalNs, ulong BurstNs);
 

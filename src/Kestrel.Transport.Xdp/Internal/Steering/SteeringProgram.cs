@@ -137,15 +137,15 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
 
     /// <summary>Only these sources may reach steered endpoints; an empty list allows all.</summary>
     internal void SetAllowedSources(IReadOnlyList<IPNetwork> networks) =>
-        SetSources(_allowed, Marked(networks), SteeringFlags.AllowList);
+        SetSources(_allowed, networks, SteeringFlags.AllowList);
 
     /// <summary>These sources may not reach steered endpoints, whatever the allow list says.</summary>
     internal void SetDeniedSources(IReadOnlyList<IPNetwork> networks) =>
-        SetSources(_denied, Marked(networks), SteeringFlags.DenyList);
+        SetSources(_denied, networks, SteeringFlags.DenyList);
 
     /// <inheritdoc/>
-    public void SetPeersElsewhere(IReadOnlyDictionary<IPNetwork, bool> peers) =>
-        SetSources(_elsewhere, peers, SteeringFlags.Elsewhere);
+    public void SetPeersElsewhere(IReadOnlyDictionary<EndpointPeers, bool> peers) => SetTrie(
+        _elsewhere, peers.Select(static entry => (ElsewhereKey.From(entry.Key), entry.Value)), SteeringFlags.Elsewhere);
 
     /// <inheritdoc/>
     public void SetSynRate(int queue, long perSecond, long burst)
@@ -177,18 +177,22 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _object.Dispose();
     }
 
-    private static Dictionary<IPNetwork, bool> Marked(IReadOnlyList<IPNetwork> networks) =>
-        networks.Distinct().ToDictionary(static network => network, static _ => true);
+    private void SetSources(BpfMap trie, IReadOnlyList<IPNetwork> networks, SteeringFlags flag) =>
+        SetTrie(trie, networks.Select(static network => (SourceKey.From(network), true)), flag);
 
-    private void SetSources(BpfMap trie, IReadOnlyDictionary<IPNetwork, bool> networks, SteeringFlags flag)
+    private void SetTrie<TKey>(BpfMap trie, IEnumerable<(TKey Key, bool Value)> entries, SteeringFlags flag)
+        where TKey : unmanaged
     {
-        HashSet<SourceKey> wanted = new(networks.Keys.Select(SourceKey.From), ByteComparer<SourceKey>.Instance);
-        foreach ((IPNetwork network, bool isMarked) in networks)
-            trie.Update(SourceKey.From(network), isMarked ? 1u : 0u);
-        SteeringFlags flags = networks.Count > 0 ? _flags | flag : _flags & ~flag;
+        HashSet<TKey> wanted = new(ByteComparer<TKey>.Instance);
+        foreach ((TKey key, bool value) in entries)
+        {
+            wanted.Add(key);
+            trie.Update(key, value ? 1u : 0u);
+        }
+        SteeringFlags flags = wanted.Count > 0 ? _flags | flag : _flags & ~flag;
         _config.Update(0u, (uint)flags);
         _flags = flags;
-        foreach (SourceKey key in trie.Keys<SourceKey>())
+        foreach (TKey key in trie.Keys<TKey>())
         {
             if (!wanted.Contains(key))
                 trie.Delete(key);

@@ -71,6 +71,8 @@ internal sealed class HalfOpenTable(StackEnvironment environment, ResetLimiter r
             return;
         }
         half.Retransmits++;
+        if (environment.Routes?.Find(half.Key, ask: true) is { Kind: RouteKind.Link } route)
+            half.Route = route;
         SendSynAck(half, now);
         // Nothing has been measured of the path.
         TimeSpan wait = default(RttEstimator).Rto(environment.Options, half.Retransmits);
