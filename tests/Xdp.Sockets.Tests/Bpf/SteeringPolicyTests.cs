@@ -71,6 +71,29 @@ public class SteeringPolicyTests
     }
 
     [SkippableFact]
+    public void PeersElsewhere_TheirSynsPass_ToThatEndpointAlone()
+    {
+        using var bench = new SteeringBench();
+        bench.Program.SetEndpoint(Local4.Address, Port + 1, 0, SteeringMode.Steer);
+        bench.Program.SetPeersElsewhere(new Dictionary<EndpointPeers, bool>
+        {
+            [new(Local4.Address, Port, IPNetwork.Parse("0.0.0.0/0"))] = true,
+            [new(Local4.Address, Port, IPNetwork.Parse("10.0.1.0/24"))] = false,
+        });
+        bench.Expect(SteeringCounter.PassSynElsewhere, From("10.0.0.2", TcpFlags.Syn));
+        bench.Expect(SteeringCounter.RedirectSyn, From("10.0.1.2", TcpFlags.Syn));
+        // Connections that are open stay where they are.
+        bench.Expect(SteeringCounter.RedirectSegment, From("10.0.0.2", TcpFlags.Ack));
+        bench.Expect(SteeringCounter.RedirectSyn, From("fd00::2", TcpFlags.Syn));
+        bench.Expect(
+            SteeringCounter.RedirectSyn,
+            Packet.Tcp(Remote4, new IPEndPoint(Local4.Address, Port + 1), TcpFlags.Syn));
+
+        bench.Program.SetPeersElsewhere(new Dictionary<EndpointPeers, bool>());
+        bench.Expect(SteeringCounter.RedirectSyn, From("10.0.0.2", TcpFlags.Syn));
+    }
+
+    [SkippableFact]
     public void SynRate_ExcessIsDropped_OtherSegmentsAreNot()
     {
         using var bench = new SteeringBench();

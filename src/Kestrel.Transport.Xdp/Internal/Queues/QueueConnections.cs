@@ -29,18 +29,24 @@ internal sealed class QueueConnections(XdpQueue queue, IQueueOwner owner, TcpSta
     internal void Post(QueueSide side) => _dirty.Push(side);
 
     /// <summary>Does what applications have asked for.</summary>
-    internal void ApplyDirty()
+    /// <returns>Connections that have written something.</returns>
+    internal int ApplyDirty()
     {
+        int written = 0;
         QueueSide? side = _dirty.TakeAll();
         while (side is not null)
         {
             // Once its work is taken the connection may be pushed again, by anybody.
             QueueSide? next = side.Work.NextDirty;
             side.Work.NextDirty = null;
-            side.ApplyWork(side.TakeWork());
+            ConnectionWork work = side.TakeWork();
+            if ((work & ConnectionWork.Output) != 0)
+                written++;
+            side.ApplyWork(work);
             _undelivered.Add(side);
             side = next;
         }
+        return written;
     }
 
     /// <summary>Takes the stack's new connections, and what it has to tell of the others.</summary>

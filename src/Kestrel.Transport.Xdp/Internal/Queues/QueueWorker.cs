@@ -27,6 +27,9 @@ internal struct TurnReport
     /// <summary>Connections whose applications were given something.</summary>
     internal int Delivered;
 
+    /// <summary>All of these have answered within the turn, inline.</summary>
+    internal bool AllAnswered;
+
     /// <summary>Packets wait on the RX ring.</summary>
     internal bool RxWaiting;
 
@@ -338,11 +341,10 @@ internal sealed class QueueWorker : IDisposable
     // In the worker's turn, at its end. Who runs a turn after it finds in _wakesAt whether the worker has to be told.
     private WorkerState PlanSleep(in TurnReport report)
     {
-        // A single handler that ran inline has answered, or takes its time. So the sleep need not be short, and a timer
-        // that ends before the kernel's next tick costs something. While the pool is late the threads that flush take
-        // the turn themselves, however long the worker sleeps.
-        int fewest = _inline ? SmallestBatch : 1;
-        bool answersExpected = report.Delivered >= fewest || (_poolTurn.IsQueued && !_poolTurn.IsLate);
+        // While the pool is late the threads that flush take the turn themselves, however long the worker sleeps. Where
+        // all have answered the sleep need not be short. A timer that ends before the kernel's next tick has its price.
+        bool answersExpected =
+            (report.Delivered > 0 && !report.AllAnswered) || (_poolTurn.IsQueued && !_poolTurn.IsLate);
         bool poolReceives = _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate;
         bool rests = answersExpected && poolReceives && !report.MustKickAgain;
         if (_turns.IsClosed || report.DueAt <= report.Now || (report.RxWaiting && !rests))

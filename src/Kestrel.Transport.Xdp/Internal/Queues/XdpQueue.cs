@@ -28,7 +28,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private readonly ConcurrentQueue<Action<TcpStack>> _asked = new();
     private Instant _now;
     private long _turnStarted;
-    private int _delivered;
+    private int _delivered, _answered;
 
     // Packets that had arrived when a deadline was found due, and are not received yet; -1 when none is due.
     private long _timerDebt = -1;
@@ -324,7 +324,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         _connections.ApplyDirty();
         _connections.TakeReady();
         Deliver(kind);
-        _connections.ApplyDirty();
+        _answered = _connections.ApplyDirty();
         _rings.Emit(_stack, _owner, _now);
         _rings.Refill();
         _rings.Kick();
@@ -379,6 +379,7 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         Now = _now,
         DueAt = DueAt(),
         Delivered = _delivered,
+        AllAnswered = Settings.Inline && _answered >= _delivered,
         RxWaiting = _rings.RxWaiting > 0,
         MustKickAgain = _rings.MustKickAgain,
         HasConnections = _stack.ConnectionCount > 0,
