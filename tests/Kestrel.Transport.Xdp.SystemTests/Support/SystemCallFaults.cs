@@ -104,8 +104,20 @@ internal sealed unsafe partial class SystemCallFaults
             int errno = _failing.Length > 0 ? _errno : All[name];
             if (_once)
                 _failing = null;
-            _hits++;
             return errno;
+        }
+    }
+
+    /// <param name="name">A call that was to fail.</param>
+    /// <param name="failed">False when a signal has ended it before: it is made again, and is to fail then.</param>
+    private void Count(string name, bool failed)
+    {
+        lock (_lock)
+        {
+            if (failed)
+                _hits++;
+            else if (_once && _failing is null)
+                (_failing, _next) = (name, 1);
         }
     }
 
@@ -122,15 +134,17 @@ internal sealed unsafe partial class SystemCallFaults
             Notification call = default;
             if (Ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0)
                 continue;
-            int errno = NameOf(call) is { } name && IsProgram(call.Pid) ? ErrnoFor(name) : 0;
+            string? name = NameOf(call);
+            int errno = name is not null && IsProgram(call.Pid) ? ErrnoFor(name) : 0;
             var response = new Response
             {
                 Id = call.Id,
                 Error = -errno,
                 Flags = errno == 0 ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0,
             };
-            // A signal may have ended the call meanwhile, and it is made again.
-            _ = Ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+            bool isAnswered = Ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) >= 0;
+            if (errno != 0)
+                Count(name!, failed: isAnswered);
         }
         _ = Close(listener);
     }

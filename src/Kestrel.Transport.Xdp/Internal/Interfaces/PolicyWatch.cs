@@ -34,6 +34,7 @@ internal sealed class PolicyWatch(ILogger logger) : IDisposable
     /// <summary>An endpoint has begun. On a thread in the namespace.</summary>
     internal void Add(EndpointBinding binding, IReadOnlyList<XdpEngine> engines)
     {
+        HostPolicyWatcher? watcher = null;
         lock (_lock)
         {
             _endpoints.Add((binding, engines));
@@ -41,14 +42,18 @@ internal sealed class PolicyWatch(ILogger logger) : IDisposable
             {
                 // Watched before it is looked at, so that nothing is missed.
                 if (!_ended)
-                    _watcher ??= new HostPolicyWatcher(Check);
+                    watcher = _watcher ??= new HostPolicyWatcher(Check);
             }
             catch (Exception e)
             {
                 TransportLog.PolicyUnknown(logger, e);
             }
         }
-        Check();
+        // A start does not wait for it where there is a thread to look.
+        if (watcher is not null)
+            watcher.Wake();
+        else
+            Check();
     }
 
     /// <summary>An interface serves endpoints that it has not served before.</summary>
