@@ -332,11 +332,11 @@ public sealed class TcpStack
             return ReceiveResult.UnknownFlow;
         if (isSyn)
             return ReceiveSyn(listener, packet, previous: null, now);
-        if (!_cookies.IsCookie(packet, now))
+        if (!_cookies.TryCheck(packet, now, out SynCookieOptions cookie))
             return ReceiveResult.UnknownFlow;
         if (FindRoute(packet, out Route? route) is { } unusable)
             return unusable;
-        return _cookies.Complete(listener, packet, route!, now) is { } half
+        return _cookies.Complete(listener, packet, cookie, route!) is { } half
             ? Accept(half, packet, frame, start, now)
             : ReceiveResult.Done;
     }

@@ -104,8 +104,7 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
                 await ApplyAsync(command);
             using (Socket listener = Listen())
                 Assert.Equal(served != By.Nobody, await ConnectsAsync(client));
-            await using TransportHost host = Host();
-            host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+            await using TransportHost host = Bind();
             Assert.Equal(served != By.Nobody, await ConnectsAsync(client));
             if (served != By.Nobody)
                 Assert.Equal(served == By.Xdp, await host.AcceptedOnXdpAsync());
@@ -129,10 +128,8 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         bool isIPv4 = client.AddressFamily == AddressFamily.InterNetwork;
         string[] hops = [.. s_gateways.Select(gateway => isIPv4 ? gateway.IPv4 : gateway.IPv6)];
         await lab.Server.IpAsync($"route replace {prefix} via {hops[0]}");
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket socket = await ConnectAsync(client);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket socket = await ConnectOnXdpAsync(host, client);
         await AssertThroughAsync(gateway: 0, socket, host);
 
         await lab.Server.IpAsync($"route replace {prefix} via {hops[1]}");
@@ -161,11 +158,9 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         try
         {
             await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.2");
-            await using TransportHost host = Host();
-            host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+            await using TransportHost host = Bind();
             await lab.Server.IpAsync($"neigh flush dev {Lab.Interface} nud all to 10.77.0.2");
-            using Socket socket = await ConnectAsync(s_far4);
-            Assert.True(await host.AcceptedOnXdpAsync());
+            using Socket socket = await ConnectOnXdpAsync(host, s_far4);
             await EchoAsync(socket, host);
         }
         finally
@@ -188,10 +183,8 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
             using Socket plain = await ConnectAsync(s_far4);
             Assert.Equal(mss - 12, MaxSegment(plain));
         }
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket socket = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket socket = await ConnectOnXdpAsync(host, s_far4);
         Assert.Equal(mss - 12, MaxSegment(socket));
         await EchoAsync(socket, host, bytes: 20_000);
     }
@@ -201,10 +194,8 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
     {
         Lab.Require();
         await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100");
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket socket = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket socket = await ConnectOnXdpAsync(host, s_far4);
         await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100 mtu 900");
         using var capture = new Capture(lab.Client, Port);
         await Eventually.TrueAsync(
@@ -235,20 +226,11 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         var client = IPAddress.Parse(source);
         string hop = client.AddressFamily == AddressFamily.InterNetwork ? s_gateways[0].IPv4 : s_gateways[0].IPv6;
         await lab.Server.IpAsync($"route replace {source} via {hop}");
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket socket = await ConnectAsync(client);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket socket = await ConnectOnXdpAsync(host, client);
         await EchoAsync(socket, host, bytes: 50_000);
         await lab.Server.IpAsync($"route replace {source} via {otherHop}");
-        await Eventually.TrueAsync(
-            async () =>
-            {
-                long before = Received("cli1");
-                await EchoAsync(socket, host, bytes: 50_000);
-                return Received("cli1") - before >= 50_000 / 1500;
-            },
-            () => "Answers do not leave by the other interface.");
+        await AssertByTheOtherInterfaceAsync(socket, host);
         await lab.Server.IpAsync($"route replace {source} via {hop}");
         await AssertThroughAsync(gateway: 0, socket, host);
     }
@@ -259,22 +241,13 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
     {
         Lab.Require();
         await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100");
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket socket = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket socket = await ConnectOnXdpAsync(host, s_far4);
         await lab.Server.IpAsync("route add 192.0.2.0/24 via 10.77.2.2 table 7");
         await lab.Server.IpAsync($"rule add from {Lab.ServerIp4} lookup 7");
         try
         {
-            await Eventually.TrueAsync(
-                async () =>
-                {
-                    long before = Received("cli1");
-                    await EchoAsync(socket, host, bytes: 50_000);
-                    return Received("cli1") - before >= 50_000 / 1500;
-                },
-                () => "Answers do not leave by the other interface.");
+            await AssertByTheOtherInterfaceAsync(socket, host);
         }
         finally
         {
@@ -295,8 +268,7 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
     {
         Lab.Require();
         await ApplyAsync(before);
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        await using TransportHost host = Bind();
         if (await ConnectsAsync(s_far4))
             await host.AcceptedOnXdpAsync();
         await ApplyAsync(after);
@@ -332,12 +304,10 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         lab.Client.Enter(() => TellPathMtu(s_far4, 600));
         string told = (await lab.Server.RunAsync("ip", "route", "get", $"{s_far4}")).Succeeded();
         Assert.Contains("mtu 600", told, StringComparison.Ordinal);
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        await using TransportHost host = Bind();
         foreach (IPAddress client in (IPAddress[])[s_far4, other])
         {
-            using Socket socket = await ConnectAsync(client);
-            Assert.True(await host.AcceptedOnXdpAsync());
+            using Socket socket = await ConnectOnXdpAsync(host, client);
             Assert.Equal(1460 - 12, MaxSegment(socket));
         }
     }
@@ -351,10 +321,8 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         await lab.Server.IpAsync("route replace 192.0.2.8/29 via 10.77.2.2");
         var other = IPAddress.Parse("192.0.2.9");
         await lab.Client.IpAsync($"addr replace {other} dev lo");
-        await using TransportHost host = Host();
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket first = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind();
+        using Socket first = await ConnectOnXdpAsync(host, s_far4);
         await host.SteeredAsync(Port);
         for (int i = 0; i < 3; i++)
         {
@@ -362,8 +330,7 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
             Assert.False(await host.AcceptedOnXdpAsync());
             await EchoAsync(socket, host, bytes: 10_000);
         }
-        using Socket again = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        using Socket again = await ConnectOnXdpAsync(host, s_far4);
         await EchoAsync(again, host);
     }
 
@@ -376,10 +343,8 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
     {
         Lab.Require();
         await lab.Server.IpAsync("route replace 192.0.2.0/24 via 10.77.0.100");
-        await using TransportHost host = Host(OtherInterface);
-        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
-        using Socket before = await ConnectAsync(s_far4);
-        Assert.True(await host.AcceptedOnXdpAsync());
+        await using TransportHost host = Bind(OtherInterface);
+        using Socket before = await ConnectOnXdpAsync(host, s_far4);
         await EchoAsync(before, host, bytes: 50_000);
         ConnectionContext first = host.Last;
         await lab.Client.IpAsync($"route replace {Lab.ServerIp4} via 10.77.2.1 dev cli1");
@@ -390,8 +355,7 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
             Assert.True(await host.AcceptedOnXdpAsync());
             for (int i = 0; i < 20; i++)
             {
-                using Socket socket = await ConnectAsync(s_far4);
-                Assert.True(await host.AcceptedOnXdpAsync());
+                using Socket socket = await ConnectOnXdpAsync(host, s_far4);
                 await EchoAsync(socket, host, bytes: 50_000);
             }
             await EchoAsync(before, first, bytes: 50_000);
@@ -403,11 +367,23 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         await EchoAsync(before, first, bytes: 50_000);
     }
 
-    private TransportHost Host(params string[] others) => new(lab.Server, options =>
+    private TransportHost Bind(params string[] others)
     {
-        foreach (string name in (string[])[Lab.Interface, .. others])
-            options.Interfaces.Add(name);
-    });
+        var host = new TransportHost(lab.Server, options =>
+        {
+            foreach (string name in (string[])[Lab.Interface, .. others])
+                options.Interfaces.Add(name);
+        });
+        host.Bind(new IPEndPoint(IPAddress.IPv6Any, Port));
+        return host;
+    }
+
+    private async Task<Socket> ConnectOnXdpAsync(TransportHost host, IPAddress source)
+    {
+        Socket socket = await ConnectAsync(source);
+        Assert.True(await host.AcceptedOnXdpAsync());
+        return socket;
+    }
 
     // The kernel's own.
     private Socket Listen() => lab.Server.Enter(static () =>
@@ -454,6 +430,15 @@ public sealed class RouteTests(RouteTests.RouteLab lab, ITestOutputHelper output
         else
             await lab.Server.IpAsync(setting.Replace(" add ", " del ", StringComparison.Ordinal));
     }
+
+    private Task AssertByTheOtherInterfaceAsync(Socket socket, TransportHost host) => Eventually.TrueAsync(
+        async () =>
+        {
+            long before = Received("cli1");
+            await EchoAsync(socket, host, bytes: 50_000);
+            return Received("cli1") - before >= 50_000 / 1500;
+        },
+        () => "Answers do not leave by the other interface.");
 
     // Traffic until that gateway alone has it: the kernel has told of the change then, and all has been read.
     private Task AssertThroughAsync(int gateway, Socket socket, TransportHost host) => Eventually.TrueAsync(

@@ -124,6 +124,23 @@ public sealed unsafe class BpfProgram : IDisposable
     public BpfTestResult TestRun(
         ReadOnlySpan<byte> packet, int ifindex = 0, int queue = 0, int repeat = 1, Span<byte> output = default)
     {
+        BpfNative.ProgTestRun attributes = Run(packet, ifindex, queue, (uint)repeat, output);
+        return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, attributes.Duration);
+    }
+
+    /// <summary>
+    /// Runs the program over a packet as if a device had received it, and does what it decides. Linux 5.18.
+    /// </summary>
+    /// <param name="packet">From the Ethernet header on.</param>
+    /// <param name="ifindex">The device, in this network namespace.</param>
+    /// <param name="queue">Its RX queue.</param>
+    internal void RunLive(ReadOnlySpan<byte> packet, int ifindex, int queue) =>
+        Run(packet, ifindex, queue, repeat: 1, output: default, BpfNative.BPF_F_TEST_XDP_LIVE_FRAMES, batchSize: 1);
+
+    private BpfNative.ProgTestRun Run(
+        ReadOnlySpan<byte> packet, int ifindex, int queue, uint repeat, Span<byte> output, uint flags = 0,
+        uint batchSize = 0)
+    {
         var context = new BpfNative.XdpMd
         {
             DataEnd = (uint)packet.Length,
@@ -139,9 +156,11 @@ public sealed unsafe class BpfProgram : IDisposable
                 DataIn = input,
                 DataSizeOut = (uint)output.Length,
                 DataOut = result,
-                Repeat = (uint)repeat,
+                Repeat = repeat,
                 ContextSizeIn = ifindex == 0 ? 0u : (uint)sizeof(BpfNative.XdpMd),
                 ContextIn = ifindex == 0 ? null : &context,
+                Flags = flags,
+                BatchSize = batchSize,
             };
             int error = BpfNative.Bpf(BpfNative.BPF_PROG_TEST_RUN, ref attributes);
             GC.KeepAlive(this);
@@ -149,44 +168,7 @@ public sealed unsafe class BpfProgram : IDisposable
                 throw new XdpException(
                     $"bpf(BPF_PROG_TEST_RUN, \"{Name}\", {packet.Length} bytes, ifindex {ifindex}, queue {queue})",
                     -error);
-            return new BpfTestResult(attributes.ReturnValue, (int)attributes.DataSizeOut, attributes.Duration);
-        }
-    }
-
-    /// <summary>
-    /// Runs the program over a packet as if a device had received it, and does what it decides. Linux 5.18.
-    /// </summary>
-    /// <param name="packet">From the Ethernet header on.</param>
-    /// <param name="ifindex">The device, in this network namespace.</param>
-    /// <param name="queue">Its RX queue.</param>
-    internal void RunLive(ReadOnlySpan<byte> packet, int ifindex, int queue)
-    {
-        var context = new BpfNative.XdpMd
-        {
-            DataEnd = (uint)packet.Length,
-            IngressIfindex = (uint)ifindex,
-            RxQueueIndex = (uint)queue,
-        };
-        fixed (byte* input = packet)
-        {
-            var attributes = new BpfNative.ProgTestRun
-            {
-                ProgFd = Handle.Fd,
-                DataSizeIn = (uint)packet.Length,
-                DataIn = input,
-                Repeat = 1,
-                ContextSizeIn = (uint)sizeof(BpfNative.XdpMd),
-                ContextIn = &context,
-                Flags = BpfNative.BPF_F_TEST_XDP_LIVE_FRAMES,
-                BatchSize = 1,
-            };
-            int error = BpfNative.Bpf(BpfNative.BPF_PROG_TEST_RUN, ref attributes);
-            GC.KeepAlive(this);
-            if (error < 0)
-            {
-                throw new XdpException(
-                    $"bpf(BPF_PROG_TEST_RUN, \"{Name}\", live, {packet.Length} bytes, ifindex {ifindex})", -error);
-            }
+            return attributes;
         }
     }
 

@@ -134,9 +134,11 @@ internal static unsafe partial class NetlinkNative
     /// <summary><c>struct cmsghdr</c> with a <c>struct in_pktinfo</c> or <c>struct in6_pktinfo</c>.</summary>
     internal struct PacketInfo
     {
+        internal const int MostInfo = 24;
+
         internal nuint Length;
         internal int Level, Type;
-        internal fixed byte Info[24];
+        internal fixed byte Info[MostInfo];
     }
 
     internal struct NlMsgHdr

@@ -208,9 +208,9 @@ public sealed class KernelRoutes : IDisposable
 
     private static KernelRoute? ParseRoute(ReadOnlySpan<byte> body, IPAddress remote)
     {
-        if (MemoryMarshal.Read<NetlinkNative.RtMsg>(body).Type is not (Unicast or Local))
-            return null;
         var header = MemoryMarshal.Read<NetlinkNative.RtMsg>(body);
+        if (header.Type is not (Unicast or Local))
+            return null;
         // The kernel marks each answer about IPv4 as cloned.
         uint exception = header.Family == NetlinkNative.AF_INET
             ? NetlinkNative.RTCF_REDIRECTED

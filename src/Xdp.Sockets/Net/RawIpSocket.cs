@@ -55,7 +55,7 @@ public sealed unsafe class RawIpSocket : IDisposable
             (from.Level, from.Type) = (NetlinkNative.IPPROTO_IPV6, NetlinkNative.IPV6_PKTINFO);
             packet.Slice(8, 16).CopyTo(new Span<byte>(from.Info, 16));
         }
-        from.Length = (nuint)(sizeof(NetlinkNative.PacketInfo) - 24 + infoLength);
+        from.Length = (nuint)(sizeof(NetlinkNative.PacketInfo) - NetlinkNative.PacketInfo.MostInfo + infoLength);
         try
         {
             fixed (byte* p = packet)

@@ -78,11 +78,7 @@ internal static class InterfaceSelector
     /// </summary>
     internal static IReadOnlyList<InterfaceAddress> Elsewhere(
         NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all, LocalAddresses which) =>
-    [
-        .. all.Where(other => other.Index != device.Index && (which == LocalAddresses.All || ReceivesNothing(other)))
-            .SelectMany(static other => other.Addresses)
-            .Where(static own => !IPAddress.IsLoopback(own.Address) && !own.Address.IsIPv6LinkLocal),
-    ];
+        OfOthers(device, all, other => which == LocalAddresses.All || ReceivesNothing(other));
 
     /// <summary>
     /// Addresses of other interfaces that are served. A host takes what is for one of its addresses by whichever
@@ -90,9 +86,14 @@ internal static class InterfaceSelector
     /// </summary>
     internal static IReadOnlyList<InterfaceAddress> OfOthers(
         NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all, Func<int, bool> isServed) =>
+        OfOthers(device, all, other => isServed(other.Index));
+
+    // Loopback and link-local ones stay where they are.
+    private static List<InterfaceAddress> OfOthers(
+        NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all, Func<NetworkInterfaceInfo, bool> which) =>
     [
-        .. all.Where(other => other.Index != device.Index && isServed(other.Index))
-            .SelectMany(static other => other.Addresses).Where(static own => !own.Address.IsIPv6LinkLocal),
+        .. all.Where(other => other.Index != device.Index && which(other)).SelectMany(static other => other.Addresses)
+            .Where(static own => !IPAddress.IsLoopback(own.Address) && !own.Address.IsIPv6LinkLocal),
     ];
 
     private static bool ReceivesNothing(NetworkInterfaceInfo device) => device.IsLoopback || device.Kind == "dummy";

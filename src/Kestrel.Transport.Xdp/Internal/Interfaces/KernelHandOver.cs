@@ -54,7 +54,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
         _items.Enqueue(new(queue, packet, flow));
         // It may have been disposed just before.
         if (_disposed)
-            ReturnAll();
+            Return(Take());
         else
             wake();
     }
@@ -75,7 +75,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     /// </param>
     internal void Apply(ISteeringMaps? maps, NetworkInterfaceInfo? device, Action prepare)
     {
-        Item[] items = Take();
+        List<Item> items = Take();
         try
         {
             if (_forget)
@@ -85,7 +85,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
                 _peers = [];
                 _forget = false;
             }
-            if (items.Length == 0 || maps is null || device is null)
+            if (items.Count == 0 || maps is null || device is null)
                 return;
             Learn(items, maps, prepare);
             foreach (Item item in items)
@@ -93,8 +93,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
         }
         finally
         {
-            foreach (Item item in items)
-                item.Packet.ReturnAll();
+            Return(items);
         }
     }
 
@@ -104,11 +103,11 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     public void Dispose()
     {
         _disposed = true;
-        ReturnAll();
+        Return(Take());
         _injector?.Dispose();
     }
 
-    private void Learn(Item[] items, ISteeringMaps maps, Action prepare)
+    private void Learn(List<Item> items, ISteeringMaps maps, Action prepare)
     {
         Dictionary<EndpointPeers, bool> before = _peers;
         var peers = new Dictionary<EndpointPeers, bool>(before);
@@ -141,18 +140,18 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
         }
     }
 
-    private void ReturnAll()
-    {
-        foreach (Item item in Take())
-            item.Packet.ReturnAll();
-    }
-
-    private Item[] Take()
+    private List<Item> Take()
     {
         var items = new List<Item>();
         while (_items.TryDequeue(out Item item))
             items.Add(item);
-        return [.. items];
+        return items;
+    }
+
+    private static void Return(List<Item> items)
+    {
+        foreach (Item item in items)
+            item.Packet.ReturnAll();
     }
 
     // Where that does not work, the peer's next SYN comes to the kernel by itself, a second later.

@@ -229,6 +229,12 @@ internal sealed class RouteResolver(
     private static void Tell(XdpQueue queue, FlowKey flow, RouteAnswer answer) =>
         queue.Ask(_ => queue.TakeAnswer(flow, answer));
 
+    private void TellAll(IpAddr? hop)
+    {
+        foreach (XdpQueue queue in queues())
+            Tell(queue, _classes, hop);
+    }
+
     private static void Tell(XdpQueue queue, PeerClasses classes, IpAddr? hop) =>
         queue.Ask(_ => queue.Reroute(classes, hop));
 
@@ -247,8 +253,7 @@ internal sealed class RouteResolver(
             }
             catch (XdpException e)
             {
-                _kernel?.Dispose();
-                _kernel = null;
+                LeaveKernel();
                 // Those that wait meanwhile are not to wait for each other's attempts.
                 if (attempt < Attempts && Now >= _failingUntil)
                 {
@@ -339,6 +344,13 @@ internal sealed class RouteResolver(
     private static IPNetwork Network(IpAddr prefix, int length) =>
         new(prefix.ToIPAddress(), prefix.IsIPv4 ? length - PeerClasses.BitsBeforeIPv4 : length);
 
+    // The next question is asked through another socket.
+    private void LeaveKernel()
+    {
+        _kernel?.Dispose();
+        _kernel = null;
+    }
+
     // Where that fails, segments of connections that move there are lost until it does not.
     private void OpenRaw()
     {
@@ -392,8 +404,7 @@ internal sealed class RouteResolver(
         }
         catch
         {
-            _kernel?.Dispose();
-            _kernel = null;
+            LeaveKernel();
             _classes = PeerClasses.None;
             _changed = true;
             throw;
@@ -403,8 +414,7 @@ internal sealed class RouteResolver(
             _mayRenewAt = Now + Math.Max(SettleTime, (Now - begin) * ReadingShare);
             renewed();
             _neighbours.Clear();
-            foreach (XdpQueue queue in queues())
-                Tell(queue, _classes, hop: null);
+            TellAll(hop: null);
         }
     }
 
@@ -427,8 +437,7 @@ internal sealed class RouteResolver(
         IpAddr? hop = known.IsMissed ? null : address;
         (known.Mac, known.IsMissed) = (entry.Mac, false);
         known.Routes.Clear();
-        foreach (XdpQueue queue in queues())
-            Tell(queue, _classes, hop);
+        TellAll(hop);
     }
 
     // ---- neighbours

@@ -77,7 +77,7 @@ internal sealed class XdpEngine
         _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
         _served = shared.Served;
-        _served.Changed += OnServedChanged;
+        _served.Changed += LookAtNetwork;
         _served.Listens += _handOver.Forget;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
@@ -214,7 +214,7 @@ internal sealed class XdpEngine
     internal void Close()
     {
         _stopping = true;
-        _served.Changed -= OnServedChanged;
+        _served.Changed -= LookAtNetwork;
         _served.Listens -= _handOver.Forget;
         _wake.Set();
         _control.Join();
@@ -428,12 +428,11 @@ internal sealed class XdpEngine
             else if (change is { Kind: NetworkChangeKind.LinkDown or NetworkChangeKind.LinkChanged, IsUp: false })
                 _deviceWentDown = true;
         }
-        _networkChanged = true;
-        _wake.Set();
+        LookAtNetwork();
     }
 
-    // Its addresses are this interface's too, or no longer.
-    private void OnServedChanged()
+    // Also when another interface is served, or no longer: its addresses are this one's too.
+    private void LookAtNetwork()
     {
         _networkChanged = true;
         _wake.Set();

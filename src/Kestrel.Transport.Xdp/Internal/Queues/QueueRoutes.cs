@@ -60,7 +60,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
 
     /// <summary>What is known.</summary>
     internal HostRoute? Known(in FlowKey flow) =>
-        _routes.GetValueOrDefault(KeyOf(flow, flow.Remote, PeerClasses.WholeAddress))
+        _routes.GetValueOrDefault(KeyOf(flow))
         ?? (_classes.Find(flow.Remote) is { } peers
             ? _routes.GetValueOrDefault(KeyOf(flow, peers.Prefix, peers.Length))
             : null);
@@ -116,7 +116,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
     internal IReadOnlyList<WaitingPacket> Answer(in FlowKey flow, in RouteAnswer answer)
     {
         Learn(flow, answer);
-        if (!_questions.Remove(KeyOf(flow, flow.Remote, PeerClasses.WholeAddress), out Question? question))
+        if (!_questions.Remove(KeyOf(flow), out Question? question))
             return [];
         _packets -= question.Packets.Count;
         foreach (QueueSide connection in question.Connections)
@@ -133,7 +133,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
             _routes.Clear();
         Key key = answer.HoldsForClass && _classes.Find(flow.Remote) is { } peers
             ? KeyOf(flow, peers.Prefix, peers.Length)
-            : KeyOf(flow, flow.Remote, PeerClasses.WholeAddress);
+            : KeyOf(flow);
         _routes[key] = route;
     }
 
@@ -157,7 +157,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         {
             if (QuestionOf(question.Flow) is not { } same)
             {
-                _questions.Add(KeyOf(question.Flow, question.Flow.Remote, PeerClasses.WholeAddress), question);
+                _questions.Add(KeyOf(question.Flow), question);
                 continue;
             }
             same.Packets.AddRange(question.Packets);
@@ -177,7 +177,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
 
     private void Ask(in FlowKey flow)
     {
-        Key key = KeyOf(flow, flow.Remote, PeerClasses.WholeAddress);
+        Key key = KeyOf(flow);
         if (_questions.ContainsKey(key) || (_questions.Count >= MostQuestions && !TryDropPostponed()))
             return;
         _questions.Add(key, new Question(flow));
@@ -191,7 +191,7 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         {
             if (QuestionOf(question.Flow) != question || question.Connections.Count > 0)
                 continue;
-            _questions.Remove(KeyOf(question.Flow, question.Flow.Remote, PeerClasses.WholeAddress));
+            _questions.Remove(KeyOf(question.Flow));
             _packets -= question.Packets.Count;
             counters.RouteDropped += question.Packets.Count;
             foreach (WaitingPacket waiting in question.Packets)
@@ -201,8 +201,10 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
         return false;
     }
 
-    private Question? QuestionOf(in FlowKey flow) =>
-        _questions.GetValueOrDefault(KeyOf(flow, flow.Remote, PeerClasses.WholeAddress));
+    private Question? QuestionOf(in FlowKey flow) => _questions.GetValueOrDefault(KeyOf(flow));
+
+    // Of the peer alone.
+    private Key KeyOf(in FlowKey flow) => KeyOf(flow, flow.Remote, PeerClasses.WholeAddress);
 
     private Key KeyOf(in FlowKey flow, IpAddr peers, int length) => new(
         flow.Local, peers, length, _classes.DependsOnPorts ? flow.LocalPort : (ushort)0,

@@ -46,21 +46,23 @@ internal sealed class CookieHandshake(StackEnvironment environment, ReadOnlySpan
     }
 
     /// <summary>Does a segment that belongs to no connection, with ACK and no SYN, bring back a cookie?</summary>
-    internal bool IsCookie(in Packet ack, Instant now) => IsExpected(now) && _cookies.TryCheck(ack, now, out _);
+    internal bool TryCheck(in Packet ack, Instant now, out SynCookieOptions cookie)
+    {
+        cookie = default;
+        return IsExpected(now) && _cookies.TryCheck(ack, now, out cookie);
+    }
 
     /// <summary>Completes the handshake.</summary>
     /// <param name="listener">Who accepts the connection.</param>
     /// <param name="ack">A segment that brings back a cookie.</param>
+    /// <param name="cookie">What it says.</param>
     /// <param name="route">The way to the peer.</param>
-    /// <param name="now">The present.</param>
     /// <returns>
     /// The record that would have been kept, for the caller to make the connection from. Null when the accept queue has
     /// no room: the ACK counts as lost, and the peer's next segment brings the cookie again.
     /// </returns>
-    internal HalfOpen? Complete(Listener listener, in Packet ack, Route route, Instant now)
+    internal HalfOpen? Complete(Listener listener, in Packet ack, in SynCookieOptions cookie, Route route)
     {
-        if (!_cookies.TryCheck(ack, now, out SynCookieOptions cookie))
-            return null;
         if (listener.HasRoomForWaiting)
             return Restore(listener, ack, route, cookie);
         environment.Drop(DropReason.AcceptQueueFull);

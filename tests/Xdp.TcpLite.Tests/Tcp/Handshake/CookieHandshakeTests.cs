@@ -36,9 +36,9 @@ public class CookieHandshakeTests
     private bool TryComplete(CookieHandshake cookies, in Packet ack, out HalfOpen? half)
     {
         half = null;
-        if (!cookies.IsCookie(ack, _rig.Now))
+        if (!cookies.TryCheck(ack, _rig.Now, out SynCookieOptions cookie))
             return false;
-        half = cookies.Complete(_listener, ack, s_route, _rig.Now);
+        half = cookies.Complete(_listener, ack, cookie, s_route);
         return true;
     }
 
