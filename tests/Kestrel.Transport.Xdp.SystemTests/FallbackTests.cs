@@ -205,6 +205,8 @@ public sealed class FallbackTests(DirectLab lab, ITestOutputHelper output) : Sys
         {
             await WithServerAsync(lab.Server, new HelloWebSettings(), async server =>
             {
+                // The host's rules are read beside the start, so that it does not wait for them.
+                await LineAsync(server, 2, "firewall");
                 await server.StopAsync();
                 string only = Assert.Single(server.Lines, line => line.Contains("firewall", StringComparison.Ordinal));
                 Assert.StartsWith("warn:", only, StringComparison.Ordinal);
