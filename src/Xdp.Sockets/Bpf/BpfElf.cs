@@ -28,11 +28,11 @@ internal sealed class BpfElf
     /// <summary>
     /// A load of a map's address, which takes two instruction slots. Offset: in bytes from the start of the program.
     /// </summary>
-    internal readonly record struct MapReference(int Offset, string Map);
+    internal sealed record MapReference(int Offset, string Map);
 
-    private readonly record struct Section(string Name, uint Type, ulong Flags, int Offset, int Size, int Info);
+    private sealed record Section(string Name, uint Type, ulong Flags, int Offset, int Size, int Info);
 
-    private readonly record struct Symbol(string Name, int Type, int Section, int Value, int Size);
+    private sealed record Symbol(string Name, int Type, int Section, int Value, int Size);
 
     private BpfElf(byte[] file) => _file = file;
 
@@ -141,8 +141,9 @@ internal sealed class BpfElf
 
     private void ReadSymbols()
     {
-        int names = _sections.Find(s => s.Name == ".strtab").Offset;
-        Section table = _sections.Find(s => s.Type == SectionSymbols);
+        if (_sections.Find(s => s.Type == SectionSymbols) is not { } table)
+            return;
+        int names = _sections.Find(s => s.Name == ".strtab")?.Offset ?? 0;
         for (ReadOnlySpan<byte> entries = Bytes(table); entries.Length >= SymbolSize; entries = entries[SymbolSize..])
         {
             int section = BinaryPrimitives.ReadUInt16LittleEndian(entries[6..]);

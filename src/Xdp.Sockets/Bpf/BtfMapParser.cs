@@ -16,7 +16,7 @@ internal sealed class BtfMapParser
         KindVar = 14, KindDatasec = 15, KindFloat = 16, KindDeclTag = 17, KindTypeTag = 18, KindEnum64 = 19;
 
     private readonly byte[] _strings;
-    private readonly List<BtfType> _types = [default]; // Ids start at 1; 0 is void.
+    private readonly List<BtfType> _types = [new(0, 0, 0, [])]; // Ids start at 1; 0 is void.
 
     private BtfMapParser(byte[] strings) => _strings = strings;
 
@@ -128,5 +128,5 @@ internal sealed class BtfMapParser
     private static int ReadInt(ReadOnlySpan<byte> bytes, int offset) =>
         BinaryPrimitives.ReadInt32LittleEndian(bytes[offset..]);
 
-    private readonly record struct BtfType(int Kind, int Name, int SizeOrType, byte[] Extra);
+    private sealed record BtfType(int Kind, int Name, int SizeOrType, byte[] Extra);
 }

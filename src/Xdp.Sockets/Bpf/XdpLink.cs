@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Xdp.Sockets.Interop;
 using Xdp.Sockets.Net;
@@ -113,7 +114,7 @@ public sealed class XdpLink : IDisposable
         var header = new NetlinkNative.IfInfoMsg { Index = ifindex };
         _ = socket.Request(NetlinkRequest.Create(NetlinkNative.RTM_GETLINK, dump: false, header), (_, body) =>
         {
-            var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfInfoMsg>()..]);
+            var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.IfInfoMsg>()..]);
             while (attributes.MoveNext())
             {
                 if (attributes.Type == NetlinkNative.IFLA_XDP)

@@ -19,8 +19,8 @@ public sealed class HostPolicy
     private HostPolicy()
     {
         _filters = NfTables.Read();
-        _olderFilters = [.. IpTables.PassedBy()];
-        _olderSourceNat = [.. IpTables.MayTakePort()];
+        _olderFilters = IpTables.PassedBy();
+        _olderSourceNat = IpTables.MayTakePort();
         _traffic = TrafficControl.Read();
         _ipSec = IpSecPolicy.Read();
         _indices = NetworkInterfaceInfo.List().ToDictionary(link => link.Name, link => link.Index);
@@ -66,13 +66,9 @@ public sealed class HostPolicy
     {
         try
         {
-            int[] range =
-            [
-                .. File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range")
-                    .Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)
-                    .Select(number => int.Parse(number, CultureInfo.InvariantCulture)),
-            ];
-            return (range[0], range[1]);
+            string[] range = File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range")
+                .Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+            return (int.Parse(range[0], CultureInfo.InvariantCulture), int.Parse(range[1], CultureInfo.InvariantCulture));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
         {

@@ -9,7 +9,7 @@ namespace Xdp.Sockets.Net;
 /// <param name="Index">Of the interface it is for; 0 for all.</param>
 /// <param name="Port">Of ours, that it is for, and under which mask; mask 0 for all.</param>
 /// <param name="Blocks">It forbids.</param>
-internal readonly record struct IpSecPolicy(
+internal sealed record IpSecPolicy(
     SegmentDirection Direction, int Index, (int Value, int Mask) Port, bool Blocks)
 {
     private const ushort XFRM_MSG_NEWPOLICY = 0x13, XFRM_MSG_GETPOLICY = 0x15, XFRMA_TMPL = 5;

@@ -13,30 +13,27 @@ internal static class IpTables
     private const int PreRouting = 0, LocalIn = 1, LocalOut = 3, PostRouting = 4; // NF_INET_PRE_ROUTING, …
 
     // Where the segments of a socket pass. NAT looks at the first packet of a connection only: at none that we send.
-    private static readonly (string Table, int Hook, string Chain)[] s_places =
+    private static readonly Place[] s_places =
     [
-        ("raw", PreRouting, "PREROUTING"), ("mangle", PreRouting, "PREROUTING"), ("nat", PreRouting, "PREROUTING"),
-        ("mangle", LocalIn, "INPUT"), ("filter", LocalIn, "INPUT"), ("security", LocalIn, "INPUT"),
-        ("nat", LocalIn, "INPUT"),
-        ("raw", LocalOut, "OUTPUT"), ("mangle", LocalOut, "OUTPUT"), ("filter", LocalOut, "OUTPUT"),
-        ("security", LocalOut, "OUTPUT"), ("mangle", PostRouting, "POSTROUTING"),
+        new("raw", PreRouting, "PREROUTING"), new("mangle", PreRouting, "PREROUTING"),
+        new("nat", PreRouting, "PREROUTING"),
+        new("mangle", LocalIn, "INPUT"), new("filter", LocalIn, "INPUT"), new("security", LocalIn, "INPUT"),
+        new("nat", LocalIn, "INPUT"),
+        new("raw", LocalOut, "OUTPUT"), new("mangle", LocalOut, "OUTPUT"), new("filter", LocalOut, "OUTPUT"),
+        new("security", LocalOut, "OUTPUT"), new("mangle", PostRouting, "POSTROUTING"),
     ];
+
+    private static readonly Place[] s_sourceNat = [new("nat", PostRouting, "POSTROUTING")];
+
+    private sealed record Place(string Table, int Hook, string Chain);
 
     /// <summary>
     /// The chains that have rules, or a policy other than accept, named as in <c>ip filter INPUT</c>.
     /// </summary>
-    internal static IEnumerable<string> PassedBy() =>
-        from family in (AddressFamily[])[AddressFamily.InterNetwork, AddressFamily.InterNetworkV6]
-        let tables = Tables(family)
-        from place in s_places
-        where tables.TryGetValue(place.Table, out byte[]? info) && HasRules(info, place.Hook)
-        select $"{Name(family)} {place.Table} {place.Chain}";
+    internal static IReadOnlyList<string> PassedBy() => WithRules(s_places);
 
     /// <summary>The chains whose rules may give connections another source port.</summary>
-    internal static IEnumerable<string> MayTakePort() =>
-        from family in (AddressFamily[])[AddressFamily.InterNetwork, AddressFamily.InterNetworkV6]
-        where Tables(family).TryGetValue("nat", out byte[]? info) && HasRules(info, PostRouting)
-        select $"{Name(family)} nat POSTROUTING";
+    internal static IReadOnlyList<string> MayTakePort() => WithRules(s_sourceNat);
 
     /// <param name="info">
     /// struct ipt_getinfo: name (32 bytes), hooks (4), first entry by hook (20), policy by hook (20), entries, size.
@@ -49,6 +46,24 @@ internal static class IpTables
         return (MemoryMarshal.Read<uint>(info[Hooks..]) & 1 << hook) != 0
             && MemoryMarshal.Read<uint>(info[(Entries + hook * 4)..])
                 != MemoryMarshal.Read<uint>(info[(Policies + hook * 4)..]);
+    }
+
+    private static List<string> WithRules(Place[] places)
+    {
+        var chains = new List<string>();
+        AddWithRules(AddressFamily.InterNetwork);
+        AddWithRules(AddressFamily.InterNetworkV6);
+        return chains;
+
+        void AddWithRules(AddressFamily family)
+        {
+            Dictionary<string, byte[]> tables = Tables(family);
+            foreach (Place place in places)
+            {
+                if (tables.TryGetValue(place.Table, out byte[]? info) && HasRules(info, place.Hook))
+                    chains.Add($"{Name(family)} {place.Table} {place.Chain}");
+            }
+        }
     }
 
     private static string Name(AddressFamily family) => family == AddressFamily.InterNetwork ? "ip" : "ip6";

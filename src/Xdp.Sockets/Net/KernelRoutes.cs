@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.NetworkInformation;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Xdp.Sockets.Interop;
 
@@ -118,7 +119,7 @@ public sealed class KernelRoutes : IDisposable
         {
             uint id = 0;
             bool isGroup = false;
-            var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.NhMsg>()..]);
+            var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.NhMsg>()..]);
             while (attributes.MoveNext())
             {
                 if (attributes.Type == NetlinkNative.NHA_ID)
@@ -141,7 +142,7 @@ public sealed class KernelRoutes : IDisposable
             return null;
         IPAddress? address = null;
         PhysicalAddress? mac = null;
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.NdMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.NdMsg>()..]);
         while (attributes.MoveNext())
         {
             if (attributes.Type == NetlinkNative.NDA_LLADDR)
@@ -216,7 +217,7 @@ public sealed class KernelRoutes : IDisposable
             ? NetlinkNative.RTCF_REDIRECTED
             : NetlinkNative.RTM_F_CLONED;
         var route = new KernelRoute(0, remote) { IsException = (header.Flags & exception) != 0 };
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.RtMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.RtMsg>()..]);
         while (attributes.MoveNext())
         {
             route = attributes.Type switch
@@ -267,7 +268,7 @@ public sealed class KernelRoutes : IDisposable
         var header = MemoryMarshal.Read<NetlinkNative.RtMsg>(body);
         IPAddress address = header.Family == NetlinkNative.AF_INET ? IPAddress.Any : IPAddress.IPv6Any;
         bool severalHops = false;
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.RtMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.RtMsg>()..]);
         while (attributes.MoveNext())
         {
             switch (attributes.Type)
@@ -285,7 +286,7 @@ public sealed class KernelRoutes : IDisposable
     {
         var header = MemoryMarshal.Read<NetlinkNative.FibRuleHdr>(body);
         bool ports = false;
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.FibRuleHdr>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.FibRuleHdr>()..]);
         while (attributes.MoveNext())
         {
             switch (attributes.Type)

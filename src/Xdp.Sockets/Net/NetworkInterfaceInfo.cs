@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.NetworkInformation;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using Xdp.Sockets.Bpf;
@@ -99,13 +100,16 @@ public sealed record NetworkInterfaceInfo
         if (result < 0)
             throw new XdpException("netlink(RTM_GETLINK, dump)", -result);
 
-        var addresses = new List<(int Index, InterfaceAddress Address)>();
+        var addresses = new Dictionary<int, List<InterfaceAddress>>();
         result = socket.Request(
             NetlinkRequest.Create(NetlinkNative.RTM_GETADDR, dump: true, default(NetlinkNative.IfAddrMsg)),
             (type, body) =>
             {
-                if (type == NetlinkNative.RTM_NEWADDR && ParseAddress(body) is { } parsed)
-                    addresses.Add(parsed);
+                if (type != NetlinkNative.RTM_NEWADDR || ParseAddress(body, out int index) is not { } address)
+                    return;
+                if (!addresses.TryGetValue(index, out List<InterfaceAddress>? own))
+                    addresses[index] = own = [];
+                own.Add(address);
             });
         if (result < 0)
             throw new XdpException("netlink(RTM_GETADDR, dump)", -result);
@@ -115,7 +119,7 @@ public sealed record NetworkInterfaceInfo
         [
             .. links.Select(link => ethtool.Complete(link) with
             {
-                Addresses = [.. addresses.Where(a => a.Index == link.Index).Select(a => a.Address)],
+                Addresses = addresses.GetValueOrDefault(link.Index) ?? [],
             }),
         ];
     }
@@ -145,7 +149,7 @@ public sealed record NetworkInterfaceInfo
         XdpAttachment? xdp = null;
         IReadOnlyList<string> altNames = [];
 
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfInfoMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.IfInfoMsg>()..]);
         while (attributes.MoveNext())
         {
             switch (attributes.Type)
@@ -183,12 +187,13 @@ public sealed record NetworkInterfaceInfo
         };
     }
 
-    internal static (int Index, InterfaceAddress Address)? ParseAddress(ReadOnlySpan<byte> body)
+    internal static InterfaceAddress? ParseAddress(ReadOnlySpan<byte> body, out int index)
     {
         var header = MemoryMarshal.Read<NetlinkNative.IfAddrMsg>(body);
+        index = header.Index;
         ReadOnlySpan<byte> address = default, local = default;
         uint flags = header.Flags;
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<NetlinkNative.IfAddrMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<NetlinkNative.IfAddrMsg>()..]);
         while (attributes.MoveNext())
         {
             switch (attributes.Type)
@@ -206,7 +211,7 @@ public sealed record NetworkInterfaceInfo
         if (ip.IsIPv6LinkLocal)
             ip.ScopeId = header.Index;
         bool tentative = (flags & (NetlinkNative.IFA_F_TENTATIVE | NetlinkNative.IFA_F_DADFAILED)) != 0;
-        return (header.Index, new InterfaceAddress(ip, header.PrefixLength, (AddressScope)header.Scope, tentative));
+        return new InterfaceAddress(ip, header.PrefixLength, (AddressScope)header.Scope, tentative);
     }
 
     private static string? ParseKind(ReadOnlySpan<byte> linkInfo)

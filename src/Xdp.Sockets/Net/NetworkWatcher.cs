@@ -161,13 +161,13 @@ public sealed unsafe class NetworkWatcher : IDisposable
                 return new NetworkChange(NetworkChangeKind.LinkRemoved, gone.Index, gone.Name);
 
             case NetlinkNative.RTM_NEWADDR or NetlinkNative.RTM_DELADDR:
-                if (NetworkInterfaceInfo.ParseAddress(body) is not { } address)
+                if (NetworkInterfaceInfo.ParseAddress(body, out int index) is not { } address)
                     return null;
                 return new NetworkChange(
                     type == NetlinkNative.RTM_NEWADDR
                         ? NetworkChangeKind.AddressAdded
                         : NetworkChangeKind.AddressRemoved,
-                    address.Index, null, address.Address);
+                    index, null, address);
 
             case NetlinkNative.RTM_NEWROUTE or NetlinkNative.RTM_DELROUTE
                 or NetlinkNative.RTM_NEWRULE or NetlinkNative.RTM_DELRULE or NetlinkNative.RTM_NEWNETCONF

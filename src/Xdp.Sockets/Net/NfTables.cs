@@ -106,8 +106,10 @@ internal sealed class NfTables(IReadOnlyList<NfChain> chains, IReadOnlyList<NfRu
 {
     internal static readonly NfTables None = new([], []);
 
-    private readonly ILookup<(byte, string, string), NfRule> _rules =
-        rules.ToLookup(rule => (rule.Family, rule.Table, rule.Chain));
+    private readonly ILookup<ChainName, NfRule> _rules =
+        rules.ToLookup(rule => new ChainName(rule.Family, rule.Table, rule.Chain));
+
+    private sealed record ChainName(byte Family, string Table, string Chain);
 
     // A kernel without loadable modules has no list of them. Asking cannot load one there.
     internal static bool IsLoaded =>
@@ -190,7 +192,7 @@ internal sealed class NfTables(IReadOnlyList<NfChain> chains, IReadOnlyList<NfRu
         var left = new Stack<string>(seen);
         while (left.TryPop(out string? chain))
         {
-            foreach (NfRule rule in _rules[(from.Family, from.Table, chain)])
+            foreach (NfRule rule in _rules[new(from.Family, from.Table, chain)])
             {
                 yield return rule;
                 if (rule.Target is { } target && follow(rule) && seen.Add(target))

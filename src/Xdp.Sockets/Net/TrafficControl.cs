@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Xdp.Sockets.Interop;
 
@@ -7,7 +8,7 @@ namespace Xdp.Sockets.Net;
 /// What traffic control does at the interfaces: queueing disciplines that shape what is sent, and filters at the hooks
 /// of clsact.
 /// </summary>
-internal sealed class TrafficControl(IReadOnlyList<(int Index, string What)> found)
+internal sealed class TrafficControl(IReadOnlyList<TrafficControl.Entry> found)
 {
     private const uint Root = 0xffffffff, Clsact = 0xffff0000, MinIngress = 0xfff2, MinEgress = 0xfff3; // TC_H_…
 
@@ -20,10 +21,13 @@ internal sealed class TrafficControl(IReadOnlyList<(int Index, string What)> fou
     // struct tcmsg, whose family is one byte and three of padding.
     private readonly record struct TcMsg(uint Family, int Index, uint Handle, uint Parent, uint Info);
 
+    /// <summary>Something at the interface with this index.</summary>
+    internal sealed record Entry(int Index, string What);
+
     /// <summary>At the interfaces of the calling thread's network namespace.</summary>
     internal static TrafficControl Read()
     {
-        var found = new List<(int, string)>();
+        var found = new List<Entry>();
         var hooked = new HashSet<int>();
         try
         {
@@ -35,7 +39,7 @@ internal sealed class TrafficControl(IReadOnlyList<(int Index, string What)> fou
                 if (kind is "clsact" or "ingress")
                     hooked.Add(index);
                 else if (parent == Root && !s_unshaped.Contains(kind))
-                    found.Add((index, $"tc qdisc {kind}"));
+                    found.Add(new(index, $"tc qdisc {kind}"));
             });
             foreach (int device in hooked)
             {
@@ -55,13 +59,13 @@ internal sealed class TrafficControl(IReadOnlyList<(int Index, string What)> fou
         found.Where(entry => entry.Index == index).Select(entry => $"{entry.What} on {interfaceName}").Distinct();
 
     private static void AddFilters(
-        NetlinkSocket socket, int device, uint hook, string name, List<(int Index, string What)> found)
+        NetlinkSocket socket, int device, uint hook, string name, List<Entry> found)
     {
         var question = new TcMsg(0, device, 0, Clsact | hook, 0);
         _ = socket.Request(NetlinkRequest.Create(RTM_GETTFILTER, dump: true, question), (type, body) =>
         {
             if (type == RTM_NEWTFILTER && Parse(body, out _, out _, out uint handle) is { } kind && handle != 0)
-                found.Add((device, $"tc {name} filter {kind}"));
+                found.Add(new(device, $"tc {name} filter {kind}"));
         });
     }
 
@@ -75,11 +79,11 @@ internal sealed class TrafficControl(IReadOnlyList<(int Index, string What)> fou
         const ushort TCA_KIND = 1;
         index = 0;
         parent = handle = 0;
-        if (body.Length < Marshal.SizeOf<TcMsg>())
+        if (body.Length < Unsafe.SizeOf<TcMsg>())
             return null;
         TcMsg message = MemoryMarshal.Read<TcMsg>(body);
         (index, parent, handle) = (message.Index, message.Parent, message.Handle);
-        var attributes = new NetlinkAttributes(body[Marshal.SizeOf<TcMsg>()..]);
+        var attributes = new NetlinkAttributes(body[Unsafe.SizeOf<TcMsg>()..]);
         while (attributes.MoveNext())
         {
             if (attributes.Type == TCA_KIND)

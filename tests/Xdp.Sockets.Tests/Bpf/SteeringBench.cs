@@ -23,7 +23,7 @@ internal sealed partial class SteeringBench : IDisposable
     internal SteeringBench(SteeringMode mode = SteeringMode.Steer, bool xsk = true)
     {
         Program = SteeringProgram.Load();
-        Program.SetMacs([new PhysicalAddress(Packet.OurMac)]);
+        Program.SetMac(new PhysicalAddress(Packet.OurMac));
         SetMode(mode);
         if (xsk)
             Program.SetXsk(0, _xsk);

@@ -245,7 +245,7 @@ public class XdpLinkTests
         Socket listener = pair.Server.Run(() =>
         {
             NetworkInterfaceInfo server = NetworkInterfaceInfo.Get(pair.ServerIndex)!;
-            program.SetMacs([server.Mac]);
+            program.SetMac(server.Mac);
             program.Attach(pair.ServerIndex, AttachMode.Native);
             var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
             socket.Bind(new IPEndPoint(VethPair.ServerAddress, 0));
@@ -279,7 +279,7 @@ public class XdpLinkTests
         using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64 });
         using Xsk xsk = pair.Server.Run(() =>
         {
-            program.SetMacs([NetworkInterfaceInfo.Get(pair.ServerIndex)!.Mac]);
+            program.SetMac(NetworkInterfaceInfo.Get(pair.ServerIndex)!.Mac);
             program.Attach(pair.ServerIndex, AttachMode.Native);
             var options = new XskOptions { InterfaceIndex = pair.ServerIndex, QueueId = 0, BindMode = BindMode.Copy };
             return Xsk.Open(umem, options, [.. Enumerable.Range(0, 32).Select(umem.AddressOf)]);

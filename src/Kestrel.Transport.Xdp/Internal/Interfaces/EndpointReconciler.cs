@@ -74,14 +74,18 @@ internal sealed class EndpointReconciler(
     private const int E2BIG = 7; // a hash map that is full
 
     private readonly List<EndpointBinding> _bindings = [];
-    private readonly Dictionary<(IPAddress Address, int Port), Endpoint> _installed = [];
+    private readonly Dictionary<IPEndPoint, Endpoint> _installed = [];
     private readonly Dictionary<EndpointBinding, string> _refusals = [];
     private HashSet<EndpointBinding> _served = [];
     private long _nextQuietCheck, _nextGoneCheck, _retryAt;
     private bool _toldOfRefusals;
 
-    private sealed class Endpoint(EndpointBinding binding, long now)
+    /// <param name="local">An address of the machine's, with a listener's port.</param>
+    /// <param name="binding">Of the listener.</param>
+    /// <param name="now">In milliseconds.</param>
+    private sealed class Endpoint(IPEndPoint local, EndpointBinding binding, long now)
     {
+        internal readonly IPEndPoint Local = local;
         internal EndpointBinding Binding = binding;
         internal SteeringMode Mode = SteeringMode.Off;
         internal bool Listening;
@@ -102,8 +106,8 @@ internal sealed class EndpointReconciler(
     /// <summary>What every stack listens on.</summary>
     internal IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> Listening =>
     [
-        .. _installed.Where(e => e.Value.Listening)
-            .Select(e => (IpAddr.From(e.Key.Address), (ushort)e.Key.Port, (ListeningEndpoint)e.Value.Binding)),
+        .. _installed.Values.Where(e => e.Listening)
+            .Select(e => (IpAddr.From(e.Local.Address), (ushort)e.Local.Port, (ListeningEndpoint)e.Binding)),
     ];
 
     internal void Add(EndpointBinding binding) => _bindings.Add(binding);
@@ -124,22 +128,22 @@ internal sealed class EndpointReconciler(
     /// <summary>Makes map and stacks what they should be.</summary>
     internal void Reconcile(in ServedInterface served, long now)
     {
-        Dictionary<(IPAddress, int), EndpointBinding> wanted = Wanted(served);
+        Dictionary<IPEndPoint, EndpointBinding> wanted = Wanted(served);
         _refusals.Clear();
-        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in _installed.ToArray())
+        foreach (Endpoint endpoint in _installed.Values.ToArray())
         {
-            if (wanted.ContainsKey(key))
+            if (wanted.ContainsKey(endpoint.Local))
                 continue;
             if (_bindings.Contains(endpoint.Binding))
-                LetGo(key, endpoint, served, now);
+                LetGo(endpoint, served, now);
             else
-                Remove(key, endpoint, served);
+                Remove(endpoint, served);
         }
         int left = 0;
         string? full = null;
-        foreach (((IPAddress Address, int Port) key, EndpointBinding binding) in wanted)
+        foreach ((IPEndPoint local, EndpointBinding binding) in wanted)
         {
-            bool isNew = !_installed.TryGetValue(key, out Endpoint? endpoint);
+            bool isNew = !_installed.TryGetValue(local, out Endpoint? endpoint);
             // What is full for one address is full for all.
             if (isNew && full is not null)
             {
@@ -147,19 +151,19 @@ internal sealed class EndpointReconciler(
                 left++;
                 continue;
             }
-            endpoint ??= new Endpoint(binding, now);
+            endpoint ??= new Endpoint(local, binding, now);
             if (endpoint.Binding != binding)
             {
-                StopListening(key, endpoint);
+                StopListening(endpoint);
                 endpoint.Binding = binding;
                 endpoint.Quiet = false;
                 endpoint.Since = now;
             }
             try
             {
-                Install(key, endpoint, served, now);
+                Install(endpoint, served, now);
                 if (isNew)
-                    _installed[key] = endpoint;
+                    _installed[local] = endpoint;
             }
             catch (XdpException e)
             {
@@ -170,7 +174,7 @@ internal sealed class EndpointReconciler(
                 left++;
                 if (e.Errno == E2BIG)
                     full = e.Message;
-                StopListening(key, endpoint);
+                StopListening(endpoint);
             }
         }
         _retryAt = now + RetryAfter;
@@ -184,16 +188,16 @@ internal sealed class EndpointReconciler(
     {
         if (now < _nextQuietCheck || !served.AllQueues)
             return;
-        KeyValuePair<(IPAddress Address, int Port), Endpoint>[] candidates =
-            [.. _installed.Where(e => e.Value.Mode == SteeringMode.Mixed && now - e.Value.Since >= QuietGrace)];
+        Endpoint[] candidates =
+            [.. _installed.Values.Where(e => e.Mode == SteeringMode.Mixed && now - e.Since >= QuietGrace)];
         if (candidates.Length == 0)
             return;
         _nextQuietCheck = now + QuietCheck;
 
-        if (kernelConnections(candidates.Select(c => c.Key.Port).ToHashSet()) is not { } connections)
+        if (kernelConnections(candidates.Select(c => c.Local.Port).ToHashSet()) is not { } connections)
             return;
-        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in candidates)
-            endpoint.Quiet = !connections.Contains((IpAddr.From(key.Address), key.Port));
+        foreach (Endpoint endpoint in candidates)
+            endpoint.Quiet = !connections.Contains((IpAddr.From(endpoint.Local.Address), endpoint.Local.Port));
         Reconcile(served, now);
     }
 
@@ -202,16 +206,15 @@ internal sealed class EndpointReconciler(
     {
         if (now < _nextGoneCheck)
             return;
-        KeyValuePair<(IPAddress Address, int Port), Endpoint>[] gone =
-            [.. _installed.Where(e => e.Value.GoneSince is { } since && now - since >= GoneGrace)];
+        Endpoint[] gone = [.. _installed.Values.Where(e => e.GoneSince is { } since && now - since >= GoneGrace)];
         if (gone.Length == 0)
             return;
         _nextGoneCheck = now + GoneCheck;
-        IReadOnlySet<(IpAddr, ushort)> inUse = stacks.InUse(gone.Select(e => LocalEnd(e.Key)).ToHashSet());
-        foreach (((IPAddress Address, int Port) key, Endpoint endpoint) in gone)
+        IReadOnlySet<(IpAddr, ushort)> inUse = stacks.InUse(gone.Select(LocalEnd).ToHashSet());
+        foreach (Endpoint endpoint in gone)
         {
-            if (!inUse.Contains(LocalEnd(key)))
-                Remove(key, endpoint, served);
+            if (!inUse.Contains(LocalEnd(endpoint)))
+                Remove(endpoint, served);
         }
     }
 
@@ -241,12 +244,12 @@ internal sealed class EndpointReconciler(
     }
 
     // A stack must be listening before the first SYN is sent to it, and must not be left before the last.
-    private void Install((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, long now)
+    private void Install(Endpoint endpoint, in ServedInterface served, long now)
     {
         bool listen = !endpoint.Binding.IsDraining;
         if (listen && !endpoint.Listening)
         {
-            stacks.Listen(IpAddr.From(key.Address), (ushort)key.Port, endpoint.Binding);
+            stacks.Listen(IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port, endpoint.Binding);
             endpoint.Listening = true;
         }
 
@@ -257,33 +260,33 @@ internal sealed class EndpointReconciler(
             endpoint.Quiet = false;
             endpoint.Since = now;
         }
-        SetMode(key, endpoint, served, !listen ? SteeringMode.Drain
+        SetMode(endpoint, served, !listen ? SteeringMode.Drain
             : endpoint.Quiet ? SteeringMode.Steer
             : SteeringMode.Mixed);
         endpoint.GoneSince = null;
 
         if (!listen)
-            StopListening(key, endpoint);
+            StopListening(endpoint);
     }
 
     private void SetMode(
-        (IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, SteeringMode mode)
+        Endpoint endpoint, in ServedInterface served, SteeringMode mode)
     {
         if (mode == endpoint.Mode)
             return;
-        served.Maps.SetEndpoint(key.Address, key.Port, vlan: 0, mode);
-        TransportLog.EndpointMode(logger, key.Address, key.Port, interfaceName, mode.ToString());
+        served.Maps.SetEndpoint(endpoint.Local.Address, endpoint.Local.Port, vlan: 0, mode);
+        TransportLog.EndpointMode(logger, endpoint.Local.Address, endpoint.Local.Port, interfaceName, mode.ToString());
         endpoint.Mode = mode;
     }
 
     // The stacks go on listening, for the handshakes that have begun. SYNs are the kernel's, which knows better whether
     // the address is there.
-    private void LetGo((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served, long now)
+    private void LetGo(Endpoint endpoint, in ServedInterface served, long now)
     {
         try
         {
             endpoint.GoneSince ??= now;
-            SetMode(key, endpoint, served, SteeringMode.Drain);
+            SetMode(endpoint, served, SteeringMode.Drain);
         }
         catch (XdpException e)
         {
@@ -291,23 +294,23 @@ internal sealed class EndpointReconciler(
         }
     }
 
-    private static (IpAddr Address, ushort Port) LocalEnd((IPAddress Address, int Port) key) =>
-        (IpAddr.From(key.Address), (ushort)key.Port);
+    private static (IpAddr Address, ushort Port) LocalEnd(Endpoint endpoint) =>
+        (IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port);
 
     // Out of the map before the stacks stop listening: the last SYN must find its listener.
-    private void Remove((IPAddress Address, int Port) key, Endpoint endpoint, in ServedInterface served)
+    private void Remove(Endpoint endpoint, in ServedInterface served)
     {
         try
         {
-            served.Maps.RemoveEndpoint(key.Address, key.Port, vlan: 0);
+            served.Maps.RemoveEndpoint(endpoint.Local.Address, endpoint.Local.Port, vlan: 0);
         }
         catch (XdpException e)
         {
             _refusals.TryAdd(endpoint.Binding, e.Message);
             return;
         }
-        StopListening(key, endpoint);
-        _installed.Remove(key);
+        StopListening(endpoint);
+        _installed.Remove(endpoint.Local);
     }
 
     // Once, however often it is tried again, until everything is in the map.
@@ -319,25 +322,27 @@ internal sealed class EndpointReconciler(
         _toldOfRefusals = left > 0;
     }
 
-    private void StopListening((IPAddress Address, int Port) key, Endpoint endpoint)
+    private void StopListening(Endpoint endpoint)
     {
         if (endpoint.Listening)
-            stacks.StopListening(IpAddr.From(key.Address), (ushort)key.Port);
+            stacks.StopListening(IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port);
         endpoint.Listening = false;
     }
 
     // Open endpoints before those that drain: a listener may have come back to the same port.
-    private Dictionary<(IPAddress, int), EndpointBinding> Wanted(in ServedInterface served)
+    private Dictionary<IPEndPoint, EndpointBinding> Wanted(in ServedInterface served)
     {
-        var wanted = new Dictionary<(IPAddress, int), EndpointBinding>();
-        foreach (EndpointBinding binding in _bindings.OrderBy(b => b.IsDraining)
-            .ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address)))
+        var wanted = new Dictionary<IPEndPoint, EndpointBinding>();
+        List<EndpointBinding> inOrder = [.. _bindings];
+        if (inOrder.Count > 1)
+            inOrder = [.. inOrder.OrderBy(b => b.IsDraining).ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address))];
+        foreach (EndpointBinding binding in inOrder)
         {
             bool takesAll = served.WildcardsTakeAll || !InterfaceSelector.IsWildcard(binding.EndPoint.Address);
             IPAddress[] covered = Covered(takesAll ? served.Addresses.Concat(served.Elsewhere) : served.Addresses);
             // What others have is not a reason to serve.
             foreach (IPAddress address in covered.Length > 0 ? covered.Concat(Covered(served.OfOthers)) : [])
-                wanted.TryAdd((address, binding.EndPoint.Port), binding);
+                wanted.TryAdd(new(address, binding.EndPoint.Port), binding);
 
             IPAddress[] Covered(IEnumerable<InterfaceAddress> addresses) =>
                 [.. addresses.Where(own => !own.IsTentative && binding.Covers(own.Address)).Select(own => own.Address)];

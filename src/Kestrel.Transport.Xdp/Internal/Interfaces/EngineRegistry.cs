@@ -22,7 +22,7 @@ internal sealed class EngineRegistry
     // While an engine is made, which one is at a time.
     private readonly Dictionary<ulong, QueueResources> _resources = [];
     private readonly FrameBudget _frames = new(static () => XdpPrivileges.MemoryLockLimit);
-    private readonly byte[] _secret = RandomNumberGenerator.GetBytes(32);
+    private readonly byte[] _secret = NewSecret();
 
     /// <summary>Heap blocks for payload, of all queues.</summary>
     internal BlockPool Blocks { get; } = new() { Poison = EnvironmentSwitches.PoisonsMemory };
@@ -80,6 +80,22 @@ internal sealed class EngineRegistry
         IReadOnlyList<string> differences = engine.Settings.DifferencesTo(settings);
         if (differences.Count > 0)
             TransportLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
+    }
+
+    // The class library's random numbers are OpenSSL's. Loading that takes ten milliseconds of a start.
+    private static byte[] NewSecret()
+    {
+        byte[] secret = new byte[32];
+        try
+        {
+            using FileStream kernel = File.OpenRead("/dev/urandom");
+            kernel.ReadExactly(secret);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            RandomNumberGenerator.Fill(secret);
+        }
+        return secret;
     }
 
     private QueueResources ResourcesOf(ulong space)

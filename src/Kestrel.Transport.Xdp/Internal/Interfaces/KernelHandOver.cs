@@ -28,11 +28,11 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
 
     private readonly ConcurrentQueue<Item> _items = new();
     private readonly byte[] _bytes = new byte[BlockPool.BlockSize];
-    private Dictionary<EndpointPeers, bool> _peers = [];
+    private volatile Dictionary<EndpointPeers, bool> _peers = [];
     private PacketInjector? _injector;
     private volatile bool _forget, _disposed;
 
-    private readonly record struct Item(int Queue, BlockQueue Packet, FlowKey Flow);
+    private sealed record Item(int Queue, BlockQueue Packet, FlowKey Flow);
 
     /// <summary>SYNs pass the interface's queues by.</summary>
     internal bool IsActive => _peers.Count > 0;
@@ -63,7 +63,9 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     internal void Forget()
     {
         _forget = true;
-        wake();
+        // A peer that it is told of at this moment is forgotten when the engine looks again, which it does by itself.
+        if (IsActive)
+            wake();
     }
 
     /// <summary>Tells the program, and hands the packets to the kernel.</summary>
@@ -143,7 +145,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     private List<Item> Take()
     {
         var items = new List<Item>();
-        while (_items.TryDequeue(out Item item))
+        while (_items.TryDequeue(out Item? item))
             items.Add(item);
         return items;
     }

@@ -107,7 +107,7 @@ internal sealed class ProgramAttachment(
                     + $"({holder.Mode}); see bpftool net");
             }
             program = SteeringProgram.Load();
-            program.SetMacs([Device.Mac]);
+            program.SetMac(Device.Mac);
             SetSources(program, sources);
             _loaded = program;
             return true;
@@ -178,7 +178,7 @@ internal sealed class ProgramAttachment(
     internal void FollowDevice(NetworkInterfaceInfo device, IReadOnlyList<NetworkInterfaceInfo> all)
     {
         if (!device.Mac.Equals(Device!.Mac))
-            Program!.SetMacs([device.Mac]);
+            Program!.SetMac(device.Mac);
         if (device.Name != Device.Name)
             TransportLog.InterfaceRenamed(logger, interfaceName, device.Name);
         if (device.RxQueues > Device.RxQueues)
@@ -240,7 +240,8 @@ internal sealed class ProgramAttachment(
     // Meanwhile nobody comes in whom neither the old lists nor the new ones let in.
     private void SetSources(SteeringProgram program, SourceLists sources)
     {
-        program.SetDeniedSources([.. _sources.Denied.Union(sources.Denied)]);
+        program.SetDeniedSources(
+            _sources.Denied.Count > 0 ? [.. _sources.Denied.Union(sources.Denied)] : sources.Denied);
         program.SetAllowedSources(sources.Allowed);
         program.SetDeniedSources(sources.Denied);
         _sources = sources;

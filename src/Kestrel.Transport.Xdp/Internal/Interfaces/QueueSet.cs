@@ -41,16 +41,22 @@ internal sealed class QueueSet(
     // For the stacks to tell what they have.
     private static readonly TimeSpan s_answerTime = TimeSpan.FromMilliseconds(100);
 
-    private readonly ConcurrentQueue<(XdpQueue Queue, string Reason)> _failed = new();
+    private readonly ConcurrentQueue<Failure> _failed = new();
     private readonly List<XdpQueue> _prepared = [];
-    private readonly ConcurrentDictionary<(IpAddr, ushort), bool> _listening = new();
+
+    // Its own lock.
+    private readonly HashSet<(IpAddr, ushort)> _listening = [];
 
     // Until their turns have ended, which a handler that never returns prevents.
-    private readonly List<(XdpQueue Queue, Task End)> _closing = [];
+    private readonly List<ClosingQueue> _closing = [];
     private volatile XdpQueue[] _queues = [];
     private Dictionary<int, string> _refusals = [];
     private (int Frames, int Wanted) _shortage;
     private int _toldMtu;
+
+    private sealed record Failure(XdpQueue Queue, string Reason);
+
+    private sealed record ClosingQueue(XdpQueue Queue, Task End);
 
     /// <summary>The queues that are open.</summary>
     internal IReadOnlyList<XdpQueue> Open => _queues;
@@ -93,23 +99,31 @@ internal sealed class QueueSet(
 
     public void Failed(XdpQueue queue, string reason)
     {
-        _failed.Enqueue((queue, reason));
+        _failed.Enqueue(new(queue, reason));
         failed();
     }
 
     /// <summary>Do the stacks accept connections there? Any thread.</summary>
-    internal bool ListensOn(IpAddr address, ushort port) => _listening.ContainsKey((address, port));
+    internal bool ListensOn(IpAddr address, ushort port)
+    {
+        lock (_listening)
+            return _listening.Contains((address, port));
+    }
 
     public void Listen(IpAddr address, ushort port, ListeningEndpoint endpoint)
     {
         OnStacks(stack => Listen(stack, address, port, endpoint));
-        if (_listening.TryAdd((address, port), true))
+        bool isNew;
+        lock (_listening)
+            isNew = _listening.Add((address, port));
+        if (isNew)
             shared.Served.ListensElsewhere();
     }
 
     public void StopListening(IpAddr address, ushort port)
     {
-        _listening.TryRemove((address, port), out _);
+        lock (_listening)
+            _listening.Remove((address, port));
         OnStacks(stack => stack.StopListening(address, port));
     }
 
@@ -187,7 +201,7 @@ internal sealed class QueueSet(
     internal IReadOnlyList<XdpQueue> RemoveFailed(ISteeringMaps? maps)
     {
         var removed = new List<XdpQueue>();
-        while (_failed.TryDequeue(out (XdpQueue Queue, string Reason) failure))
+        while (_failed.TryDequeue(out Failure? failure))
         {
             (XdpQueue queue, string reason) = failure;
             if (!_queues.Contains(queue))
@@ -218,7 +232,8 @@ internal sealed class QueueSet(
         XdpQueue[] queues = [.. _queues, .. _prepared];
         if (queues.Length > 0)
             Publish([], queues[0]);
-        _listening.Clear();
+        lock (_listening)
+            _listening.Clear();
         _prepared.Clear();
         foreach (XdpQueue queue in queues)
             Close(queue);
@@ -387,7 +402,7 @@ internal sealed class QueueSet(
         {
             Task end = Task.Factory.StartNew(
                 Stop, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-            _closing.Add((queue, end));
+            _closing.Add(new(queue, end));
         }
         catch (OutOfMemoryException)
         {

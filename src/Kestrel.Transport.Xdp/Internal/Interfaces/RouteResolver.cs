@@ -92,7 +92,7 @@ internal sealed class RouteResolver(
     }
 
     /// <summary>A question that waits for the kernel to resolve a neighbour.</summary>
-    private readonly record struct Waiting(IpAddr Neighbour, XdpQueue Queue, FlowKey Flow, long Until);
+    private sealed record Waiting(IpAddr Neighbour, XdpQueue Queue, FlowKey Flow, long Until);
 
     private static long Now => Environment.TickCount64;
 

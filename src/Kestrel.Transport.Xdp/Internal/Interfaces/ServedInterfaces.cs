@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using Kestrel.Transport.Xdp.Internal.Queues;
 using Xdp.TcpLite;
 
@@ -11,7 +10,9 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 internal sealed class ServedInterfaces
 {
     private readonly Lock _lock = new();
-    private ImmutableDictionary<int, QueueSet> _sets = ImmutableDictionary<int, QueueSet>.Empty;
+
+    // By index. Replaced as a whole, so that it is read without the lock.
+    private volatile Dictionary<int, QueueSet> _sets = [];
     private volatile XdpQueue[] _queues = [];
 
     /// <summary>One has begun or ceased to be served. Called with the lock of its engine.</summary>
@@ -45,10 +46,13 @@ internal sealed class ServedInterfaces
         bool isOther;
         lock (_lock)
         {
-            bool was = _sets.ContainsKey(ifindex);
-            _sets = set.Open.Count > 0 ? _sets.SetItem(ifindex, set) : _sets.Remove(ifindex);
-            isOther = was != _sets.ContainsKey(ifindex);
-            _queues = [.. _sets.Values.SelectMany(static other => other.Open)];
+            var sets = new Dictionary<int, QueueSet>(_sets);
+            bool was = sets.Remove(ifindex);
+            if (set.Open.Count > 0)
+                sets.Add(ifindex, set);
+            isOther = was != sets.ContainsKey(ifindex);
+            _sets = sets;
+            _queues = [.. sets.Values.SelectMany(static other => other.Open)];
         }
         if (isOther)
             Changed?.Invoke();

@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using Kestrel.Transport.Xdp.Internal.Logging;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Kestrel.Transport.Xdp.Internal.Queues;
@@ -43,6 +42,7 @@ internal sealed class XdpEngine
 
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
+    private readonly Lock _filtersLock = new();
     private readonly AutoResetEvent _wake = new(false);
     private readonly Thread _control;
     private readonly ProgramAttachment _attachment;
@@ -55,7 +55,7 @@ internal sealed class XdpEngine
     private readonly RedirectWatch _redirects = new();
     private readonly BlockPool _blocks;
     private readonly ServedInterfaces _served;
-    private ImmutableArray<SourceFilter> _filters = [];
+    private volatile SourceFilter[] _filters = [];
     private NetworkWatcher? _watcher;
     private bool _isBehind;
     private volatile bool _networkChanged;
@@ -77,7 +77,7 @@ internal sealed class XdpEngine
         _stalls = new StallWatch(InterfaceName, settings.UnsafePreferInlineScheduling, logger);
         _blocks = shared.Blocks;
         _served = shared.Served;
-        _served.Changed += LookAtNetwork;
+        _served.Changed += OnServedChanged;
         _served.Listens += _handOver.Forget;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
@@ -149,12 +149,18 @@ internal sealed class XdpEngine
     }
 
     /// <summary>A host has come. Its lists hold for all endpoints of the interface.</summary>
-    internal void Obey(SourceFilter filter) =>
-        ImmutableInterlocked.Update(ref _filters, static (filters, own) => filters.Remove(own).Add(own), filter);
+    internal void Obey(SourceFilter filter)
+    {
+        lock (_filtersLock)
+            _filters = [.. _filters.Where(other => other != filter), filter];
+    }
 
     /// <summary>The host has gone.</summary>
-    internal void Forget(SourceFilter filter) =>
-        ImmutableInterlocked.Update(ref _filters, static (filters, own) => filters.Remove(own), filter);
+    internal void Forget(SourceFilter filter)
+    {
+        lock (_filtersLock)
+            _filters = [.. _filters.Where(other => other != filter)];
+    }
 
     /// <summary>A host's lists have changed.</summary>
     internal void SourcesChanged()
@@ -214,7 +220,7 @@ internal sealed class XdpEngine
     internal void Close()
     {
         _stopping = true;
-        _served.Changed -= LookAtNetwork;
+        _served.Changed -= OnServedChanged;
         _served.Listens -= _handOver.Forget;
         _wake.Set();
         _control.Join();
@@ -431,7 +437,13 @@ internal sealed class XdpEngine
         LookAtNetwork();
     }
 
-    // Also when another interface is served, or no longer: its addresses are this one's too.
+    // Another interface is served, or no longer: its addresses are this one's too. That this one is, is no news to it.
+    private void OnServedChanged()
+    {
+        if (!_lock.IsHeldByCurrentThread)
+            LookAtNetwork();
+    }
+
     private void LookAtNetwork()
     {
         _networkChanged = true;

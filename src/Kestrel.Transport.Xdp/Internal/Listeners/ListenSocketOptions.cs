@@ -61,7 +61,7 @@ internal sealed record ListenSocketOptions
         new("SO_INCOMING_CPU", SOL_SOCKET, 49),
     ];
 
-    private readonly record struct Option(string LinuxName, int Level, int Number, int Size = sizeof(int));
+    private sealed record Option(string LinuxName, int Level, int Number, int Size = sizeof(int));
 
     /// <summary>An IPv6 wildcard leaves IPv4 to others.</summary>
     internal bool IPv6Only { get; private init; }

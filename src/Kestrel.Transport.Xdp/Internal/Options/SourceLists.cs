@@ -15,14 +15,15 @@ internal sealed class SourceLists
 
     private static readonly IPNetwork s_everybody = new(IPAddress.IPv6Any, 0);
 
-    private readonly AddressRanges _allowed, _denied;
+    // Null for none, which is the rule.
+    private readonly AddressRanges? _allowed, _denied;
 
     internal SourceLists(IEnumerable<IPNetwork> allowed, IEnumerable<IPNetwork> denied)
     {
         Allowed = [.. allowed];
         Denied = [.. denied];
-        _allowed = new AddressRanges(Allowed);
-        _denied = new AddressRanges(Denied);
+        _allowed = Allowed.Count > 0 ? new(Allowed) : null;
+        _denied = Denied.Count > 0 ? new(Denied) : null;
     }
 
     /// <summary>Empty allows everybody.</summary>
@@ -41,8 +42,8 @@ internal sealed class SourceLists
     /// of the probes of his own machine.
     /// </summary>
     internal bool Admit(IPAddress source) =>
-        !_denied.Contain(source)
-        && (Allowed.Count == 0 || IPAddress.IsLoopback(source.IsIPv4MappedToIPv6 ? source.MapToIPv4() : source)
+        _denied?.Contain(source) != true
+        && (_allowed is null || IPAddress.IsLoopback(source.IsIPv4MappedToIPv6 ? source.MapToIPv4() : source)
             || _allowed.Contain(source));
 
     /// <summary>The name of the list that differs; null when both are equal.</summary>
@@ -95,8 +96,8 @@ internal sealed class SourceLists
         // Of two prefixes that have an address in common, one lies within the other.
         IPNetwork[] allowed =
         [
-            .. one.Allowed.Where(network => other._allowed.Contain(network))
-                .Union(other.Allowed.Where(network => one._allowed.Contain(network))),
+            .. one.Allowed.Where(network => other._allowed!.Contain(network))
+                .Union(other.Allowed.Where(network => one._allowed!.Contain(network))),
         ];
         return allowed.Length > 0 ? new(allowed, denied) : new([], [s_everybody]);
     }

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Text;
+using Microsoft.Win32.SafeHandles;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Options;
@@ -207,7 +209,9 @@ internal sealed record TcpSysctls
         {
             try
             {
-                return File.ReadAllText(PathOf(name)).Trim();
+                using SafeFileHandle file = File.OpenHandle(PathOf(name));
+                Span<byte> text = stackalloc byte[256];
+                return Encoding.ASCII.GetString(text[..RandomAccess.Read(file, text, 0)]).Trim();
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {

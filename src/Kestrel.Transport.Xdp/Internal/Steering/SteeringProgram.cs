@@ -25,6 +25,7 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
 
     private readonly BpfObject _object;
     private readonly BpfMap _xsks, _endpoints, _macs, _allowed, _denied, _elsewhere, _config, _synLimits, _counters;
+    private PhysicalAddress? _mac;
     private SteeringFlags _flags;
     private XdpLink? _link;
 
@@ -92,17 +93,13 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
     public bool RemoveEndpoint(IPAddress local, int port, int vlan)
         => _endpoints.Delete(EndpointKey.From(local, port, vlan));
 
-    /// <summary>The destination MACs that are ours; frames to any other pass untouched.</summary>
-    internal void SetMacs(IReadOnlyList<PhysicalAddress> macs)
+    /// <summary>The destination MAC that is ours; frames to any other pass untouched.</summary>
+    internal void SetMac(PhysicalAddress mac)
     {
-        HashSet<MacKey> wanted = new(macs.Select(MacKey.From), ByteComparer<MacKey>.Instance);
-        foreach (MacKey mac in wanted)
-            _macs.Update(mac, 1u);
-        foreach (MacKey mac in _macs.Keys<MacKey>())
-        {
-            if (!wanted.Contains(mac))
-                _macs.Delete(mac);
-        }
+        _macs.Update(MacKey.From(mac), 1u);
+        if (_mac is { } old && !old.Equals(mac))
+            _macs.Delete(MacKey.From(old));
+        _mac = mac;
     }
 
     /// <summary>Hands the packets of a queue to a bound AF_XDP socket.</summary>
@@ -177,8 +174,12 @@ internal sealed class SteeringProgram : ISteeringMaps, IDisposable
         _object.Dispose();
     }
 
-    private void SetSources(BpfMap trie, IReadOnlyList<IPNetwork> networks, SteeringFlags flag) =>
-        SetTrie(trie, networks.Select(static network => (SourceKey.From(network), true)), flag);
+    private void SetSources(BpfMap trie, IReadOnlyList<IPNetwork> networks, SteeringFlags flag)
+    {
+        // Nothing to put in, and nothing in it that counts.
+        if (networks.Count > 0 || (_flags & flag) != 0)
+            SetTrie(trie, networks.Select(static network => (SourceKey.From(network), true)), flag);
+    }
 
     private void SetTrie<TKey>(BpfMap trie, IEnumerable<(TKey Key, bool Value)> entries, SteeringFlags flag)
         where TKey : unmanaged
