@@ -149,7 +149,13 @@ public sealed class SystemCallTests(DirectLab lab, ITestOutputHelper output) : S
         });
     }
 
-    private static HelloWebSettings With(SystemCallFaults calls) => new() { Required = false, Faults = calls };
+    // With a source list, which a start without one has no calls for.
+    private static HelloWebSettings With(SystemCallFaults calls) => new()
+    {
+        Required = false,
+        Faults = calls,
+        Environment = new() { ["Kestrel__Xdp__DeniedSources__0"] = "192.0.2.99/32" },
+    };
 
     private async Task AssertServesOrSaysWhyAsync(HelloWebServer server)
     {

@@ -68,11 +68,13 @@ public sealed class HostPolicy
         {
             string[] range = File.ReadAllText("/proc/sys/net/ipv4/ip_local_port_range")
                 .Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
-            return (int.Parse(range[0], CultureInfo.InvariantCulture), int.Parse(range[1], CultureInfo.InvariantCulture));
+            return (Number(range[0]), Number(range[1]));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
         {
             return (32768, 60999);
         }
+
+        static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);
     }
 }

@@ -85,6 +85,27 @@ public sealed class KernelHandOverTests : IDisposable
         Assert.False(_handOver.IsActive);
     }
 
+    /// <summary>What was handed over before went by the routes before.</summary>
+    [Fact]
+    public void RoutesChange_WhatWasHandedOverBefore_TellsOfNobody()
+    {
+        Add(s_peer);
+        _handOver.Forget();
+        Apply();
+        Assert.False(_handOver.IsActive);
+        Assert.Equal(0, _blocks.InUse);
+        Add(s_peer);
+        Apply();
+        Assert.True(_handOver.IsActive);
+    }
+
+    [Fact]
+    public void RoutesChange_NobodyIsElsewhere_NothingIsDue()
+    {
+        _handOver.Forget();
+        Assert.False(_handOver.IsDue);
+    }
+
     [Fact]
     public void MorePacketsThanWait_CountAsLost()
     {

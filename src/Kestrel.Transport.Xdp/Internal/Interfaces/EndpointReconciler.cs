@@ -333,9 +333,9 @@ internal sealed class EndpointReconciler(
     private Dictionary<IPEndPoint, EndpointBinding> Wanted(in ServedInterface served)
     {
         var wanted = new Dictionary<IPEndPoint, EndpointBinding>();
-        List<EndpointBinding> inOrder = [.. _bindings];
-        if (inOrder.Count > 1)
-            inOrder = [.. inOrder.OrderBy(b => b.IsDraining).ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address))];
+        // Sorting one is not worth what it takes to load.
+        IEnumerable<EndpointBinding> inOrder = _bindings.Count < 2 ? _bindings
+            : _bindings.OrderBy(b => b.IsDraining).ThenBy(b => InterfaceSelector.IsWildcard(b.EndPoint.Address));
         foreach (EndpointBinding binding in inOrder)
         {
             bool takesAll = served.WildcardsTakeAll || !InterfaceSelector.IsWildcard(binding.EndPoint.Address);

@@ -30,7 +30,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     private readonly byte[] _bytes = new byte[BlockPool.BlockSize];
     private volatile Dictionary<EndpointPeers, bool> _peers = [];
     private PacketInjector? _injector;
-    private volatile bool _forget, _disposed;
+    private volatile bool _forget, _applying, _disposed;
 
     private sealed record Item(int Queue, BlockQueue Packet, FlowKey Flow);
 
@@ -62,10 +62,11 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     /// <summary>Routes have changed: the program asks for each peer again. Any thread.</summary>
     internal void Forget()
     {
+        // In the order in which a peer gets from there to here, so that none is missed.
+        if (_items.IsEmpty && !_applying && !IsActive)
+            return;
         _forget = true;
-        // A peer that it is told of at this moment is forgotten when the engine looks again, which it does by itself.
-        if (IsActive)
-            wake();
+        wake();
     }
 
     /// <summary>Tells the program, and hands the packets to the kernel.</summary>
@@ -77,15 +78,15 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     /// </param>
     internal void Apply(ISteeringMaps? maps, NetworkInterfaceInfo? device, Action prepare)
     {
+        _applying = true;
         List<Item> items = Take();
         try
         {
+            // Items may be older than what is to be forgotten. Their peers try again, and are asked for anew.
             if (_forget)
             {
-                if (_peers.Count > 0)
-                    maps?.SetPeersElsewhere(new Dictionary<EndpointPeers, bool>());
-                _peers = [];
-                _forget = false;
+                ForgetPeers(maps);
+                return;
             }
             if (items.Count == 0 || maps is null || device is null)
                 return;
@@ -95,7 +96,24 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
         }
         finally
         {
+            _applying = false;
             Return(items);
+        }
+    }
+
+    private void ForgetPeers(ISteeringMaps? maps)
+    {
+        _forget = false;
+        try
+        {
+            if (_peers.Count > 0)
+                maps?.SetPeersElsewhere(new Dictionary<EndpointPeers, bool>());
+            _peers = [];
+        }
+        catch
+        {
+            _forget = true;
+            throw;
         }
     }
 

@@ -23,7 +23,7 @@ namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 /// <param name="interfaceName">The interface's name.</param>
 /// <param name="device">The interface as it was seen last.</param>
 /// <param name="queues">Those that are open.</param>
-/// <param name="renewed">What was said of peers holds no more. Called on the resolver's thread.</param>
+/// <param name="renewed">What was said of peers holds no more. Called in a turn of each queue.</param>
 /// <param name="logger">The engine's.</param>
 internal sealed class RouteResolver(
     string interfaceName, Func<NetworkInterfaceInfo?> device, Func<IReadOnlyList<XdpQueue>> queues,
@@ -235,8 +235,13 @@ internal sealed class RouteResolver(
             Tell(queue, _classes, hop);
     }
 
-    private static void Tell(XdpQueue queue, PeerClasses classes, IpAddr? hop) =>
-        queue.Ask(_ => queue.Reroute(classes, hop));
+    // What the queue has handed over before goes by what was said before.
+    private void Tell(XdpQueue queue, PeerClasses classes, IpAddr? hop) => queue.Ask(_ =>
+    {
+        queue.Reroute(classes, hop);
+        if (hop is null)
+            renewed();
+    });
 
     /// <param name="flow">Of which the peer's way is asked for.</param>
     /// <param name="verify">The neighbour is to show that it is there.</param>
@@ -412,7 +417,6 @@ internal sealed class RouteResolver(
         finally
         {
             _mayRenewAt = Now + Math.Max(SettleTime, (Now - begin) * ReadingShare);
-            renewed();
             _neighbours.Clear();
             TellAll(hop: null);
         }

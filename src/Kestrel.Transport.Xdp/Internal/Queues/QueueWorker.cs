@@ -107,6 +107,7 @@ internal sealed class QueueWorker : IDisposable
 
     // With the token: what the last turn that gave anything to applications gave.
     private int _lastBatch;
+    private AnswerHabit _habit = new();
     private Instant _lastWork;
 
     /// <param name="turns">The queue's.</param>
@@ -295,8 +296,13 @@ internal sealed class QueueWorker : IDisposable
     {
         TurnReport report = _turns.Run(kind);
         _poolTurn.TurnRan(report.Now, receives: kind != TurnKind.Poster, report.Delivered);
+        if (kind == TurnKind.Poster)
+            _habit.Flushed();
         if (report.Delivered > 0)
+        {
             _lastBatch = report.Delivered;
+            _habit.Delivered(report.Delivered);
+        }
         return report;
     }
 
@@ -342,9 +348,11 @@ internal sealed class QueueWorker : IDisposable
     private WorkerState PlanSleep(in TurnReport report)
     {
         // While the pool is late the threads that flush take the turn themselves, however long the worker sleeps. Where
-        // all have answered the sleep need not be short. A timer that ends before the kernel's next tick has its price.
+        // all have answered, or the one who answers sends it himself, the sleep need not be short. A timer that ends
+        // before the kernel's next tick has its price.
+        bool isAnsweredAtOnce = report.AllAnswered || (report.Delivered == 1 && _habit.IsSingle);
         bool answersExpected =
-            (report.Delivered > 0 && !report.AllAnswered) || (_poolTurn.IsQueued && !_poolTurn.IsLate);
+            (report.Delivered > 0 && !isAnsweredAtOnce) || (_poolTurn.IsQueued && !_poolTurn.IsLate);
         bool poolReceives = _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate;
         bool rests = answersExpected && poolReceives && !report.MustKickAgain;
         if (_turns.IsClosed || report.DueAt <= report.Now || (report.RxWaiting && !rests))
