@@ -8,34 +8,45 @@ public class AnswerHabitTests
     private AnswerHabit _habit = new();
 
     [Fact]
-    public void OneFlushEach_IsFoundOut_AndStays()
+    public void OneFlushAndOneRead_IsFoundOut_AndStays()
     {
         Assert.False(_habit.IsSingle);
-        Answer(times: 100, flushes: 1);
+        Answer(times: 100, turns: 2);
         Assert.True(_habit.IsSingle);
-        Answer(times: 20_000, flushes: 1);
+        Answer(times: 20_000, turns: 2);
         Assert.True(_habit.IsSingle);
     }
 
     [Fact]
-    public void SeveralFlushesEach_AreTriedLessAndLessOften()
+    public void MoreNowAndThen_ChangesNothing()
+    {
+        for (int i = 0; i < 1000; i++)
+        {
+            Answer(times: 9, turns: 2);
+            Answer(times: 1, turns: 3);
+            Assert.Equal(i >= 6, _habit.IsSingle);
+        }
+    }
+
+    [Fact]
+    public void MoreEachTime_IsTriedLessAndLessOften()
     {
         int trials = 0;
         for (int i = 0; i < 100_000; i++)
         {
             _habit.Delivered(1);
             trials += _habit.IsSingle ? 1 : 0;
-            Flush(2);
+            Turns(5);
         }
-        Assert.InRange(trials, 5, 30);
+        Assert.InRange(trials, 50, 250);
         Assert.False(_habit.IsSingle);
     }
 
     [Fact]
-    public void SecondFlush_EndsIt()
+    public void MoreFromNowOn_EndsItSoon()
     {
-        Answer(times: 100, flushes: 1);
-        Answer(times: 1, flushes: 2);
+        Answer(times: 20_000, turns: 2);
+        Answer(times: 40, turns: 5);
         Assert.False(_habit.IsSingle);
     }
 
@@ -45,30 +56,23 @@ public class AnswerHabitTests
         for (int i = 0; i < 1000; i++)
         {
             _habit.Delivered(2);
-            Flush(1);
+            Turns(1);
         }
         Assert.False(_habit.IsSingle);
     }
 
-    [Fact]
-    public void NoFlush_IsNoReasonToWait()
-    {
-        Answer(times: 100, flushes: 0);
-        Assert.True(_habit.IsSingle);
-    }
-
-    private void Answer(int times, int flushes)
+    private void Answer(int times, int turns)
     {
         for (int i = 0; i < times; i++)
         {
             _habit.Delivered(1);
-            Flush(flushes);
+            Turns(turns);
         }
     }
 
-    private void Flush(int times)
+    private void Turns(int count)
     {
-        for (int i = 0; i < times; i++)
-            _habit.Flushed();
+        for (int i = 0; i < count; i++)
+            _habit.TurnRan();
     }
 }

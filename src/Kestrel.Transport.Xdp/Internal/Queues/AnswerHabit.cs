@@ -7,17 +7,21 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// </summary>
 /// <remarks>
 /// How often they flush is seen only while each flush is sent by itself. So that is tried from time to time, and less
-/// often each time that it proves wrong.
+/// often each time that it proves wrong: when many in a series have flushed more than once.
 /// </remarks>
 internal struct AnswerHabit()
 {
+    /// <summary>A flush wants a turn, and the read behind it, which opens the window, wants another.</summary>
+    private const int TurnsForOne = 2;
+
     // In turns that give something to one connection.
-    private const int ShortestPause = 64, LongestPause = 8192;
+    private const int ShortestPause = 64, LongestPause = 8192, Series = 32, MostInSeries = 8;
 
     private int _pause = ShortestPause;
     private int _untilTrial = ShortestPause;
     private int _proven;
-    private int _flushes;
+    private int _wrong;
+    private int _turns;
 
     /// <summary>One flush is expected for what the last turn has given.</summary>
     internal readonly bool IsSingle => _untilTrial == 0;
@@ -25,22 +29,34 @@ internal struct AnswerHabit()
     /// <summary>A turn has given something to so many connections.</summary>
     internal void Delivered(int connections)
     {
-        _flushes = 0;
+        bool flushedMore = _turns > TurnsForOne;
+        _turns = 0;
         if (connections > 1)
             return;
-        if (!IsSingle)
+        if (IsSingle)
+            Judge(flushedMore);
+        else
             _untilTrial--;
-        else if (++_proven == LongestPause)
-            _pause = ShortestPause;
     }
 
-    /// <summary>A thread that has flushed has run a turn.</summary>
-    internal void Flushed()
+    /// <summary>A thread of an application's has run a turn.</summary>
+    internal void TurnRan() => _turns++;
+
+    private void Judge(bool flushedMore)
     {
-        if (++_flushes == 1 || !IsSingle)
-            return;
-        _pause = Math.Min(2 * _pause, LongestPause);
-        _untilTrial = _pause;
-        _proven = 0;
+        _wrong += flushedMore ? 1 : 0;
+        _proven++;
+        if (_wrong > MostInSeries)
+        {
+            _pause = Math.Min(2 * _pause, LongestPause);
+            _untilTrial = _pause;
+            _proven = _wrong = 0;
+        }
+        else if (_proven % Series == 0)
+        {
+            _wrong = 0;
+            if (_proven >= LongestPause)
+                _pause = ShortestPause;
+        }
     }
 }

@@ -297,7 +297,7 @@ internal sealed class QueueWorker : IDisposable
         TurnReport report = _turns.Run(kind);
         _poolTurn.TurnRan(report.Now, receives: kind != TurnKind.Poster, report.Delivered);
         if (kind == TurnKind.Poster)
-            _habit.Flushed();
+            _habit.TurnRan();
         if (report.Delivered > 0)
         {
             _lastBatch = report.Delivered;
