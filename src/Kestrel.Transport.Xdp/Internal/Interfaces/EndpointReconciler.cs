@@ -269,8 +269,7 @@ internal sealed class EndpointReconciler(
             StopListening(endpoint);
     }
 
-    private void SetMode(
-        Endpoint endpoint, in ServedInterface served, SteeringMode mode)
+    private void SetMode(Endpoint endpoint, in ServedInterface served, SteeringMode mode)
     {
         if (mode == endpoint.Mode)
             return;

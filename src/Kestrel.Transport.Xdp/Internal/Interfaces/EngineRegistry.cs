@@ -82,13 +82,15 @@ internal sealed class EngineRegistry
             TransportLog.SharedInterface(logger, engine.InterfaceName, string.Join(", ", differences));
     }
 
-    // The class library's random numbers are OpenSSL's. Loading that takes ten milliseconds of a start.
+    // The class library's random numbers are OpenSSL's. Loading that takes ten milliseconds of a start. The kernel's
+    // wait only until it has gathered enough, once after booting.
     private static byte[] NewSecret()
     {
         byte[] secret = new byte[32];
         try
         {
-            using FileStream kernel = File.OpenRead("/dev/urandom");
+            using var kernel =
+                new FileStream("/dev/random", FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
             kernel.ReadExactly(secret);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -59,10 +59,13 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
             wake();
     }
 
-    /// <summary>Routes have changed: the program asks for each peer again. Any thread.</summary>
+    /// <summary>
+    /// Routes have changed: the program asks for each peer again. In a turn of each queue, so that what a queue has
+    /// handed over by the routes before is forgotten as well.
+    /// </summary>
     internal void Forget()
     {
-        // In the order in which a peer gets from there to here, so that none is missed.
+        // A peer is among the items first, then in Apply, then among the peers. In that order none is missed.
         if (_items.IsEmpty && !_applying && !IsActive)
             return;
         _forget = true;
@@ -175,7 +178,7 @@ internal sealed class KernelHandOver(Func<IpAddr, IReadOnlyDictionary<IPNetwork,
     }
 
     // Where that does not work, the peer's next SYN comes to the kernel by itself, a second later.
-    private void Inject(in Item item, NetworkInterfaceInfo device)
+    private void Inject(Item item, NetworkInterfaceInfo device)
     {
         int length = 0;
         for (Block? block = item.Packet.Head; block is not null; block = block.Next)

@@ -121,7 +121,7 @@ internal sealed class RouteResolver(
     internal void AfterAnswers(XdpQueue queue, Action<TcpStack> action) => Do(() => queue.Ask(action));
 
     /// <summary>The queue is open: it learns which peers are alike. Any thread.</summary>
-    internal void Begin(XdpQueue queue) => Do(() => Tell(queue, _classes, hop: null));
+    internal void Begin(XdpQueue queue) => Do(() => Tell(queue, hop: null, areNew: false));
 
     /// <summary>The kernel's tables have changed. Any thread.</summary>
     internal void Renew()
@@ -229,19 +229,25 @@ internal sealed class RouteResolver(
     private static void Tell(XdpQueue queue, FlowKey flow, RouteAnswer answer) =>
         queue.Ask(_ => queue.TakeAnswer(flow, answer));
 
-    private void TellAll(IpAddr? hop)
+    private void TellAll(IpAddr? hop, bool areNew)
     {
         foreach (XdpQueue queue in queues())
-            Tell(queue, _classes, hop);
+            Tell(queue, hop, areNew);
     }
 
-    // What the queue has handed over before goes by what was said before.
-    private void Tell(XdpQueue queue, PeerClasses classes, IpAddr? hop) => queue.Ask(_ =>
+    /// <param name="queue">What it has handed over before this goes by what was said before.</param>
+    /// <param name="hop">Of the ways that may be others now; null for all.</param>
+    /// <param name="areNew">The kernel's tables have changed.</param>
+    private void Tell(XdpQueue queue, IpAddr? hop, bool areNew)
     {
-        queue.Reroute(classes, hop);
-        if (hop is null)
-            renewed();
-    });
+        PeerClasses classes = _classes;
+        queue.Ask(_ =>
+        {
+            queue.Reroute(classes, hop);
+            if (areNew)
+                renewed();
+        });
+    }
 
     /// <param name="flow">Of which the peer's way is asked for.</param>
     /// <param name="verify">The neighbour is to show that it is there.</param>
@@ -377,7 +383,7 @@ internal sealed class RouteResolver(
         _waiting.RemoveAll(waiting => waiting.Until <= now);
     }
 
-    private void Miss(in Waiting waiting)
+    private void Miss(Waiting waiting)
     {
         NeighbourOf(waiting.Neighbour).IsMissed = true;
         Tell(waiting.Queue, waiting.Flow, default);
@@ -418,7 +424,7 @@ internal sealed class RouteResolver(
         {
             _mayRenewAt = Now + Math.Max(SettleTime, (Now - begin) * ReadingShare);
             _neighbours.Clear();
-            TellAll(hop: null);
+            TellAll(hop: null, areNew: true);
         }
     }
 
@@ -441,7 +447,7 @@ internal sealed class RouteResolver(
         IpAddr? hop = known.IsMissed ? null : address;
         (known.Mac, known.IsMissed) = (entry.Mac, false);
         known.Routes.Clear();
-        TellAll(hop);
+        TellAll(hop, areNew: false);
     }
 
     // ---- neighbours

@@ -78,7 +78,7 @@ internal sealed class XdpEngine
         _blocks = shared.Blocks;
         _served = shared.Served;
         _served.Changed += OnServedChanged;
-        _served.Listens += _handOver.Forget;
+        _served.Listens += OnOthersListen;
         _control = new Thread(Control) { IsBackground = true, Name = $"xdp {InterfaceName} control" };
         _control.Start();
         _routes.Start();
@@ -221,7 +221,7 @@ internal sealed class XdpEngine
     {
         _stopping = true;
         _served.Changed -= OnServedChanged;
-        _served.Listens -= _handOver.Forget;
+        _served.Listens -= OnOthersListen;
         _wake.Set();
         _control.Join();
         Task closed;
@@ -442,6 +442,17 @@ internal sealed class XdpEngine
     {
         if (!_lock.IsHeldByCurrentThread)
             LookAtNetwork();
+        else if (_watcher is null)
+            _wake.Set();
+    }
+
+    // What was handed over to the kernel may be for a queue of theirs from now on.
+    private void OnOthersListen()
+    {
+        if (_lock.IsHeldByCurrentThread)
+            return;
+        foreach (XdpQueue queue in Queues)
+            queue.Ask(_ => _handOver.Forget());
     }
 
     private void LookAtNetwork()

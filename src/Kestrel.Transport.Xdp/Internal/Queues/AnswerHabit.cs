@@ -19,24 +19,29 @@ internal struct AnswerHabit()
 
     private int _pause = ShortestPause;
     private int _untilTrial = ShortestPause;
-    private int _proven;
+    private int _watched;
     private int _wrong;
     private int _turns;
+    private bool _isWatching;
 
-    /// <summary>One flush is expected for what the last turn has given.</summary>
-    internal readonly bool IsSingle => _untilTrial == 0;
+    /// <summary>
+    /// A turn has given something to one connection. True if one flush is expected: then it is to be sent at once, and
+    /// what follows until the next delivery is watched.
+    /// </summary>
+    internal bool TryExpectOne()
+    {
+        _turns = 0;
+        return _isWatching = _untilTrial == 0;
+    }
 
     /// <summary>A turn has given something to so many connections.</summary>
     internal void Delivered(int connections)
     {
-        bool flushedMore = _turns > TurnsForOne;
-        _turns = 0;
-        if (connections > 1)
-            return;
-        if (IsSingle)
-            Judge(flushedMore);
-        else
+        if (_isWatching)
+            Judge(flushedMore: _turns > TurnsForOne);
+        else if (connections == 1 && _untilTrial > 0)
             _untilTrial--;
+        _isWatching = false;
     }
 
     /// <summary>A thread of an application's has run a turn.</summary>
@@ -45,18 +50,21 @@ internal struct AnswerHabit()
     private void Judge(bool flushedMore)
     {
         _wrong += flushedMore ? 1 : 0;
-        _proven++;
+        _watched++;
         if (_wrong > MostInSeries)
         {
             _pause = Math.Min(2 * _pause, LongestPause);
             _untilTrial = _pause;
-            _proven = _wrong = 0;
+            _watched = _wrong = 0;
         }
-        else if (_proven % Series == 0)
+        else if (_watched == LongestPause)
+        {
+            _pause = ShortestPause;
+            _watched = _wrong = 0;
+        }
+        else if (_watched % Series == 0)
         {
             _wrong = 0;
-            if (_proven >= LongestPause)
-                _pause = ShortestPause;
         }
     }
 }

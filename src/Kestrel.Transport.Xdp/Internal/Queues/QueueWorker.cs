@@ -71,7 +71,8 @@ internal interface ITurns
 /// Who runs a queue's turns, and when. A thread of its own, the worker, waits for packets and deadlines and runs the
 /// turn that follows. What that turn gave to applications is answered on the pool's threads, and the turn that sends
 /// their answers is an item of the pool behind them (<see cref="PoolTurn"/>). Under load one such turn follows the
-/// other and the worker rests, as epoll's thread does. A thread that flushes in a quiet moment runs the turn itself.
+/// other and the worker rests, as epoll's thread does. A thread that flushes in a quiet moment, or the only answer that
+/// is expected (<see cref="AnswerHabit"/>), runs the turn itself.
 /// </summary>
 internal sealed class QueueWorker : IDisposable
 {
@@ -83,8 +84,8 @@ internal sealed class QueueWorker : IDisposable
     // Without connections no other thread has a reason to run a turn.
     private static readonly TimeSpan LongestIdleSleep = TimeSpan.FromSeconds(1);
 
-    // A single answer is sent by the turn that its flush queues. Two can share a kick, so the worker keeps out of their
-    // way.
+    // A single answer is sent by its flush, or the turn that its flush queues. Two can share a kick, so the worker keeps
+    // out of their way.
     private const int SmallestBatch = 2;
 
     // Turns in a row that a thread which flushes runs before it leaves the rest to the worker.
@@ -296,13 +297,12 @@ internal sealed class QueueWorker : IDisposable
     {
         TurnReport report = _turns.Run(kind);
         _poolTurn.TurnRan(report.Now, receives: kind != TurnKind.Poster, report.Delivered);
+        if (report.Delivered > 0)
+            _lastBatch = report.Delivered;
         if (kind == TurnKind.Poster)
             _habit.TurnRan();
-        if (report.Delivered > 0)
-        {
-            _lastBatch = report.Delivered;
+        else if (report.Delivered > 0)
             _habit.Delivered(report.Delivered);
-        }
         return report;
     }
 
@@ -350,7 +350,7 @@ internal sealed class QueueWorker : IDisposable
         // While the pool is late the threads that flush take the turn themselves, however long the worker sleeps. Where
         // all have answered, or the one who answers sends it himself, the sleep need not be short. A timer that ends
         // before the kernel's next tick has its price.
-        bool isAnsweredAtOnce = report.AllAnswered || (report.Delivered == 1 && _habit.IsSingle);
+        bool isAnsweredAtOnce = report.AllAnswered || (report.Delivered == 1 && _habit.TryExpectOne());
         bool answersExpected =
             (report.Delivered > 0 && !isAnsweredAtOnce) || (_poolTurn.IsQueued && !_poolTurn.IsLate);
         bool poolReceives = _lastBatch >= SmallestBatch && !_inline && !_poolTurn.IsLate;
