@@ -84,8 +84,8 @@ internal sealed class QueueWorker : IDisposable
     // Without connections no other thread has a reason to run a turn.
     private static readonly TimeSpan LongestIdleSleep = TimeSpan.FromSeconds(1);
 
-    // A single answer is sent by its flush, or the turn that its flush queues. Two can share a kick, so the worker keeps
-    // out of their way.
+    // A single answer is sent by its flush, or by the turn that its flush queues. Two can share a kick, so the worker
+    // keeps out of their way.
     private const int SmallestBatch = 2;
 
     // Turns in a row that a thread which flushes runs before it leaves the rest to the worker.
