@@ -86,6 +86,11 @@ internal sealed class EndpointReconciler(
     private sealed class Endpoint(IPEndPoint local, EndpointBinding binding, long now)
     {
         internal readonly IPEndPoint Local = local;
+
+        // As the stacks have it.
+        internal IpAddr Address => IpAddr.From(Local.Address);
+        internal ushort Port => (ushort)Local.Port;
+
         internal EndpointBinding Binding = binding;
         internal SteeringMode Mode = SteeringMode.Off;
         internal bool Listening;
@@ -107,7 +112,7 @@ internal sealed class EndpointReconciler(
     internal IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> Listening =>
     [
         .. _installed.Values.Where(e => e.Listening)
-            .Select(e => (IpAddr.From(e.Local.Address), (ushort)e.Local.Port, (ListeningEndpoint)e.Binding)),
+            .Select(e => (e.Address, e.Port, (ListeningEndpoint)e.Binding)),
     ];
 
     internal void Add(EndpointBinding binding) => _bindings.Add(binding);
@@ -197,7 +202,7 @@ internal sealed class EndpointReconciler(
         if (kernelConnections(candidates.Select(c => c.Local.Port).ToHashSet()) is not { } connections)
             return;
         foreach (Endpoint endpoint in candidates)
-            endpoint.Quiet = !connections.Contains((IpAddr.From(endpoint.Local.Address), endpoint.Local.Port));
+            endpoint.Quiet = !connections.Contains((endpoint.Address, endpoint.Port));
         Reconcile(served, now);
     }
 
@@ -249,7 +254,7 @@ internal sealed class EndpointReconciler(
         bool listen = !endpoint.Binding.IsDraining;
         if (listen && !endpoint.Listening)
         {
-            stacks.Listen(IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port, endpoint.Binding);
+            stacks.Listen(endpoint.Address, endpoint.Port, endpoint.Binding);
             endpoint.Listening = true;
         }
 
@@ -293,8 +298,7 @@ internal sealed class EndpointReconciler(
         }
     }
 
-    private static (IpAddr Address, ushort Port) LocalEnd(Endpoint endpoint) =>
-        (IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port);
+    private static (IpAddr Address, ushort Port) LocalEnd(Endpoint endpoint) => (endpoint.Address, endpoint.Port);
 
     // Out of the map before the stacks stop listening: the last SYN must find its listener.
     private void Remove(Endpoint endpoint, in ServedInterface served)
@@ -324,7 +328,7 @@ internal sealed class EndpointReconciler(
     private void StopListening(Endpoint endpoint)
     {
         if (endpoint.Listening)
-            stacks.StopListening(IpAddr.From(endpoint.Local.Address), (ushort)endpoint.Local.Port);
+            stacks.StopListening(endpoint.Address, endpoint.Port);
         endpoint.Listening = false;
     }
 

@@ -438,6 +438,7 @@ internal sealed class XdpEngine
     }
 
     // Another interface is served, or no longer: its addresses are this one's too. That this one is, is no news to it.
+    // But from its first queue on the network has to be watched, sooner than by the next tick.
     private void OnServedChanged()
     {
         if (!_lock.IsHeldByCurrentThread)
