@@ -28,19 +28,33 @@ internal sealed class App : IAsyncDisposable
     /// <param name="transport"><c>xdp</c> or <c>sockets</c>.</param>
     /// <param name="settings">More configuration, as environment variables.</param>
     /// <param name="cancellation">Gives up.</param>
-    public static async Task<App> Start(
+    public static Task<App> Start(
         Lab lab,
         string root,
         string transport,
         IReadOnlyDictionary<string, string>? settings,
+        CancellationToken cancellation) =>
+        StartFile(lab, Checkout.App(root), transport, "Cubic", settings, cancellation);
+
+    /// <param name="lab">Where.</param>
+    /// <param name="dll">HelloWeb.</param>
+    /// <param name="transport"><c>xdp</c> or <c>sockets</c>.</param>
+    /// <param name="congestionControl">Of AF_XDP, whatever the machine is set to.</param>
+    /// <param name="settings">More configuration, as environment variables.</param>
+    /// <param name="cancellation">Gives up.</param>
+    public static async Task<App> StartFile(
+        Lab lab,
+        string dll,
+        string transport,
+        string congestionControl,
+        IReadOnlyDictionary<string, string>? settings,
         CancellationToken cancellation)
     {
-        string dll = Path.Combine(root, "samples/HelloWeb/bin/Release/net10.0/HelloWeb.dll");
         string[] onXdp = transport == "xdp" ? ["--interface", lab.ServerInterface, "--required"] : [];
         var start = lab.Command(
             "server", ["dotnet", dll, "--transport", transport, "--urls", $"http://*:{Port}", .. onXdp]);
-        // Whatever the machine is set to.
-        start.Environment["Kestrel__Xdp__CongestionControl"] = "Cubic";
+        if (Checkout.HasOption(dll, "CongestionControl"))
+            start.Environment["Kestrel__Xdp__CongestionControl"] = congestionControl;
         foreach (var (name, value) in settings ?? new Dictionary<string, string>())
             start.Environment[name] = value;
         var process = LabProcess.Start(start);

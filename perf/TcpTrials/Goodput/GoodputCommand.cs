@@ -73,13 +73,19 @@ internal static class GoodputCommand
         });
         var directions = Trial.Option("--direction", "down, up or both", "both");
         directions.AcceptOnlyFromAmong("down", "up", "both");
+        var control = Trial.Option("--congestion-control", "cubic or bbr, of both", "cubic");
+        control.AcceptOnlyFromAmong("cubic", "bbr");
+        var baseline = new Option<DirectoryInfo?>("--baseline-root")
+        {
+            Description = "another checkout, whose transport is measured as well",
+        };
         var counters = new Option<bool>("--counters")
         {
             Description = "also each round, and what the stack counted in each cell",
         };
         var command = new Command("goodput", "Goodput of one transfer over an impaired path, ours and the kernel's.")
         {
-            root, rounds, megabytes, delays, losses, directions, counters,
+            root, rounds, megabytes, delays, losses, directions, control, baseline, counters,
         };
         command.SetAction((parsed, cancellation) => Trial.Run("perf/goodput", () => Run(
             parsed.GetRequiredValue(root),
@@ -89,6 +95,8 @@ internal static class GoodputCommand
                 from loss in PathLoss.All.Where(loss => IsWanted(loss, parsed.GetValue(losses)))
                 from download in Directions(parsed.GetValue(directions))
                 select new Cell(loss, TimeSpan.FromMilliseconds(delay), download)],
+            parsed.GetRequiredValue(control),
+            parsed.GetValue(baseline)?.FullName,
             parsed.GetValue(counters),
             cancellation)));
         return command;
@@ -105,71 +113,84 @@ internal static class GoodputCommand
     };
 
     private static async Task<int> Run(
-        string root, int rounds, long bytes, Cell[] cells, bool counters, CancellationToken cancellation)
+        string root, int rounds, long bytes, Cell[] cells, string congestionControl, string? baselineRoot,
+        bool counters, CancellationToken cancellation)
     {
-        await using var ours = await Path.Open("xdp", root, cancellation);
-        await using var kernels = await Path.Open("sockets", root, cancellation);
-        Path[] both = [ours, kernels];
+        string app = Checkout.App(root);
+        await using var ours = await Path.Open(root, "ours", "xdp", app, congestionControl, cancellation);
+        await using var kernels = await Path.Open(root, "kernel", "sockets", app, congestionControl, cancellation);
+        await using var baselines = baselineRoot is null ? null : await Path.Open(
+            root, "baseline", "xdp", await Checkout.Build(root, baselineRoot, cancellation), congestionControl,
+            cancellation);
+        Path[] paths = baselines is null ? [ours, kernels] : [ours, kernels, baselines];
+        Path[] others = paths[1..];
         // The runtime compiles what is hot in the background. After these transfers it is done with that.
         foreach (bool download in (bool[])[true, false, true, false])
-            foreach (var path in both)
+            foreach (var path in paths)
                 await path.Transfer(new Cell(PathLoss.All[0], TimeSpan.Zero, download), WarmupBytes, cancellation);
         AnsiConsole.MarkupLineInterpolated(
-            $"{cells.Length} cells × {rounds} rounds, ours and kernel's in turn; CUBIC on both sides, offloads off");
+            $"{cells.Length} cells × {rounds} rounds, in turn; {congestionControl} on all sides, offloads off");
 
         var table = new Table().Title(
-            $"Goodput: medians of {rounds} rounds, and the geometric mean of ours ÷ kernel's, with the same losses");
+            $"Goodput: medians of {rounds} rounds, and geometric means of the ratios, with the same losses");
         table.AddColumns("delay each way", "loss", "direction");
-        foreach (string column in (string[])["MB", "ours MB/s", "kernel MB/s", "ours ÷ kernel", "lowest – highest"])
+        foreach (string column in (string[])["MB", .. paths.Select(path => $"{path.Name} MB/s"),
+            .. others.SelectMany(path => (string[])[$"ours ÷ {path.Name}", "lowest – highest"])])
             table.AddColumn(new TableColumn(column).RightAligned());
 
-        var all = new List<double>();
+        List<double>[] all = [.. others.Select(_ => new List<double>())];
         foreach (var group in cells.GroupBy(cell => (cell.Delay, cell.Loss)))
         {
-            foreach (var path in both)
+            foreach (var path in paths)
                 await path.Become(group.Key.Delay, group.Key.Loss, cancellation);
             foreach (var cell in group)
             {
                 long size = cell.Size(bytes);
                 var before = counters ? await ours.App.Counters(cancellation) : null;
-                var pairs = new List<(double Ours, double Kernels)>();
+                double[][] rates = [.. paths.Select(_ => new double[rounds])];
                 for (int round = 0; round < rounds; round++)
                 {
-                    foreach (var path in both)
+                    foreach (var path in paths)
                         await path.Seed(round + 1, cancellation);
-                    double first = await (round % 2 == 0 ? ours : kernels).Transfer(cell, size, cancellation);
-                    double second = await (round % 2 == 0 ? kernels : ours).Transfer(cell, size, cancellation);
-                    pairs.Add(round % 2 == 0 ? (first, second) : (second, first));
+                    for (int i = 0; i < paths.Length; i++)
+                    {
+                        int turn = (i + round) % paths.Length;
+                        rates[turn][round] = await paths[turn].Transfer(cell, size, cancellation);
+                    }
                 }
 
-                double[] ratios = [.. pairs.Select(pair => pair.Ours / pair.Kernels)];
-                double ratio = Math.Exp(ratios.Average(one => Math.Log(one)));
-                all.Add(ratio);
-                string[] row =
-                [
+                var row = new List<string>
+                {
                     $"{cell.Delay.TotalMilliseconds:0} ms",
                     cell.Loss.Name,
                     cell.Download ? "down" : "up",
                     Number(size / 1e6),
-                    Number(Trial.Median(pairs.Select(pair => pair.Ours))),
-                    Number(Trial.Median(pairs.Select(pair => pair.Kernels))),
-                    ratio.ToString("0.00", CultureInfo.InvariantCulture),
-                    string.Create(CultureInfo.InvariantCulture, $"{ratios.Min():0.00} – {ratios.Max():0.00}"),
-                ];
-                table.AddRow(row);
+                };
+                row.AddRange(rates.Select(each => Number(Trial.Median(each))));
+                for (int other = 0; other < others.Length; other++)
+                {
+                    double[] ratios = [.. rates[0].Zip(rates[other + 1], static (one, two) => one / two)];
+                    double ratio = Math.Exp(ratios.Average(one => Math.Log(one)));
+                    all[other].Add(ratio);
+                    row.Add(ratio.ToString("0.00", CultureInfo.InvariantCulture));
+                    row.Add(string.Create(CultureInfo.InvariantCulture, $"{ratios.Min():0.00} – {ratios.Max():0.00}"));
+                }
+                table.AddRow([.. row]);
                 AnsiConsole.WriteLine(string.Join("  ", row));
                 if (before is not null)
                 {
-                    var parts = pairs.Select(pair => $"{Number(pair.Ours)} ÷ {Number(pair.Kernels)}");
-                    AnsiConsole.WriteLine($"      rounds {string.Join(", ", parts)}");
+                    for (int i = 0; i < paths.Length; i++)
+                        AnsiConsole.WriteLine($"      {paths[i].Name} {string.Join(", ", rates[i].Select(Number))}");
                     Report(before, await ours.App.Counters(cancellation));
                 }
             }
         }
 
         AnsiConsole.Write(table);
-        AnsiConsole.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"mean of the ratios {all.Average():0.00}, lowest {all.Min():0.00}"));
+        for (int other = 0; other < others.Length; other++)
+            AnsiConsole.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"ours ÷ {others[other].Name}: mean {all[other].Average():0.00}, lowest {all[other].Min():0.00}"));
         return 0;
     }
 
@@ -188,15 +209,15 @@ internal static class GoodputCommand
         value.ToString(value < 10 ? "0.00" : "0.0", CultureInfo.InvariantCulture);
 
     /// <summary>
-    /// A lab and the app in it. Each transport has one, so that both are up at the same time and nothing has to start
-    /// between two transfers that are compared.
+    /// A lab and the app in it. Each side has one, so that all are up at the same time and nothing has to start between
+    /// transfers that are compared.
     /// </summary>
-    private sealed class Path(Lab lab, string payload) : IAsyncDisposable
+    private sealed class Path(string name, Lab lab, string payload) : IAsyncDisposable
     {
         // The congestion control is set by route, since the sysctl may be read-only. No transfer starts with what the
         // kernel learnt from an earlier one.
         private const string KernelSettings = """
-            ip route replace $(ip route show default) congctl cubic
+            ip route replace $(ip route show default) congctl $0
             echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save
             """;
 
@@ -207,19 +228,24 @@ internal static class GoodputCommand
         private PathLoss _loss = PathLoss.All[0];
         private LabProcess? _delayLine;
 
+        public string Name { get; } = name;
+
         public App App { get; private set; } = null!;
 
-        public static async Task<Path> Open(string transport, string root, CancellationToken cancellation)
+        public static async Task<Path> Open(
+            string root, string name, string transport, string app, string congestionControl,
+            CancellationToken cancellation)
         {
-            var lab = new Lab(root, $"-{transport}");
+            var lab = new Lab(root, $"-{name}");
             string payload = System.IO.Path.GetTempFileName();
-            var path = new Path(lab, payload);
+            var path = new Path(name, lab, payload);
             try
             {
                 await lab.Up(cancellation, "router");
                 foreach (string role in (string[])["server", "client"])
-                    await lab.Output(lab.Command(role, "sh", "-ec", KernelSettings), cancellation);
-                path.App = await App.Start(lab, root, transport, null, cancellation);
+                    await lab.Output(lab.Command(role, "sh", "-ec", KernelSettings, congestionControl), cancellation);
+                path.App = await App.StartFile(
+                    lab, app, transport, congestionControl, settings: null, cancellation);
                 return path;
             }
             catch
