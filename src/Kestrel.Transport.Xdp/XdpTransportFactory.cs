@@ -33,7 +33,7 @@ public sealed class XdpTransportFactory
     private readonly EndpointTally _endpoints;
     private readonly SysctlNotice _sysctls;
     private readonly Lock _lock = new();
-    private readonly Dictionary<(ulong Namespace, string Interface), XdpEngine> _engines = [];
+    private readonly Dictionary<EngineKey, XdpEngine> _engines = [];
     private readonly List<XdpConnectionListener> _listeners = [];
     private readonly List<EndpointBinding> _bindings = [];
 
@@ -287,7 +287,7 @@ public sealed class XdpTransportFactory
     // The engine is the host's, from its first endpoint to its end: rebinding detaches nothing.
     private XdpEngine Lease(string interfaceName)
     {
-        var key = (EngineRegistry.CurrentNamespace, interfaceName);
+        var key = new EngineKey(EngineRegistry.CurrentNamespace, interfaceName);
         lock (_lock)
         {
             if (_engines.TryGetValue(key, out XdpEngine? own))

@@ -35,13 +35,15 @@ public sealed unsafe class BpfProgram : IDisposable
     /// </summary>
     private const int LogTail = 4000;
 
+    private readonly ulong _tag;
+
     private BpfProgram(string name, BpfHandle handle)
     {
         Name = name;
         Handle = handle;
         BpfNative.ProgInfo info = Describe(handle);
         Id = info.Id;
-        Tag = Convert.ToHexStringLower(new ReadOnlySpan<byte>(&info.Tag, sizeof(ulong)));
+        _tag = info.Tag;
     }
 
     public string Name { get; }
@@ -55,7 +57,14 @@ public sealed unsafe class BpfProgram : IDisposable
     /// A hash of the instructions that leaves out the numbers of maps. So the same object file gives the same tag,
     /// whoever loads it.
     /// </summary>
-    public string Tag { get; }
+    public string Tag
+    {
+        get
+        {
+            ulong tag = _tag;
+            return Convert.ToHexStringLower(new ReadOnlySpan<byte>(&tag, sizeof(ulong)));
+        }
+    }
 
     internal static BpfProgram Load(
         string name, uint type, uint attachType, ReadOnlySpan<byte> instructions, ReadOnlySpan<byte> license,

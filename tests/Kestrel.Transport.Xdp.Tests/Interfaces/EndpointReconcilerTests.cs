@@ -223,7 +223,7 @@ public class EndpointReconcilerTests
         Assert.Same(wildcard, _interface.Listeners[V4]);
         EndpointBinding own = Serve("10.0.0.1:80");
         Assert.Same(own, _interface.Listeners[V4]);
-        Assert.Same(own, Assert.Single(_endpoints.Listening).Item3);
+        Assert.Same(own, Assert.Single(_endpoints.Listening).Endpoint);
     }
 
     [Fact]

@@ -26,6 +26,9 @@ internal readonly record struct ServedInterface(
     internal bool WildcardsTakeAll { get; init; }
 }
 
+/// <summary>What a stack listens on, and for whom.</summary>
+internal sealed record StackListener(IpAddr Address, ushort Port, ListeningEndpoint Endpoint);
+
 /// <summary>
 /// Keeps the endpoints in the program's map and in the stacks equal to what is wanted: each address of the interface
 /// that a listener covers, with the listener's port. Owns the listeners' bindings, what it has installed for them, and
@@ -109,11 +112,8 @@ internal sealed class EndpointReconciler(
     internal IReadOnlyList<EndpointBinding> Bindings => _bindings;
 
     /// <summary>What every stack listens on.</summary>
-    internal IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> Listening =>
-    [
-        .. _installed.Values.Where(e => e.Listening)
-            .Select(e => (e.Address, e.Port, (ListeningEndpoint)e.Binding)),
-    ];
+    internal IReadOnlyList<StackListener> Listening =>
+        [.. _installed.Values.Where(e => e.Listening).Select(e => new StackListener(e.Address, e.Port, e.Binding))];
 
     internal void Add(EndpointBinding binding) => _bindings.Add(binding);
 

@@ -8,6 +8,9 @@ using NetworkNamespace = Xdp.Sockets.NetworkNamespace;
 
 namespace Kestrel.Transport.Xdp.Internal.Interfaces;
 
+/// <summary>Which interface, in which network namespace.</summary>
+internal sealed record EngineKey(ulong Namespace, string Interface);
+
 /// <summary>
 /// The engines of the process, one for each network namespace and interface, shared by all hosts in it: an interface
 /// takes one XDP program. An engine lives from the first lease to the last, so a host that rebinds its endpoints
@@ -17,7 +20,7 @@ internal sealed class EngineRegistry
 {
     internal static readonly EngineRegistry Process = new();
 
-    private readonly Leases<(ulong Namespace, string Interface), XdpEngine> _engines = new(static e => e.Close());
+    private readonly Leases<EngineKey, XdpEngine> _engines = new(static e => e.Close());
 
     // While an engine is made, which one is at a time.
     private readonly Dictionary<ulong, QueueResources> _resources = [];
@@ -39,7 +42,7 @@ internal sealed class EngineRegistry
     internal XdpEngine Lease(
         string interfaceName, InterfaceSettings settings, SourceFilter sources, ILogger logger)
     {
-        XdpEngine engine = _engines.Lease((CurrentNamespace, interfaceName), Create, out bool isNew);
+        XdpEngine engine = _engines.Lease(new(CurrentNamespace, interfaceName), Create, out bool isNew);
         if (isNew)
             return engine;
         try
@@ -54,7 +57,7 @@ internal sealed class EngineRegistry
             throw;
         }
 
-        XdpEngine Create((ulong Namespace, string Interface) key)
+        XdpEngine Create(EngineKey key)
         {
             var created = new XdpEngine(key, settings, ResourcesOf(key.Namespace), logger);
             created.Obey(sources);

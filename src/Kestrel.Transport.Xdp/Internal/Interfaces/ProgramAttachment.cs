@@ -241,7 +241,7 @@ internal sealed class ProgramAttachment(
     private void SetSources(SteeringProgram program, SourceLists sources)
     {
         program.SetDeniedSources(
-            _sources.Denied.Count > 0 ? [.. _sources.Denied.Union(sources.Denied)] : sources.Denied);
+            _sources.Denied.Length > 0 ? [.. _sources.Denied.Union(sources.Denied)] : sources.Denied);
         program.SetAllowedSources(sources.Allowed);
         program.SetDeniedSources(sources.Denied);
         _sources = sources;

@@ -154,7 +154,7 @@ internal sealed class QueueSet(
     /// What the stacks of the open queues listen on: a new one must before packets are sent to it.
     /// </param>
     internal string? OpenMissing(
-        NetworkInterfaceInfo device, ISteeringMaps maps, IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> listening)
+        NetworkInterfaceInfo device, ISteeringMaps maps, IReadOnlyList<StackListener> listening)
     {
         Dictionary<int, string> refusals = Prepare(device);
         XdpQueue[] prepared = [.. _prepared];
@@ -188,8 +188,7 @@ internal sealed class QueueSet(
     internal void Follow(NetworkInterfaceInfo device)
     {
         XdpQueue[] queues = _queues;
-        IsIncomplete |=
-            queues.Length > 0 && Wanted(device).Except(queues.Select(queue => queue.Settings.QueueId)).Any();
+        IsIncomplete |= queues.Length > 0 && Missing(device, queues).Length > 0;
         XdpQueue[] changed = [.. queues.Where(queue => queue.Mtu != device.Mtu)];
         foreach (XdpQueue queue in changed)
             queue.ChangeMtu(device.Mtu);
@@ -241,14 +240,24 @@ internal sealed class QueueSet(
         return queues;
     }
 
-    private IEnumerable<int> Wanted(NetworkInterfaceInfo device) =>
-        settings.Queues ?? Enumerable.Range(0, Math.Min(device.RxQueues, SteeringProgram.MaxQueues));
+    // Numbers of queues that are wanted and not among these.
+    private int[] Missing(NetworkInterfaceInfo device, IReadOnlyList<XdpQueue> queues)
+    {
+        var missing = new List<int>();
+        int count = settings.Queues?.Count ?? Math.Min(device.RxQueues, SteeringProgram.MaxQueues);
+        for (int i = 0; i < count; i++)
+        {
+            int number = settings.Queues?[i] ?? i;
+            if (queues.All(queue => queue.Settings.QueueId != number) && !missing.Contains(number))
+                missing.Add(number);
+        }
+        return [.. missing];
+    }
 
     // Why those are refused that could not be made.
     private Dictionary<int, string> Prepare(NetworkInterfaceInfo device)
     {
-        int[] missing =
-            [.. Wanted(device).Except(_queues.Concat(_prepared).Select(queue => queue.Settings.QueueId))];
+        int[] missing = Missing(device, [.. _queues, .. _prepared]);
         if (missing.Length > 0)
             LogTooLarge(device);
         var refusals = new Dictionary<int, string>();
@@ -365,14 +374,13 @@ internal sealed class QueueSet(
     }
 
     // The program sends it packets once everything else is done.
-    private void Begin(
-        XdpQueue queue, ISteeringMaps maps, IReadOnlyList<(IpAddr, ushort, ListeningEndpoint)> listening)
+    private void Begin(XdpQueue queue, ISteeringMaps maps, IReadOnlyList<StackListener> listening)
     {
         queue.Bind();
         queue.Run(stack =>
         {
-            foreach (var (address, port, endpoint) in listening)
-                Listen(stack, address, port, endpoint);
+            foreach (StackListener listener in listening)
+                Listen(stack, listener.Address, listener.Port, listener.Endpoint);
         });
         queue.Start();
         Publish([.. _queues, queue], queue);

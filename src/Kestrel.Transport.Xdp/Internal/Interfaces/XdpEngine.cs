@@ -62,8 +62,7 @@ internal sealed class XdpEngine
     private volatile bool _deviceRemoved, _deviceWentDown;
     private volatile bool _stopping;
 
-    internal XdpEngine(
-        (ulong Namespace, string Interface) key, InterfaceSettings settings, QueueResources shared, ILogger logger)
+    internal XdpEngine(EngineKey key, InterfaceSettings settings, QueueResources shared, ILogger logger)
     {
         Key = key;
         Settings = settings;
@@ -84,7 +83,7 @@ internal sealed class XdpEngine
         _routes.Start();
     }
 
-    internal (ulong Namespace, string Interface) Key { get; }
+    internal EngineKey Key { get; }
 
     /// <summary>
     /// The name that it was asked for by. Logs and metrics have it, whatever the device is called now.

@@ -52,7 +52,8 @@ internal sealed class GuardedLogger(ILogger logger) : ILogger
     {
         try
         {
-            logger.Log(logLevel, eventId, state, exception, formatter);
+            // As an object, for which providers have code. For each kind of state theirs would have to be compiled.
+            logger.Log<object?>(logLevel, eventId, state, exception, (s, e) => formatter((TState)s!, e));
         }
         catch (Exception)
         {

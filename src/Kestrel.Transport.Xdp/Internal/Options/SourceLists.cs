@@ -13,8 +13,6 @@ internal sealed class SourceLists
     /// <summary>Everybody may.</summary>
     internal static readonly SourceLists None = new([], []);
 
-    private static readonly IPNetwork s_everybody = new(IPAddress.IPv6Any, 0);
-
     // Null for none, which is the rule.
     private readonly AddressRanges? _allowed, _denied;
 
@@ -22,17 +20,17 @@ internal sealed class SourceLists
     {
         Allowed = [.. allowed];
         Denied = [.. denied];
-        _allowed = Allowed.Count > 0 ? new(Allowed) : null;
-        _denied = Denied.Count > 0 ? new(Denied) : null;
+        _allowed = Allowed.Length > 0 ? new(Allowed) : null;
+        _denied = Denied.Length > 0 ? new(Denied) : null;
     }
 
     /// <summary>Empty allows everybody.</summary>
-    internal IReadOnlyList<IPNetwork> Allowed { get; }
+    internal IPNetwork[] Allowed { get; }
 
     /// <summary>Who is on both lists is denied.</summary>
-    internal IReadOnlyList<IPNetwork> Denied { get; }
+    internal IPNetwork[] Denied { get; }
 
-    internal bool AreEmpty => Allowed.Count + Denied.Count == 0;
+    internal bool AreEmpty => Allowed.Length + Denied.Length == 0;
 
     internal static SourceLists From(XdpTransportOptions options) =>
         new(options.AllowedSources, options.DeniedSources);
@@ -48,7 +46,8 @@ internal sealed class SourceLists
 
     /// <summary>The name of the list that differs; null when both are equal.</summary>
     internal string? DifferenceTo(SourceLists other) =>
-        !Allowed.SequenceEqual(other.Allowed) ? nameof(XdpTransportOptions.AllowedSources)
+        AreEmpty && other.AreEmpty ? null
+        : !Allowed.SequenceEqual(other.Allowed) ? nameof(XdpTransportOptions.AllowedSources)
         : !Denied.SequenceEqual(other.Denied) ? nameof(XdpTransportOptions.DeniedSources)
         : null;
 
@@ -85,13 +84,13 @@ internal sealed class SourceLists
             + $"{loopback}.";
     }
 
-    private static IEnumerable<string> Count(IReadOnlyList<IPNetwork> list, string name) =>
-        list.Count == 0 ? [] : [$"{name} ({list.Count})"];
+    private static IEnumerable<string> Count(IPNetwork[] list, string name) =>
+        list.Length == 0 ? [] : [$"{name} ({list.Length})"];
 
     private static SourceLists Both(SourceLists one, SourceLists other)
     {
         IPNetwork[] denied = [.. one.Denied.Union(other.Denied)];
-        if (one.Allowed.Count == 0 || other.Allowed.Count == 0)
+        if (one.Allowed.Length == 0 || other.Allowed.Length == 0)
             return new([.. one.Allowed, .. other.Allowed], denied);
         // Of two prefixes that have an address in common, one lies within the other.
         IPNetwork[] allowed =
@@ -99,7 +98,7 @@ internal sealed class SourceLists
             .. one.Allowed.Where(network => other._allowed!.Contain(network))
                 .Union(other.Allowed.Where(network => one._allowed!.Contain(network))),
         ];
-        return allowed.Length > 0 ? new(allowed, denied) : new([], [s_everybody]);
+        return allowed.Length > 0 ? new(allowed, denied) : new([], [new(IPAddress.IPv6Any, 0)]);
     }
 
     /// <summary>

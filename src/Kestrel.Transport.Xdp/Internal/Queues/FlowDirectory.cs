@@ -20,7 +20,7 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
 
     private static readonly object s_removed = new();
 
-    private readonly Shard[] _shards = [.. Enumerable.Range(0, 1 << ShardBits).Select(static _ => new Shard())];
+    private readonly Shard[] _shards = NewShards();
 
     private sealed class Shard
     {
@@ -81,6 +81,14 @@ internal sealed class FlowDirectory<T>(Func<T, FlowKey> flowOf)
     {
         uint hash = HashOf(flow);
         return Search(Volatile.Read(ref ShardOf(hash).Slots), flow, hash, out _);
+    }
+
+    private static Shard[] NewShards()
+    {
+        var shards = new Shard[1 << ShardBits];
+        for (int i = 0; i < shards.Length; i++)
+            shards[i] = new Shard();
+        return shards;
     }
 
     /// <summary>Entries and marks in an array of this length: three quarters.</summary>

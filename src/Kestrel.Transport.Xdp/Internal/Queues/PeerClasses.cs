@@ -22,14 +22,18 @@ internal sealed class PeerClasses
     // What the kernel looks at besides its tables: addresses that nobody may send from.
     private static readonly RoutePrefix[] s_always =
     [
-        new(IPAddress.Any, 0, false), new(IPAddress.Any, 8, false), new(IPAddress.Parse("127.0.0.0"), 8, false),
-        new(IPAddress.Parse("224.0.0.0"), 4, false), new(IPAddress.Broadcast, 32, false),
+        new(IPAddress.Any, 0, false), new(IPAddress.Any, 8, false), new(new([127, 0, 0, 0]), 8, false),
+        new(new([224, 0, 0, 0]), 4, false), new(IPAddress.Broadcast, 32, false),
         new(IPAddress.IPv6Any, 0, false), new(IPAddress.IPv6Any, 128, false), new(IPAddress.IPv6Loopback, 128, false),
-        new(IPAddress.Parse("fe80::"), 10, false), new(IPAddress.Parse("ff00::"), 8, false),
+        new(new([0xFE, 0x80, .. new byte[14]]), 10, false), new(new([0xFF, .. new byte[15]]), 8, false),
     ];
 
-    // By length, the longest first. Whether the kernel chooses a next hop for each peer.
-    private readonly (int Length, Dictionary<IpAddr, bool> Prefixes)[] _ipv4 = [], _ipv6 = [];
+    // By length, the longest first.
+    private readonly Class[] _ipv4 = [], _ipv6 = [];
+
+    /// <param name="Length">Bits of the prefixes.</param>
+    /// <param name="Prefixes">With each, whether the kernel chooses a next hop for each peer.</param>
+    private sealed record Class(int Length, Dictionary<IpAddr, bool> Prefixes);
 
     internal PeerClasses(RouteDistinctions distinctions)
     {
@@ -75,22 +79,31 @@ internal sealed class PeerClasses
         return found;
     }
 
-    private static (int, Dictionary<IpAddr, bool>)[] ByLength(
-        IReadOnlyList<RoutePrefix> prefixes, AddressFamily family, int bitsBefore)
+    private static Class[] ByLength(IReadOnlyList<RoutePrefix> prefixes, AddressFamily family, int bitsBefore)
     {
-        var byLength = new SortedDictionary<int, Dictionary<IpAddr, bool>>(
-            Comparer<int>.Create(static (a, b) => b.CompareTo(a)));
-        foreach (RoutePrefix prefix in prefixes.Concat(s_always))
+        var byLength = new Dictionary<IpAddr, bool>?[WholeAddress + 1];
+        Add(prefixes);
+        Add(s_always);
+        var classes = new List<Class>();
+        for (int length = WholeAddress; length >= 0; length--)
         {
-            if (prefix.Address.AddressFamily != family)
-                continue;
-            int length = prefix.Length + bitsBefore;
-            if (!byLength.TryGetValue(length, out Dictionary<IpAddr, bool>? ofLength))
-                byLength[length] = ofLength = [];
-            IpAddr address = Cut(IpAddr.From(prefix.Address), length);
-            ofLength[address] = prefix.HasSeveralHops || ofLength.GetValueOrDefault(address);
+            if (byLength[length] is { } ofLength)
+                classes.Add(new(length, ofLength));
         }
-        return [.. byLength.Select(static entry => (entry.Key, entry.Value))];
+        return [.. classes];
+
+        void Add(IReadOnlyList<RoutePrefix> prefixes)
+        {
+            foreach (RoutePrefix prefix in prefixes)
+            {
+                if (prefix.Address.AddressFamily != family)
+                    continue;
+                int length = prefix.Length + bitsBefore;
+                Dictionary<IpAddr, bool> ofLength = byLength[length] ??= [];
+                IpAddr address = Cut(IpAddr.From(prefix.Address), length);
+                ofLength[address] = prefix.HasSeveralHops || ofLength.GetValueOrDefault(address);
+            }
+        }
     }
 
     private static IpAddr Cut(IpAddr address, int length) => length >= 64

@@ -168,8 +168,11 @@ internal sealed class QueueRoutes(Action<FlowKey> ask, QueueCounters counters) :
     /// <summary>The queue is closed: packets that wait are returned.</summary>
     internal void Clear()
     {
-        foreach (WaitingPacket waiting in _questions.Values.SelectMany(static question => question.Packets))
-            waiting.Packet.ReturnAll();
+        foreach (Question question in _questions.Values)
+        {
+            foreach (WaitingPacket waiting in question.Packets)
+                waiting.Packet.ReturnAll();
+        }
         _questions.Clear();
         _postponed.Clear();
         _packets = 0;

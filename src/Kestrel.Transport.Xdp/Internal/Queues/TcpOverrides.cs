@@ -19,7 +19,7 @@ internal sealed record TcpOverrides
     /// <summary>The endpoint's settings. Those of the stack themselves where there is nothing to change.</summary>
     internal TcpStackOptions Over(TcpStackOptions stack)
     {
-        if (this == None)
+        if (KeepAlive is null && UserTimeout is null && CongestionControl is null)
             return stack;
         TcpStackOptions options = stack with
         {
@@ -38,4 +38,4 @@ internal sealed record TcpOverrides
 /// <param name="Time">Idle time before the first probe.</param>
 /// <param name="Interval">Between probes that are not answered.</param>
 /// <param name="Count">Unanswered probes after which the peer is taken for dead.</param>
-internal readonly record struct KeepAliveOverride(TimeSpan Time, TimeSpan Interval, int Count);
+internal sealed record KeepAliveOverride(TimeSpan Time, TimeSpan Interval, int Count);
