@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics;
 
 namespace Xdp.TcpLite;
@@ -14,6 +15,9 @@ internal sealed class SendQueue
     private const int CoalesceLimit = 512;
 
     private const int SmallestRing = 4;
+
+    /// <summary>The array pool has arrays of this size and of its doubles.</summary>
+    private const int SmallestPooledRing = 16;
 
     /// <summary>Rings up to this size are kept when the queue is empty, for what it holds next.</summary>
     private const int LargestSpareRing = 256;
@@ -251,20 +255,34 @@ internal sealed class SendQueue
         DropLargeRing();
     }
 
+    // All entries are cleared.
     private void DropLargeRing()
     {
         _first = 0;
-        if (_ring.Length > LargestSpareRing)
-            _ring = [];
+        if (_ring.Length <= LargestSpareRing)
+            return;
+        Free(_ring, clear: false);
+        _ring = NewRing(LargestSpareRing);
+    }
+
+    // A power of two. Large ones are shared by all, since a flight that fills one is short.
+    private static SentSegment[] NewRing(int length) =>
+        length < SmallestPooledRing ? new SentSegment[length] : ArrayPool<SentSegment>.Shared.Rent(length);
+
+    private static void Free(SentSegment[] ring, bool clear)
+    {
+        if (ring.Length >= SmallestPooledRing)
+            ArrayPool<SentSegment>.Shared.Return(ring, clear);
     }
 
     private ref SentSegment AddLast()
     {
         if (Count == _ring.Length)
         {
-            var ring = new SentSegment[Math.Max(SmallestRing, Count * 2)];
+            SentSegment[] ring = NewRing(Math.Max(SmallestRing, Count * 2));
             for (int i = 0; i < Count; i++)
                 ring[i] = this[i];
+            Free(_ring, clear: true);
             _ring = ring;
             _first = 0;
         }
