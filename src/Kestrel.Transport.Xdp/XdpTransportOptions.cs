@@ -153,6 +153,13 @@ public sealed class XdpTransportOptions
     public bool? NoDelay { get; set; }
 
     /// <summary>
+    /// On a veth without a queueing discipline, segments of a connection that follow each other go as one packet, by a
+    /// packet socket beside the AF_XDP socket (GSO). It is divided by whoever has to. False sends each on the TX ring.
+    /// Default: true.
+    /// </summary>
+    public bool SegmentationOffload { get; set; } = true;
+
+    /// <summary>
     /// See <see cref="SocketTransportOptions.MaxReadBufferSize"/>; null takes its value, 0 is unlimited.
     /// </summary>
     public long? MaxReadBufferSize { get; set; }

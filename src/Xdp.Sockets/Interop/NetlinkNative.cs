@@ -31,9 +31,9 @@ internal static unsafe partial class NetlinkNative
     internal const ushort NLA_TYPE_MASK = 0x3fff, NLA_F_NESTED = 0x8000;
     internal const ushort NLMSGERR_ATTR_MSG = 1;
 
-    internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_LINK = 5, IFLA_MASTER = 10,
-        IFLA_LINKINFO = 18, IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43, IFLA_PROP_LIST = 52,
-        IFLA_ALT_IFNAME = 53;
+    internal const ushort IFLA_ADDRESS = 1, IFLA_IFNAME = 3, IFLA_MTU = 4, IFLA_LINK = 5, IFLA_QDISC = 6,
+        IFLA_MASTER = 10, IFLA_LINKINFO = 18, IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES = 32, IFLA_XDP = 43,
+        IFLA_PROP_LIST = 52, IFLA_ALT_IFNAME = 53;
     internal const ushort IFLA_INFO_KIND = 1;
     internal const ushort IFLA_XDP_FD = 1, IFLA_XDP_ATTACHED = 2, IFLA_XDP_FLAGS = 3, IFLA_XDP_PROG_ID = 4;
     internal const ushort IFA_ADDRESS = 1, IFA_LOCAL = 2, IFA_FLAGS = 8;

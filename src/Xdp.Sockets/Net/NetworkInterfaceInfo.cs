@@ -53,6 +53,9 @@ public sealed record NetworkInterfaceInfo
     /// <summary>"veth", "bridge", "bond", "tun", "vlan", …; null for physical devices and loopback.</summary>
     public required string? Kind { get; init; }
 
+    /// <summary>The queueing discipline at its root ("noqueue", "fq_codel", …); null when there is none yet.</summary>
+    public string? QueueingDiscipline { get; init; }
+
     /// <summary>The driver's name as ethtool tells it; null where it tells none.</summary>
     public required string? Driver { get; init; }
 
@@ -145,7 +148,7 @@ public sealed record NetworkInterfaceInfo
         string name = "";
         PhysicalAddress mac = PhysicalAddress.None;
         int mtu = 0, lower = 0, master = 0, rxQueues = 1, txQueues = 1;
-        string? kind = null;
+        string? kind = null, qdisc = null;
         XdpAttachment? xdp = null;
         IReadOnlyList<string> altNames = [];
 
@@ -158,6 +161,7 @@ public sealed record NetworkInterfaceInfo
                 case NetlinkNative.IFLA_ADDRESS: mac = new PhysicalAddress(attributes.Value.ToArray()); break;
                 case NetlinkNative.IFLA_MTU: mtu = attributes.Int32; break;
                 case NetlinkNative.IFLA_LINK: lower = attributes.Int32; break;
+                case NetlinkNative.IFLA_QDISC: qdisc = attributes.Text; break;
                 case NetlinkNative.IFLA_MASTER: master = attributes.Int32; break;
                 case NetlinkNative.IFLA_NUM_RX_QUEUES: rxQueues = attributes.Int32; break;
                 case NetlinkNative.IFLA_NUM_TX_QUEUES: txQueues = attributes.Int32; break;
@@ -177,6 +181,7 @@ public sealed record NetworkInterfaceInfo
             IsRunning = (header.Flags & NetlinkNative.IFF_RUNNING) != 0,
             IsLoopback = (header.Flags & NetlinkNative.IFF_LOOPBACK) != 0,
             Kind = kind,
+            QueueingDiscipline = qdisc,
             Driver = null,
             RxQueues = rxQueues,
             TxQueues = txQueues,

@@ -28,6 +28,7 @@ public class InterfaceSettingsTests
         ["UserTimeout"] = o => o.UserTimeout = TimeSpan.FromSeconds(1),
         ["Backlog"] = o => o.Backlog = 1,
         ["NoDelay"] = o => o.NoDelay = false,
+        ["SegmentationOffload"] = o => o.SegmentationOffload = false,
         ["UnsafePreferInlineScheduling"] = o => o.UnsafePreferInlineScheduling = true,
     };
 

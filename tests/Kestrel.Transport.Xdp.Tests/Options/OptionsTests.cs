@@ -94,6 +94,7 @@ public class OptionsTests
             ["Kestrel:Xdp:CongestionControl"] = "bbr",
             ["Kestrel:Xdp:Backlog"] = "7",
             ["Kestrel:Xdp:NoDelay"] = "false",
+            ["Kestrel:Xdp:SegmentationOffload"] = "false",
             ["Kestrel:Xdp:MaxReadBufferSize"] = "1",
             ["Kestrel:Xdp:MaxWriteBufferSize"] = "2",
             ["Kestrel:Xdp:UnsafePreferInlineScheduling"] = "true",
@@ -123,6 +124,7 @@ public class OptionsTests
         Assert.Equal(CongestionAlgorithm.Bbr, options.CongestionControl);
         Assert.Equal(7, options.Backlog);
         Assert.False(options.NoDelay);
+        Assert.False(options.SegmentationOffload);
         Assert.Equal(1, options.MaxReadBufferSize);
         Assert.Equal(2, options.MaxWriteBufferSize);
         Assert.True(options.UnsafePreferInlineScheduling);
@@ -132,7 +134,7 @@ public class OptionsTests
     public void Configuration_CoversEveryProperty()
     {
         // EndpointFilter is code.
-        Assert.Equal(29, typeof(XdpTransportOptions).GetProperties().Length);
+        Assert.Equal(30, typeof(XdpTransportOptions).GetProperties().Length);
     }
 
     [Fact]

@@ -3,7 +3,8 @@ using System.Buffers.Binary;
 namespace Xdp.Sockets.Tests.Support;
 
 /// <summary>
-/// An AF_PACKET socket for frames of <see cref="EtherType"/> on one interface: the kernel's view of the wire.
+/// An AF_PACKET socket for frames of <see cref="EtherType"/>, or another type, on one interface: the kernel's view of
+/// the wire.
 /// </summary>
 internal sealed class PacketSocket : IDisposable
 {
@@ -13,13 +14,13 @@ internal sealed class PacketSocket : IDisposable
     private readonly int _fd;
     private readonly byte[] _buffer = new byte[4096];
 
-    internal PacketSocket(int interfaceIndex)
+    internal PacketSocket(int interfaceIndex, ushort etherType = EtherType)
     {
         _fd = TestNative.Check(TestNative.socket(TestNative.AF_PACKET, TestNative.SOCK_RAW | TestNative.SOCK_CLOEXEC,
-            BinaryPrimitives.ReverseEndianness(EtherType)), "socket(AF_PACKET)");
+            BinaryPrimitives.ReverseEndianness(etherType)), "socket(AF_PACKET)");
         byte[] address = new byte[20];
         BinaryPrimitives.WriteUInt16LittleEndian(address, TestNative.AF_PACKET);
-        BinaryPrimitives.WriteUInt16BigEndian(address.AsSpan(2), EtherType);
+        BinaryPrimitives.WriteUInt16BigEndian(address.AsSpan(2), etherType);
         BinaryPrimitives.WriteInt32LittleEndian(address.AsSpan(4), interfaceIndex);
         TestNative.Check(TestNative.bind(_fd, address, address.Length), "bind(AF_PACKET)");
         TestNative.Check(

@@ -46,7 +46,10 @@ internal sealed class VethPair : IDisposable
 
     internal Xsk Open(Umem umem, XskOptions options, params ulong[] fill) => Run(() => Xsk.Open(umem, options, fill));
 
-    internal PacketSocket OpenPeer() => Run(() => new PacketSocket(Far));
+    internal PacketSocket OpenPeer(ushort etherType = PacketSocket.EtherType) =>
+        Run(() => new PacketSocket(Far, etherType));
+
+    internal void Exec(string command) => _network.Exec(command);
 
     internal void SetLink(string name, string state) => _network.Ip($"link set {name} {state}");
 

@@ -68,6 +68,12 @@ internal sealed class XdpMetrics : IDisposable
             add(q.Counters.Kicks - q.Counters.KickFailures, "kestrel.xdp.result", "ok");
             add(q.Counters.KickFailures, "kestrel.xdp.result", "again");
         });
+        string offloaded = "Segments sent as parts of larger packets, which are divided later (GSO).";
+        Counter("kestrel.xdp.segments.offloaded", "{segment}", offloaded, static (q, add) =>
+        {
+            add(q.Counters.Offloaded, "kestrel.xdp.result", "sent");
+            add(q.Counters.OffloadRefused, "kestrel.xdp.result", "refused");
+        });
         string chained = "Received packets that took several frames. Those dropped had an empty part, or too many.";
         Counter("kestrel.xdp.packets.chained", "{packet}", chained, static (q, add) =>
         {

@@ -324,6 +324,8 @@ internal sealed class QueueSet(
         Mtu = device.Mtu,
         MultiBuffer = WantsMultiBuffer(device) && shared.KernelHasMultiBuffer(),
         AcceptPartialChecksum = IsGeneric || device.IsLoopback || device.Kind is "veth" or "tun",
+        SegmentationOffload =
+            settings.SegmentationOffload && device is { Kind: "veth", QueueingDiscipline: "noqueue" },
         FrameCount = frames,
         Secret = shared.Secret,
     };

@@ -58,6 +58,7 @@ internal sealed class InterfaceSettings
     internal required int Backlog { get; init => field = Named(value); }
 
     internal required bool NoDelay { get; init => field = Named(value); }
+    internal required bool SegmentationOffload { get; init => field = Named(value); }
 
     /// <summary>What the administrator has set, and none of the options above is for.</summary>
     internal required TcpStackOptions Sysctls { get; init => field = Named(value); }
@@ -92,6 +93,7 @@ internal sealed class InterfaceSettings
             Backlog = options.Backlog ?? Math.Min(sockets.Backlog, sysctls.MaxBacklog),
             Sysctls = sysctls.Stack,
             NoDelay = options.NoDelay ?? sockets.NoDelay,
+            SegmentationOffload = options.SegmentationOffload,
             UnsafePreferInlineScheduling = options.UnsafePreferInlineScheduling ?? sockets.UnsafePreferInlineScheduling,
         };
     }

@@ -120,6 +120,9 @@ internal sealed class XdpOptionsBinder(IServiceProvider services) : IConfigureOp
             case "NODELAY":
                 options.NoDelay = Parse(key, bool.Parse);
                 break;
+            case "SEGMENTATIONOFFLOAD":
+                options.SegmentationOffload = Parse(key, bool.Parse);
+                break;
             case "MAXREADBUFFERSIZE":
                 options.MaxReadBufferSize = Parse(key, ParseNumber<long>);
                 break;

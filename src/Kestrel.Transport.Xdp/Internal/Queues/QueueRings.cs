@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Xdp.Sockets;
+using Xdp.Sockets.Net;
 using Xdp.TcpLite;
 
 namespace Kestrel.Transport.Xdp.Internal.Queues;
@@ -15,6 +17,9 @@ internal sealed class QueueRings : IDisposable
 
     // Segments written between two looks at the TX ring.
     private const int EmitBatch = 64;
+
+    // Segments that are worth a system call of their own.
+    private const int SmallestRun = 4;
 
     // Packets that the kernel sends by itself, one system call each, in one pass.
     private const int MostByKernel = 64;
@@ -35,6 +40,8 @@ internal sealed class QueueRings : IDisposable
     private readonly Xsk _xsk;
     private readonly PacketChain _chain = new();
     private readonly TxPacket[] _packets = new TxPacket[EmitBatch];
+    private readonly XdpDescriptor[] _descriptors = new XdpDescriptor[EmitBatch];
+    private GsoSocket? _gso;
     private bool _linkDown;
     private bool _fillStarved;
 
@@ -67,6 +74,8 @@ internal sealed class QueueRings : IDisposable
     {
         Refill(all: true);
         _xsk.Bind();
+        if (_settings.SegmentationOffload && !IsZeroCopy)
+            _gso = OpenGso();
     }
 
     /// <summary>Packets that have arrived and were not received. Any thread.</summary>
@@ -232,7 +241,21 @@ internal sealed class QueueRings : IDisposable
     public void Dispose()
     {
         _chain.Clear();
+        _gso?.Dispose();
         _xsk.Dispose();
+    }
+
+    // Without it segments are sent one by one.
+    private GsoSocket? OpenGso()
+    {
+        try
+        {
+            return new GsoSocket(_umem, _settings.InterfaceIndex);
+        }
+        catch (XdpException)
+        {
+            return null;
+        }
     }
 
     // False when the ring is full.
@@ -240,10 +263,10 @@ internal sealed class QueueRings : IDisposable
     {
         TxRing tx = _xsk.Tx;
         int byKernel = 0;
-        while (byKernel < MostByKernel && tx.Reserve(EmitBatch, out uint index) is > 0 and uint room)
+        while (byKernel < MostByKernel && (int)Math.Min(tx.Free, EmitBatch) is > 0 and int room)
         {
-            int count = stack.Emit(_packets.AsSpan(0, (int)room), now);
-            uint used = 0;
+            int count = stack.Emit(_packets.AsSpan(0, room), now);
+            int onLink = 0;
             for (int i = 0; i < count; i++)
             {
                 ref TxPacket packet = ref _packets[i];
@@ -255,22 +278,75 @@ internal sealed class QueueRings : IDisposable
                 }
                 else
                 {
-                    tx[unchecked(index + used)] = new XdpDescriptor
+                    _descriptors[onLink++] = new XdpDescriptor
                     {
                         Address = Frames.AddressOf(packet.Frame, packet.Start),
                         Length = (uint)packet.Length,
                     };
-                    used++;
                 }
                 packet.Frame = null!;
             }
-            if (used < room)
-                tx.Cancel(room - used);
-            if (used > 0)
-                tx.Submit(used);
+            Send(_descriptors.AsSpan(0, onLink));
             _counters.PacketsSent += count;
             if (count < room)
                 return true;
+        }
+        return false;
+    }
+
+    // There is room for all of them on the ring.
+    private void Send(ReadOnlySpan<XdpDescriptor> packets)
+    {
+        for (int i = 0; _gso is not null && packets.Length - i >= SmallestRun;)
+        {
+            int run = _gso.CountRun(packets[i..]);
+            if (run < SmallestRun)
+            {
+                i += run;
+                continue;
+            }
+            // What comes before goes before: a peer takes for lost what is overtaken.
+            PutOnRing(packets[..i]);
+            packets = packets[i..];
+            i = 0;
+            Kick();
+            if (_xsk.Tx.Pending > 0)
+                break;
+            if (SendAsOne(packets[..run]))
+                packets = packets[run..];
+            else
+                i = run;
+        }
+        PutOnRing(packets);
+    }
+
+    private void PutOnRing(ReadOnlySpan<XdpDescriptor> packets)
+    {
+        if (packets.IsEmpty)
+            return;
+        TxRing tx = _xsk.Tx;
+        uint granted = tx.Reserve((uint)packets.Length, out uint index);
+        Debug.Assert(granted == packets.Length, "There was room.");
+        for (int i = 0; i < packets.Length; i++)
+            tx[unchecked(index + (uint)i)] = packets[i];
+        tx.Submit(granted);
+    }
+
+    private bool SendAsOne(ReadOnlySpan<XdpDescriptor> run)
+    {
+        int errno = _gso!.Send(run);
+        if (errno == 0)
+        {
+            _counters.Offloaded += run.Length;
+            foreach (ref readonly XdpDescriptor segment in run)
+                Frames.Completed(Frames.FromAddress(segment.Address, out _));
+            return true;
+        }
+        _counters.OffloadRefused += run.Length;
+        if (!GsoSocket.IsPassing(errno))
+        {
+            _gso.Dispose();
+            _gso = null;
         }
         return false;
     }
