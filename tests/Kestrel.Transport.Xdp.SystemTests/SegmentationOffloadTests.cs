@@ -25,8 +25,7 @@ public sealed class SegmentationOffloadTests(DirectLab lab, ITestOutputHelper ou
                 foreach (IPAddress address in (IPAddress[])[Lab.ServerIp4, Lab.ServerIp6])
                     await TransferTests.EachWayAsync(lab, server, bytes: 10_000_000, seconds: 20, address);
                 Counters counters = await server.CountersAsync();
-                // Some go alone: the first of a connection, and what a small window leaves.
-                Assert.InRange(counters.Sum(Counter, "kestrel.xdp.result=sent"), 5_000, 30_000);
+                Assert.True(counters.Sum(Counter, "kestrel.xdp.result=sent") > 0);
                 Assert.Equal(0, counters.Sum(Counter, "kestrel.xdp.result=refused"));
             });
         }
@@ -44,41 +43,62 @@ public sealed class SegmentationOffloadTests(DirectLab lab, ITestOutputHelper ou
         await OnXdpAsync(lab.Server, off, AssertNoneIsOffloadedAsync);
     }
 
-    /// <summary>In a queue of the kernel's they would be overtaken by what goes on the ring.</summary>
+    /// <summary>
+    /// In a queue of the kernel's they would be overtaken by what goes on the ring. Also in one that is added later.
+    /// </summary>
     [SkippableFact]
-    public async Task WithAQueueingDiscipline_AllGoOnTheRing()
+    public async Task WithAQueueingDiscipline_AllGoOnTheRing_AsLongAsItIsThere()
     {
         Lab.Require("curl", "tc");
         try
         {
             await TcAsync($"qdisc add dev {Lab.Interface} root pfifo");
-            await OnXdpAsync(lab.Server, new HelloWebSettings(), AssertNoneIsOffloadedAsync);
+            await OnXdpAsync(lab.Server, new HelloWebSettings(), async server =>
+            {
+                await AssertNoneIsOffloadedAsync(server);
+                await TcAsync($"qdisc del dev {Lab.Interface} root");
+                await EventuallyOffloadsAsync(server, offloads: true);
+                await TcAsync($"qdisc add dev {Lab.Interface} root pfifo");
+                await EventuallyOffloadsAsync(server, offloads: false);
+            });
         }
         finally
         {
-            await TcAsync($"qdisc del dev {Lab.Interface} root");
+            await lab.Server.RunAsync("tc", "qdisc", "del", "dev", Lab.Interface, "root");
         }
     }
 
-    /// <summary>A veth divides by itself as long as the other end has no XDP program.</summary>
+    /// <summary>It would see partial checksums, which the TX ring's packets do not have.</summary>
     [SkippableFact]
-    public async Task TheClientsEndGetsAProgram_TheBytesArrive()
+    public async Task WhileTheClientsEndHasAnXdpProgram_AllGoOnTheRing()
     {
         Lab.Require("curl");
         await OnXdpAsync(lab.Server, new HelloWebSettings(), async server =>
         {
-            await TransferTests.EachWayAsync(lab, server, bytes: 1_000_000, seconds: 10);
-            await using HelloWebServer other =
-                await HelloWebServer.StartAsync(lab.Client, new HelloWebSettings { Interfaces = ["cli0"] });
-            await TransferTests.EachWayAsync(lab, server, bytes: 10_000_000, seconds: 20);
+            await EventuallyOffloadsAsync(server, offloads: true);
+            await using (await HelloWebServer.StartAsync(lab.Client, new HelloWebSettings { Interfaces = ["cli0"] }))
+                await EventuallyOffloadsAsync(server, offloads: false);
+            await EventuallyOffloadsAsync(server, offloads: true);
         });
     }
+
+    private Task EventuallyOffloadsAsync(HelloWebServer server, bool offloads) => Eventually.TrueAsync(
+        async () =>
+        {
+            double before = await OffloadedAsync(server);
+            await TransferTests.EachWayAsync(lab, server, bytes: 2_000_000, seconds: 10);
+            return await OffloadedAsync(server) > before == offloads;
+        },
+        () => $"Segments {(offloads ? "do not" : "still")} go as one.");
 
     private async Task AssertNoneIsOffloadedAsync(HelloWebServer server)
     {
         await TransferTests.EachWayAsync(lab, server, bytes: 2_000_000, seconds: 10);
-        Assert.Equal(0, (await server.CountersAsync()).Sum(Counter, "kestrel.xdp.result=sent"));
+        Assert.Equal(0, await OffloadedAsync(server));
     }
+
+    private static async Task<double> OffloadedAsync(HelloWebServer server) =>
+        (await server.CountersAsync()).Sum(Counter, "kestrel.xdp.result=sent");
 
     private async Task SetOffloadsAsync(string offloads) =>
         (await lab.Server.RunAsync(["ethtool", "-K", Lab.Interface, .. offloads.Split(' ')])).Succeeded();

@@ -18,11 +18,11 @@ internal static unsafe partial class NetlinkNative
         NLM_F_DUMP = 0x300, NLM_F_CREATE = 0x400;
     internal const ushort RTM_NEWLINK = 16, RTM_DELLINK = 17, RTM_GETLINK = 18, RTM_SETLINK = 19, RTM_NEWADDR = 20,
         RTM_DELADDR = 21, RTM_GETADDR = 22, RTM_NEWROUTE = 24, RTM_DELROUTE = 25, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28,
-        RTM_GETNEIGH = 30, RTM_NEWRULE = 32, RTM_DELRULE = 33, RTM_GETRULE = 34, RTM_NEWNETCONF = 80,
-        RTM_NEWNEXTHOP = 104, RTM_DELNEXTHOP = 105, RTM_GETNEXTHOP = 106;
+        RTM_GETNEIGH = 30, RTM_NEWRULE = 32, RTM_DELRULE = 33, RTM_GETRULE = 34, RTM_NEWQDISC = 36, RTM_DELQDISC = 37,
+        RTM_NEWNETCONF = 80, RTM_NEWNEXTHOP = 104, RTM_DELNEXTHOP = 105, RTM_GETNEXTHOP = 106;
     internal const byte NTF_USE = 1;
-    internal const uint RTMGRP_LINK = 1, RTMGRP_NEIGH = 4, RTMGRP_IPV4_IFADDR = 0x10, RTMGRP_IPV4_ROUTE = 0x40,
-        RTMGRP_IPV4_RULE = 0x80, RTMGRP_IPV6_IFADDR = 0x100, RTMGRP_IPV6_ROUTE = 0x400;
+    internal const uint RTMGRP_LINK = 1, RTMGRP_NEIGH = 4, RTMGRP_TC = 8, RTMGRP_IPV4_IFADDR = 0x10,
+        RTMGRP_IPV4_ROUTE = 0x40, RTMGRP_IPV4_RULE = 0x80, RTMGRP_IPV6_IFADDR = 0x100, RTMGRP_IPV6_ROUTE = 0x400;
 
     // Bits of the groups that have no RTMGRP name: RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
     // RTNLGRP_NEXTHOP.
@@ -55,7 +55,9 @@ internal static unsafe partial class NetlinkNative
     private const int PollAgainAfter = 50;
 
     internal const nuint SIOCETHTOOL = 0x8946;
-    internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GFLAGS = 0x25, ETHTOOL_GCHANNELS = 0x3c;
+    internal const uint ETHTOOL_GDRVINFO = 3, ETHTOOL_GFLAGS = 0x25, ETHTOOL_GCHANNELS = 0x3c,
+        ETHTOOL_GSTRINGS = 0x1b, ETHTOOL_GSSET_INFO = 0x37, ETHTOOL_GFEATURES = 0x3a;
+    internal const uint ETH_SS_FEATURES = 4, ETH_GSTRING_LEN = 32;
     internal const uint ETH_FLAG_RXVLAN = 1 << 8;
 
     internal const short POLLIN = 1;

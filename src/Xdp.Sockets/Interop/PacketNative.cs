@@ -8,7 +8,7 @@ namespace Xdp.Sockets.Interop;
 internal static unsafe partial class PacketNative
 {
     internal const int AF_PACKET = 17, SOL_SOCKET = 1, SOL_PACKET = 263;
-    internal const int SO_SNDBUFFORCE = 32, PACKET_VNET_HDR = 15;
+    internal const int SO_SNDBUF = 7, SO_SNDBUFFORCE = 32, PACKET_VNET_HDR = 15;
     internal const byte VIRTIO_NET_HDR_F_NEEDS_CSUM = 1, VIRTIO_NET_HDR_GSO_TCPV4 = 1, VIRTIO_NET_HDR_GSO_TCPV6 = 4;
 
     [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]

@@ -6,18 +6,40 @@ using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
 
+/// <summary>What became of a run that was given to <see cref="GsoSocket.Send"/>.</summary>
+public enum GsoStatus
+{
+    /// <summary>The kernel has copied it.</summary>
+    Sent,
+
+    /// <summary>
+    /// The kernel has dropped it, or, where it was divided first, a part of it: a full queue behind the interface, or a
+    /// rule at its egress hook. That is for TCP to repair.
+    /// </summary>
+    Dropped,
+
+    /// <summary>Nothing was sent. Later ones may be.</summary>
+    Busy,
+
+    /// <summary>
+    /// Nothing was sent, and the kernel does not take such packets: <see cref="GsoSocket.LastErrno"/>.
+    /// </summary>
+    Refused,
+}
+
 /// <summary>
 /// Sends TCP segments that follow each other as one packet, which the kernel or the device divides again (generic
 /// segmentation offload). The TX ring of AF_XDP has nothing like it: in copy mode each of its packets costs as much as
 /// a whole run does here. It goes by a packet socket, through the interface's queueing discipline, and receives
-/// nothing. Needs CAP_NET_RAW. One thread at a time.
+/// nothing. Whoever divides the packet computes the checksums, or leaves that to the device, as with kernel sockets.
+/// Needs CAP_NET_RAW. One thread at a time.
 /// </summary>
 public sealed unsafe class GsoSocket : IDisposable
 {
     /// <summary>Segments of one run, at most.</summary>
     public const int MostSegments = 64;
 
-    // Of the socket's own buffer, which nothing is to fail for on a device that is in order.
+    // Of the socket's own buffer. With less, runs are refused where the device is slow to send them.
     private const int SendBuffer = 4 << 20;
 
     private const int LargestPacket = ushort.MaxValue;
@@ -39,9 +61,11 @@ public sealed unsafe class GsoSocket : IDisposable
             throw new XdpException("socket(AF_PACKET, SOCK_RAW)", Marshal.GetLastPInvokeError());
         try
         {
-            SetOption(PacketNative.SOL_PACKET, PacketNative.PACKET_VNET_HDR, 1, nameof(PacketNative.PACKET_VNET_HDR));
-            SetOption(
-                PacketNative.SOL_SOCKET, PacketNative.SO_SNDBUFFORCE, SendBuffer, nameof(PacketNative.SO_SNDBUFFORCE));
+            if (!TrySetOption(PacketNative.SOL_PACKET, PacketNative.PACKET_VNET_HDR, 1))
+                throw new XdpException("setsockopt(PACKET_VNET_HDR)", Marshal.GetLastPInvokeError());
+            // Without CAP_NET_ADMIN it has what the host allows.
+            if (!TrySetOption(PacketNative.SOL_SOCKET, PacketNative.SO_SNDBUFFORCE, SendBuffer))
+                TrySetOption(PacketNative.SOL_SOCKET, PacketNative.SO_SNDBUF, SendBuffer);
             var address = new PacketNative.SockAddrLl
             {
                 Family = PacketNative.AF_PACKET,
@@ -92,12 +116,25 @@ public sealed unsafe class GsoSocket : IDisposable
         return count;
     }
 
-    /// <summary>Sends a run as one packet. The kernel has copied it then.</summary>
+    /// <summary>errno of the last <see cref="Send"/>, 0 for success.</summary>
+    public int LastErrno { get; private set; }
+
+    /// <summary>Sends a run as one packet. The frames are the caller's again, whatever has become of it.</summary>
     /// <param name="run">As <see cref="CountRun"/> has found it.</param>
-    /// <returns>
-    /// 0, or the errno with which the kernel has refused it. Nothing of it was sent then.
-    /// </returns>
-    public int Send(ReadOnlySpan<XdpDescriptor> run)
+    public GsoStatus Send(ReadOnlySpan<XdpDescriptor> run)
+    {
+        LastErrno = SendRun(run);
+        return LastErrno switch
+        {
+            0 => GsoStatus.Sent,
+            ErrnoNames.ENOBUFS => GsoStatus.Dropped,
+            ErrnoNames.EAGAIN or ErrnoNames.ENOMEM or ErrnoNames.EINTR or ErrnoNames.ENETDOWN or ErrnoNames.ENXIO
+                or ErrnoNames.ENODEV => GsoStatus.Busy,
+            _ => GsoStatus.Refused,
+        };
+    }
+
+    private int SendRun(ReadOnlySpan<XdpDescriptor> run)
     {
         ReadOnlySpan<byte> first = Bytes(run[0]);
         if (run.Length > MostSegments || !TcpHeaders.TryRead(first, out TcpHeaders headers))
@@ -109,6 +146,8 @@ public sealed unsafe class GsoSocket : IDisposable
         int total = 0;
         for (int i = 0; i < run.Length; i++)
         {
+            if (run[i].Length <= headers.Length)
+                return ErrnoNames.EINVAL;
             ReadOnlySpan<byte> payload = Bytes(run[i])[headers.Length..];
             // The UMEM does not move.
             _parts[i + 2] = new()
@@ -118,6 +157,8 @@ public sealed unsafe class GsoSocket : IDisposable
             };
             total += payload.Length;
         }
+        if (headers.Length + total > LargestPacket)
+            return ErrnoNames.EINVAL;
         headers.WriteHead(first, Bytes(run[^1])[headers.Flags], total, new Span<byte>(head, headers.Length));
         var message = new NetlinkNative.MsgHdr
         {
@@ -129,19 +170,12 @@ public sealed unsafe class GsoSocket : IDisposable
             : Marshal.GetLastPInvokeError();
     }
 
-    /// <summary>May the next run be taken, after this errno of <see cref="Send"/>?</summary>
-    public static bool IsPassing(int errno) => errno
-        is ErrnoNames.EAGAIN or ErrnoNames.ENOBUFS or ErrnoNames.ENOMEM or ErrnoNames.EINTR or ErrnoNames.ENETDOWN;
-
     public void Dispose() => _socket.Dispose();
 
     private ReadOnlySpan<byte> Bytes(in XdpDescriptor packet) => _umem.GetSpan(packet.Address, (int)packet.Length);
 
-    private void SetOption(int level, int option, int value, string name)
-    {
-        if (PacketNative.SetSockOpt(_socket, level, option, &value, sizeof(int)) < 0)
-            throw new XdpException($"setsockopt({name})", Marshal.GetLastPInvokeError());
-    }
+    private bool TrySetOption(int level, int option, int value) =>
+        PacketNative.SetSockOpt(_socket, level, option, &value, sizeof(int)) >= 0;
 
     private sealed class Descriptor : SafeHandleMinusOneIsInvalid
     {

@@ -53,7 +53,9 @@ public sealed record NetworkInterfaceInfo
     /// <summary>"veth", "bridge", "bond", "tun", "vlan", …; null for physical devices and loopback.</summary>
     public required string? Kind { get; init; }
 
-    /// <summary>The queueing discipline at its root ("noqueue", "fq_codel", …); null when there is none yet.</summary>
+    /// <summary>
+    /// The queueing discipline at its root: "noqueue", "fq_codel", …; "noop" before the interface was ever up.
+    /// </summary>
     public string? QueueingDiscipline { get; init; }
 
     /// <summary>The driver's name as ethtool tells it; null where it tells none.</summary>
@@ -76,6 +78,12 @@ public sealed record NetworkInterfaceInfo
     /// VLAN tags are taken out of what it receives before an XDP program sees it (<c>rx-vlan-offload</c> of ethtool).
     /// </summary>
     public bool StripsVlanTags { get; init; }
+
+    /// <summary>
+    /// It may be given TCP packets that are larger than its MTU, whether that is switched on or not
+    /// (<c>tx-tcp-segmentation</c> of ethtool). A veth's other end takes that away when it gets an XDP program.
+    /// </summary>
+    public bool MaySegmentTcp { get; init; }
 
     /// <summary>The XDP program attached, if any.</summary>
     public required XdpAttachment? Xdp { get; init; }
@@ -245,6 +253,8 @@ public sealed record NetworkInterfaceInfo
     /// <summary>The driver's side of an interface.</summary>
     private sealed unsafe class Ethtool : IDisposable
     {
+        private static string[]? s_features;
+
         private readonly int _fd =
             NetlinkNative.Socket(NetlinkNative.AF_INET, NetlinkNative.SOCK_DGRAM | NetlinkNative.SOCK_CLOEXEC, 0);
 
@@ -261,11 +271,57 @@ public sealed record NetworkInterfaceInfo
             if (ReadChannels(link.Name) is { } channels)
                 link = link with { RxQueues = channels.Rx, TxQueues = channels.Tx };
 
+            if (IsAvailable(link.Name, "tx-tcp-segmentation"))
+                link = link with { MaySegmentTcp = true };
+
             NetlinkNative.EthtoolValue flags = default;
             flags.Command = NetlinkNative.ETHTOOL_GFLAGS;
             return Ask(link.Name, &flags) && (flags.Data & NetlinkNative.ETH_FLAG_RXVLAN) != 0
                 ? link with { StripsVlanTags = true }
                 : link;
+        }
+
+        // May the feature be switched? struct ethtool_gfeatures: command, number of words, then four words for each 32
+        // features, the first of which says that.
+        private bool IsAvailable(string name, string feature)
+        {
+            s_features ??= ReadFeatures(name);
+            int number = Array.IndexOf(s_features ?? [], feature);
+            if (number < 0)
+                return false;
+            const int MostWords = 8;
+            uint* answer = stackalloc uint[2 + MostWords * 4];
+            answer[0] = NetlinkNative.ETHTOOL_GFEATURES;
+            answer[1] = MostWords;
+            return number / 32 < MostWords && Ask(name, answer)
+                && (answer[2 + number / 32 * 4] & 1u << number % 32) != 0;
+        }
+
+        // In the order of their numbers, which is the kernel's, and the same for all interfaces. Null when it does not
+        // tell.
+        private string[]? ReadFeatures(string name)
+        {
+            // struct ethtool_sset_info: command, reserved, a mask of sets, then their sizes.
+            uint* sizes = stackalloc uint[5];
+            sizes[0] = NetlinkNative.ETHTOOL_GSSET_INFO;
+            sizes[2] = 1u << (int)NetlinkNative.ETH_SS_FEATURES;
+            if (!Ask(name, sizes) || sizes[2] == 0)
+                return null;
+            uint count = sizes[4];
+            // struct ethtool_gstrings: command, set, number, then the strings.
+            byte[] answer = GC.AllocateArray<byte>((int)(12 + count * NetlinkNative.ETH_GSTRING_LEN), pinned: true);
+            fixed (byte* p = answer)
+            {
+                ((uint*)p)[0] = NetlinkNative.ETHTOOL_GSTRINGS;
+                ((uint*)p)[1] = NetlinkNative.ETH_SS_FEATURES;
+                ((uint*)p)[2] = count;
+                if (!Ask(name, p))
+                    return null;
+                string[] features = new string[count];
+                for (int i = 0; i < features.Length; i++)
+                    features[i] = Marshal.PtrToStringUTF8((nint)(p + 12 + i * NetlinkNative.ETH_GSTRING_LEN))!;
+                return features;
+            }
         }
 
         internal (int Rx, int Tx)? ReadChannels(string name)

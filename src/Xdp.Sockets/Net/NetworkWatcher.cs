@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.NetworkInformation;
+using System.Runtime.InteropServices;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -29,6 +30,9 @@ public enum NetworkChangeKind
 
     /// <summary>What the kernel knows of a neighbour: it has found it, or has not.</summary>
     NeighbourChanged,
+
+    /// <summary>A queueing discipline of an interface (tc) was added, changed or removed.</summary>
+    QueueingChanged,
 
     /// <summary>Messages were lost, so what is known may be out of date. Read everything again.</summary>
     Overrun,
@@ -82,7 +86,8 @@ public sealed unsafe class NetworkWatcher : IDisposable
             | NetlinkNative.IPV4_NETCONF_GROUP | NetlinkNative.IPV6_NETCONF_GROUP | NetlinkNative.NEXTHOP_GROUP;
         _changed = changed;
         _socket = NetlinkSocket.Open(
-            NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR
+            NetlinkNative.RTMGRP_LINK | NetlinkNative.RTMGRP_TC
+            | NetlinkNative.RTMGRP_IPV4_IFADDR | NetlinkNative.RTMGRP_IPV6_IFADDR
             | (routes ? ofRoutes : 0));
         try
         {
@@ -168,6 +173,10 @@ public sealed unsafe class NetworkWatcher : IDisposable
                         ? NetworkChangeKind.AddressAdded
                         : NetworkChangeKind.AddressRemoved,
                     index, null, address);
+
+            case NetlinkNative.RTM_NEWQDISC or NetlinkNative.RTM_DELQDISC:
+                // struct tcmsg: a family, three bytes of nothing, the interface.
+                return new NetworkChange(NetworkChangeKind.QueueingChanged, MemoryMarshal.Read<int>(body[4..]));
 
             case NetlinkNative.RTM_NEWROUTE or NetlinkNative.RTM_DELROUTE
                 or NetlinkNative.RTM_NEWRULE or NetlinkNative.RTM_DELRULE or NetlinkNative.RTM_NEWNETCONF

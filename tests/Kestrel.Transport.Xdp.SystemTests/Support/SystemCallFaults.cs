@@ -15,7 +15,7 @@ internal sealed unsafe partial class SystemCallFaults
     private const string Program = "/dotnet";
 
     private readonly Lock _lock = new();
-    private string? _failing;
+    private string? _failing, _then;
     private int _errno, _next, _hits;
     private bool _once;
 
@@ -27,6 +27,7 @@ internal sealed unsafe partial class SystemCallFaults
     {
         ["socket(AF_XDP)"] = EMFILE,
         ["socket(AF_NETLINK)"] = EMFILE,
+        ["socket(AF_PACKET)"] = EMFILE,
         ["eventfd"] = EMFILE,
         ["XDP_UMEM_REG"] = ENOMEM,
         ["XDP_UMEM_FILL_RING"] = ENOMEM,
@@ -40,6 +41,8 @@ internal sealed unsafe partial class SystemCallFaults
         ["mmap(ring)"] = ENOMEM,
         ["bind(AF_XDP)"] = ENOSPC,
         ["bind(AF_NETLINK)"] = ENOMEM,
+        ["bind(AF_PACKET)"] = ENODEV,
+        ["PACKET_VNET_HDR"] = EINVAL,
         ["send(netlink)"] = ENOBUFS,
         ["recv(netlink)"] = ENOBUFS,
         ["SIOCETHTOOL"] = ENODEV,
@@ -66,7 +69,8 @@ internal sealed unsafe partial class SystemCallFaults
     /// <param name="next">Which of those that come: 1 for the first.</param>
     /// <param name="once">The ones after it are let through.</param>
     /// <param name="errno">What it fails with; null for what it usually does.</param>
-    internal void Fail(string name, int next = 1, bool once = true, int? errno = null)
+    /// <param name="then">With <paramref name="once"/>, the call that fails after it, once.</param>
+    internal void Fail(string name, int next = 1, bool once = true, int? errno = null, string? then = null)
     {
         lock (_lock)
         {
@@ -74,6 +78,7 @@ internal sealed unsafe partial class SystemCallFaults
             _errno = errno ?? All[name];
             _next = next;
             _once = once;
+            _then = then;
             _hits = 0;
         }
     }
@@ -103,21 +108,24 @@ internal sealed unsafe partial class SystemCallFaults
                 return 0;
             int errno = _failing.Length > 0 ? _errno : All[name];
             if (_once)
-                _failing = null;
+                (_failing, _next, _then) = (_then, 1, null);
+            if (_failing?.Length > 0)
+                _errno = All[_failing];
             return errno;
         }
     }
 
     /// <param name="name">A call that was to fail.</param>
+    /// <param name="errno">What with.</param>
     /// <param name="failed">False when a signal has ended it before: it is made again, and is to fail then.</param>
-    private void Count(string name, bool failed)
+    private void Count(string name, int errno, bool failed)
     {
         lock (_lock)
         {
             if (failed)
                 _hits++;
-            else if (_once && _failing is null)
-                (_failing, _next) = (name, 1);
+            else if (_once)
+                (_failing, _errno, _next, _then) = (name, errno, 1, _failing);
         }
     }
 
@@ -144,7 +152,7 @@ internal sealed unsafe partial class SystemCallFaults
             };
             bool isAnswered = Ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) >= 0;
             if (errno != 0)
-                Count(name!, failed: isAnswered);
+                Count(name!, errno, failed: isAnswered);
         }
         _ = Close(listener);
     }
@@ -166,17 +174,26 @@ internal sealed unsafe partial class SystemCallFaults
     {
         ulong a0 = call.A0, a1 = call.A1, a2 = call.A2, a3 = call.A3, a4 = call.A4;
         if (call.Number == Numbers.Socket)
-            return a0 switch { 44 => "socket(AF_XDP)", 16 => "socket(AF_NETLINK)", _ => null };
+        {
+            return a0 switch
+            {
+                44 => "socket(AF_XDP)",
+                16 => "socket(AF_NETLINK)",
+                17 => "socket(AF_PACKET)",
+                _ => null,
+            };
+        }
         if (call.Number == Numbers.EventFd)
             return "eventfd";
         // SOL_XDP. SO_SNDBUF is nothing that may not fail.
         if (call.Number == Numbers.SetSockOpt || call.Number == Numbers.GetSockOpt)
-            return a1 == 283 ? OptionName((int)a2) : null;
+            return a1 switch { 283 => OptionName((int)a2), 263 when a2 == 15 => "PACKET_VNET_HDR", _ => null };
         if (call.Number == Numbers.Mmap)
             return "mmap(ring)";
-        // The sizes of sockaddr_xdp, which is that of sockaddr_in as well, and of sockaddr_nl. HelloWeb binds to IPv6.
+        // The sizes of sockaddr_xdp, which is that of sockaddr_in as well, of sockaddr_nl and of sockaddr_ll. HelloWeb
+        // binds to IPv6.
         if (call.Number == Numbers.Bind)
-            return a2 switch { 16 => "bind(AF_XDP)", 12 => "bind(AF_NETLINK)", _ => null };
+            return a2 switch { 16 => "bind(AF_XDP)", 12 => "bind(AF_NETLINK)", 20 => "bind(AF_PACKET)", _ => null };
         // Without a buffer it is a kick. Sockets of .NET say MSG_NOSIGNAL.
         if (call.Number == Numbers.SendTo)
             return a1 == 0 ? "sendto(AF_XDP)" : a3 == 0 && a4 == 0 ? "send(netlink)" : null;

@@ -91,7 +91,6 @@ public class QueueSetTests
             Mtu = 9000,
             MultiBuffer = true,
             AcceptPartialChecksum = false,
-            SegmentationOffload = false,
             FrameCount = 256,
             Secret = new byte[32],
         };

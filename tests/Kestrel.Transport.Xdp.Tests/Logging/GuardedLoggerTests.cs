@@ -19,6 +19,8 @@ public class GuardedLoggerTests
         Assert.Equal("eth7", provider.Values["Interface"]);
         Assert.Contains("eth7", provider.Text);
         Assert.Contains("127.0.0.1:80", provider.Text);
+        // Code for objects is there. For any other type the provider's would have to be compiled.
+        Assert.Equal(typeof(object), provider.StateType);
     }
 
     private sealed class Recorder : ILogger
@@ -26,6 +28,8 @@ public class GuardedLoggerTests
         internal Dictionary<string, object?> Values { get; private set; } = [];
 
         internal string Text { get; private set; } = "";
+
+        internal Type? StateType { get; private set; }
 
         public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
 
@@ -37,6 +41,7 @@ public class GuardedLoggerTests
         {
             Values = Assert.IsAssignableFrom<IReadOnlyList<KeyValuePair<string, object?>>>(state).ToDictionary();
             Text = formatter(state, exception);
+            StateType = typeof(TState);
         }
     }
 }

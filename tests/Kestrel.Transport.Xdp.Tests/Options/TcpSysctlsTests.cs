@@ -182,7 +182,6 @@ public sealed class TcpSysctlsTests : IDisposable
         Mtu = 1500,
         MultiBuffer = false,
         AcceptPartialChecksum = false,
-        SegmentationOffload = false,
         FrameCount = 256,
         Secret = new byte[32],
     }.ToStackOptions();

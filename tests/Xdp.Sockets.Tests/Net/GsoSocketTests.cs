@@ -8,7 +8,7 @@ namespace Xdp.Sockets.Tests.Net;
 public sealed class GsoSocketTests : IDisposable
 {
     private const int FrameSize = 2048, Headers4 = 14 + 20 + 32, Headers6 = 14 + 40 + 32;
-    private const byte Fin = 0x01, Psh = 0x08, Ack = 0x10, Cwr = 0x80;
+    private const byte Fin = 0x01, Psh = 0x08, Ack = 0x10, Urg = 0x20, Ece = 0x40, Cwr = 0x80;
 
     private readonly VethPair _pair = VethPair.Create();
     private readonly Umem _umem = Umem.Create(new UmemOptions { FrameCount = 128, FrameSize = FrameSize });
@@ -19,21 +19,22 @@ public sealed class GsoSocketTests : IDisposable
 
     /// <summary>The oracle are the segments themselves: the TX ring would have sent them as they are.</summary>
     [SkippableTheory]
-    [InlineData(true, 2)]
-    [InlineData(true, 30)]
-    [InlineData(false, 2)]
-    [InlineData(false, 30)]
-    public void Send_DividedByTheKernel_GivesTheSegments(bool isIPv4, int count)
+    [InlineData(true, 2, Psh)]
+    [InlineData(true, 30, Psh | Fin)]
+    [InlineData(true, 30, 0)]
+    [InlineData(false, 2, Psh)]
+    [InlineData(false, 30, Psh | Fin)]
+    public void Send_DividedByTheKernel_GivesTheSegments(bool isIPv4, int count, byte lastFlags)
     {
         Require.Tools("ethtool");
         _pair.Exec("ethtool -K near tso off gso off tx off");
         int full = isIPv4 ? 1448 : 1428;
         for (int i = 0; i < count; i++)
-            Add(isIPv4, i, length: i == count - 1 ? 100 : full, flags: i == count - 1 ? (byte)(Ack | Psh) : Ack);
+            Add(isIPv4, i, length: i == count - 1 ? 100 : full, flags: i == count - 1 ? (byte)(Ack | lastFlags) : Ack);
         using PacketSocket peer = _pair.OpenPeer((ushort)(isIPv4 ? 0x0800 : 0x86DD));
 
         Assert.Equal(count, CountRun());
-        Assert.Equal(0, Send());
+        Assert.Equal(GsoStatus.Sent, Send());
 
         foreach (XdpDescriptor packet in _packets)
             Assert.Equal(Bytes(packet), peer.Receive());
@@ -47,7 +48,7 @@ public sealed class GsoSocketTests : IDisposable
             Add(isIPv4: true, i, length: 300, Ack);
         using PacketSocket peer = _pair.OpenPeer(0x0800);
 
-        Assert.Equal(0, Send());
+        Assert.Equal(GsoStatus.Sent, Send());
 
         byte[] one = peer.Receive()!;
         Assert.Equal(Headers4 + 3000, one.Length);
@@ -62,9 +63,8 @@ public sealed class GsoSocketTests : IDisposable
         Add(isIPv4: true, 0, 1000, Ack);
         Add(isIPv4: true, 1, 1000, Ack);
         _pair.SetLink("near", "down");
-        int errno = Send();
-        Assert.NotEqual(0, errno);
-        Assert.True(GsoSocket.IsPassing(errno));
+        Assert.Equal(GsoStatus.Busy, Send());
+        Assert.NotEqual(0, _gso.LastErrno);
     }
 
     [SkippableTheory]
@@ -78,6 +78,12 @@ public sealed class GsoSocketTests : IDisposable
     [InlineData("hops", 2)]
     [InlineData("ECN", 2)]
     [InlineData("CWR", 2)]
+    [InlineData("ECE", 2)]
+    [InlineData("URG", 2)]
+    [InlineData("the urgent pointer", 2)]
+    [InlineData("the data offset", 2)]
+    [InlineData("the EtherType", 2)]
+    [InlineData("the header's length", 2)]
     [InlineData("the sequence", 2)]
     [InlineData("more data", 2)]
     [InlineData("less data", 3)]
@@ -104,13 +110,28 @@ public sealed class GsoSocketTests : IDisposable
                 "the window" => tcp + 15,
                 "the timestamp" => tcp + 27,
                 "hops" => isIPv4 ? 22 : 21,
-                "ECN" => 15,
+                "the urgent pointer" => tcp + 19,
+                "the EtherType" => 12,
                 "the sequence" => tcp + 7,
                 _ => -1,
             };
             if (changed >= 0)
                 third[changed] ^= 1;
-            third[tcp + 13] |= by switch { "FIN" => Fin, "PSH" => Psh, "CWR" => Cwr, _ => 0 };
+            third[tcp + 13] |= by switch
+            {
+                "FIN" => Fin,
+                "PSH" => Psh,
+                "CWR" => Cwr,
+                "ECE" => Ece,
+                "URG" => Urg,
+                _ => 0,
+            };
+            if (by == "ECN")
+                third[15] ^= (byte)(isIPv4 ? 0x01 : 0x10);
+            else if (by == "the data offset")
+                third[tcp + 12] ^= 0x10;
+            else if (by == "the header's length")
+                third[14] ^= (byte)(isIPv4 ? 0x01 : 0x80);
             Assert.Equal(expected, CountRun());
         }
     }
@@ -136,6 +157,31 @@ public sealed class GsoSocketTests : IDisposable
         Assert.Equal(45, CountRun());
     }
 
+    /// <summary>Its length would not fit the IP header.</summary>
+    [SkippableFact]
+    public void Send_MoreThanAPacketHolds_IsRefused()
+    {
+        for (int i = 0; i < 60; i++)
+            Add(isIPv4: true, i, length: 1448, Ack);
+        Assert.Equal(GsoStatus.Refused, Send());
+    }
+
+    /// <summary>A kernel that lets an XDP program have the other end no longer takes large packets for it.</summary>
+    [SkippableFact]
+    public void Veth_WhoseOtherEndHasAProgram_DoesNotSegment()
+    {
+        NetworkInterfaceInfo Near() => _pair.Run(() => NetworkInterfaceInfo.Get(_pair.Near))!;
+        Require.Tools("ethtool");
+        Assert.True(Near().MaySegmentTcp);
+        Assert.Equal("noqueue", Near().QueueingDiscipline);
+        _pair.Exec("ethtool -K near tso off");
+        Assert.True(Near().MaySegmentTcp);
+        using Umem umem = Umem.Create(new UmemOptions { FrameCount = 64, FrameSize = FrameSize });
+        using Xsk xsk = _pair.Open(umem, new XskOptions { InterfaceIndex = _pair.Far, QueueId = 0 });
+        using RedirectProgram program = _pair.Run(() => new RedirectProgram(xsk));
+        Assert.False(Near().MaySegmentTcp);
+    }
+
     [SkippableFact]
     public void NoSuchInterface_IsAnError() =>
         Assert.Throws<XdpException>(() => _pair.Run(() => new GsoSocket(_umem, 12345)));
@@ -148,7 +194,7 @@ public sealed class GsoSocketTests : IDisposable
 
     private int CountRun() => _gso.CountRun([.. _packets]);
 
-    private int Send() => _gso.Send([.. _packets]);
+    private GsoStatus Send() => _gso.Send([.. _packets]);
 
     private byte[] Bytes(XdpDescriptor packet) => _umem.GetSpan(packet.Address, (int)packet.Length).ToArray();
 

@@ -72,6 +72,7 @@ internal sealed class XdpMetrics : IDisposable
         Counter("kestrel.xdp.segments.offloaded", "{segment}", offloaded, static (q, add) =>
         {
             add(q.Counters.Offloaded, "kestrel.xdp.result", "sent");
+            add(q.Counters.OffloadDropped, "kestrel.xdp.result", "dropped");
             add(q.Counters.OffloadRefused, "kestrel.xdp.result", "refused");
         });
         string chained = "Received packets that took several frames. Those dropped had an empty part, or too many.";

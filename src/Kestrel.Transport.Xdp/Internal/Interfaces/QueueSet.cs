@@ -163,7 +163,7 @@ internal sealed class QueueSet(
         {
             try
             {
-                Begin(queue, maps, listening);
+                Begin(queue, device, maps, listening);
                 // Prepared before the device changed.
                 if (queue.Mtu != device.Mtu)
                     queue.ChangeMtu(device.Mtu);
@@ -189,6 +189,8 @@ internal sealed class QueueSet(
     {
         XdpQueue[] queues = _queues;
         IsIncomplete |= queues.Length > 0 && Missing(device, queues).Length > 0;
+        foreach (XdpQueue queue in queues)
+            queue.SendRunsAsOne(MaySendRunsAsOne(device));
         XdpQueue[] changed = [.. queues.Where(queue => queue.Mtu != device.Mtu)];
         foreach (XdpQueue queue in changed)
             queue.ChangeMtu(device.Mtu);
@@ -324,8 +326,6 @@ internal sealed class QueueSet(
         Mtu = device.Mtu,
         MultiBuffer = WantsMultiBuffer(device) && shared.KernelHasMultiBuffer(),
         AcceptPartialChecksum = IsGeneric || device.IsLoopback || device.Kind is "veth" or "tun",
-        SegmentationOffload =
-            settings.SegmentationOffload && device is { Kind: "veth", QueueingDiscipline: "noqueue" },
         FrameCount = frames,
         Secret = shared.Secret,
     };
@@ -335,6 +335,11 @@ internal sealed class QueueSet(
     // Not where each packet fits a frame: some drivers have zero-copy only without it.
     private bool WantsMultiBuffer(NetworkInterfaceInfo device) =>
         IsGeneric || device.Mtu > QueueSettings.LargestPacket;
+
+    // Not where they could be overtaken by what is on the ring: in a queue of the kernel's, or by another queue of the
+    // device's. Nor where the other end of the veth has an XDP program, which would see partial checksums.
+    private bool MaySendRunsAsOne(NetworkInterfaceInfo device) => settings.SegmentationOffload
+        && device is { Kind: "veth", QueueingDiscipline: "noqueue", TxQueues: 1, MaySegmentTcp: true };
 
     // What it costs that the kernel has no packets of several frames: once, as long as the MTU stays the same.
     private void LogTooLarge(NetworkInterfaceInfo device)
@@ -376,7 +381,8 @@ internal sealed class QueueSet(
     }
 
     // The program sends it packets once everything else is done.
-    private void Begin(XdpQueue queue, ISteeringMaps maps, IReadOnlyList<StackListener> listening)
+    private void Begin(
+        XdpQueue queue, NetworkInterfaceInfo device, ISteeringMaps maps, IReadOnlyList<StackListener> listening)
     {
         queue.Bind();
         queue.Run(stack =>
@@ -385,6 +391,7 @@ internal sealed class QueueSet(
                 Listen(stack, listener.Address, listener.Port, listener.Endpoint);
         });
         queue.Start();
+        queue.SendRunsAsOne(MaySendRunsAsOne(device));
         Publish([.. _queues, queue], queue);
         routes.Begin(queue);
         try

@@ -422,6 +422,12 @@ internal sealed class XdpEngine
             }
             return;
         }
+        if (change.Kind == NetworkChangeKind.QueueingChanged)
+        {
+            if (change.Ifindex == _attachment.Device?.Index)
+                LookAtNetwork();
+            return;
+        }
         _routes.Renew();
         if (change.Kind == NetworkChangeKind.RouteChanged)
             return;

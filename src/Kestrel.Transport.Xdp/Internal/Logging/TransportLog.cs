@@ -166,6 +166,12 @@ internal static partial class TransportLog
     internal static partial void MtuWithoutMultiBuffer(ILogger logger, string @interface, int mtu, int largest);
 
     [LoggerMessage(
+        EventId = 143, Level = LogLevel.Information, EventName = "SegmentsGoAlone",
+        Message = "{Interface}, queue {Queue}: no packet socket for segments that could go as one packet, so each goes "
+            + "on its own, which makes long answers slower: {Reason}")]
+    internal static partial void SegmentsGoAlone(ILogger logger, string @interface, int queue, string reason);
+
+    [LoggerMessage(
         EventId = 142, Level = LogLevel.Information, EventName = "SysctlsNotObeyed",
         Message = "Connections over AF_XDP do not obey these settings, which differ from the kernel's defaults: "
             + "{Settings}. docs/differences.md says what holds instead.")]

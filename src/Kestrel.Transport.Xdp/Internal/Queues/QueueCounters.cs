@@ -8,7 +8,7 @@ internal sealed class QueueCounters
     internal long Turns, PoolTurns, PosterTurns, StalledTurns;
     internal long PacketsReceived, BytesReceived, PacketsSent, BytesSent, Kicks, KickFailures;
     internal long Chained, ChainedDropped;
-    internal long Offloaded, OffloadRefused;
+    internal long Offloaded, OffloadDropped, OffloadRefused;
     internal long Forwarded, ForwardedDropped, Refused;
     internal long RouteDropped, HandedOver, SentByKernel, SentByKernelDropped;
     internal long Accepted, Redirected, Failures;

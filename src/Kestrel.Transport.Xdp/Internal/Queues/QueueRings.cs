@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Kestrel.Transport.Xdp.Internal.Options;
 using Xdp.Sockets;
 using Xdp.Sockets.Net;
@@ -10,16 +9,13 @@ namespace Kestrel.Transport.Xdp.Internal.Queues;
 /// A queue's AF_XDP socket and its frames: what goes through the four rings. Owns what has to be done again because the
 /// kernel had no room, or the pool no frame. The turn's, except what is marked "any thread".
 /// </summary>
-internal sealed class QueueRings : IDisposable
+internal sealed class QueueRings : ITransmitRing, IDisposable
 {
     /// <summary>Packets that a turn receives before it answers: one to two hundred microseconds of work.</summary>
     internal const int ReceiveBudget = 256;
 
     // Segments written between two looks at the TX ring.
     private const int EmitBatch = 64;
-
-    // Segments that are worth a system call of their own.
-    private const int SmallestRun = 4;
 
     // Packets that the kernel sends by itself, one system call each, in one pass.
     private const int MostByKernel = 64;
@@ -41,7 +37,7 @@ internal sealed class QueueRings : IDisposable
     private readonly PacketChain _chain = new();
     private readonly TxPacket[] _packets = new TxPacket[EmitBatch];
     private readonly XdpDescriptor[] _descriptors = new XdpDescriptor[EmitBatch];
-    private GsoSocket? _gso;
+    private readonly SegmentRuns _runs;
     private bool _linkDown;
     private bool _fillStarved;
 
@@ -59,6 +55,7 @@ internal sealed class QueueRings : IDisposable
             Poison = EnvironmentSwitches.PoisonsMemory,
         };
         _xsk = Xsk.Create(_umem, settings.ToXskOptions());
+        _runs = new SegmentRuns(this, counters);
     }
 
     internal FramePool Frames { get; }
@@ -74,8 +71,6 @@ internal sealed class QueueRings : IDisposable
     {
         Refill(all: true);
         _xsk.Bind();
-        if (_settings.SegmentationOffload && !IsZeroCopy)
-            _gso = OpenGso();
     }
 
     /// <summary>Packets that have arrived and were not received. Any thread.</summary>
@@ -213,6 +208,34 @@ internal sealed class QueueRings : IDisposable
         HasMoreToEmit = Failure is null;
     }
 
+    /// <summary>A socket for <see cref="UseRunSocket"/>. On a thread in the interface's network namespace.</summary>
+    /// <exception cref="XdpException">The kernel refused; says why.</exception>
+    internal IRunSocket OpenRunSocket() => new RunSocket(new GsoSocket(_umem, _settings.InterfaceIndex));
+
+    /// <inheritdoc cref="SegmentRuns.Use"/>
+    internal void UseRunSocket(IRunSocket? socket) => _runs.Use(socket);
+
+    void ITransmitRing.Put(ReadOnlySpan<XdpDescriptor> packets)
+    {
+        TxRing tx = _xsk.Tx;
+        uint granted = tx.Reserve((uint)packets.Length, out uint index);
+        if (granted != packets.Length)
+            throw new InvalidOperationException("The TX ring has less room than it had.");
+        for (int i = 0; i < packets.Length; i++)
+            tx[unchecked(index + (uint)i)] = packets[i];
+        if (granted > 0)
+            tx.Submit(granted);
+    }
+
+    void ITransmitRing.Completed(in XdpDescriptor packet) =>
+        Frames.Completed(Frames.FromAddress(packet.Address, out _));
+
+    bool ITransmitRing.TryEmpty()
+    {
+        Kick();
+        return _xsk.Tx.Pending == 0;
+    }
+
     /// <summary>Has the kernel send what is on TX.</summary>
     internal void Kick()
     {
@@ -241,29 +264,16 @@ internal sealed class QueueRings : IDisposable
     public void Dispose()
     {
         _chain.Clear();
-        _gso?.Dispose();
+        _runs.Dispose();
         _xsk.Dispose();
     }
 
-    // Without it segments are sent one by one.
-    private GsoSocket? OpenGso()
-    {
-        try
-        {
-            return new GsoSocket(_umem, _settings.InterfaceIndex);
-        }
-        catch (XdpException)
-        {
-            return null;
-        }
-    }
-
-    // False when the ring is full.
+    // False when the ring is full, or as much has gone past it as it takes.
     private bool FillTransmitRing(TcpStack stack, IQueueOwner owner, Instant now)
     {
         TxRing tx = _xsk.Tx;
-        int byKernel = 0;
-        while (byKernel < MostByKernel && (int)Math.Min(tx.Free, EmitBatch) is > 0 and int room)
+        int byKernel = 0, past = 0;
+        while (byKernel < MostByKernel && past < tx.Size && (int)Math.Min(tx.Free, EmitBatch) is > 0 and int room)
         {
             int count = stack.Emit(_packets.AsSpan(0, room), now);
             int onLink = 0;
@@ -286,67 +296,10 @@ internal sealed class QueueRings : IDisposable
                 }
                 packet.Frame = null!;
             }
-            Send(_descriptors.AsSpan(0, onLink));
+            past += _runs.Send(_descriptors.AsSpan(0, onLink));
             _counters.PacketsSent += count;
             if (count < room)
                 return true;
-        }
-        return false;
-    }
-
-    // There is room for all of them on the ring.
-    private void Send(ReadOnlySpan<XdpDescriptor> packets)
-    {
-        for (int i = 0; _gso is not null && packets.Length - i >= SmallestRun;)
-        {
-            int run = _gso.CountRun(packets[i..]);
-            if (run < SmallestRun)
-            {
-                i += run;
-                continue;
-            }
-            // What comes before goes before: a peer takes for lost what is overtaken.
-            PutOnRing(packets[..i]);
-            packets = packets[i..];
-            i = 0;
-            Kick();
-            if (_xsk.Tx.Pending > 0)
-                break;
-            if (SendAsOne(packets[..run]))
-                packets = packets[run..];
-            else
-                i = run;
-        }
-        PutOnRing(packets);
-    }
-
-    private void PutOnRing(ReadOnlySpan<XdpDescriptor> packets)
-    {
-        if (packets.IsEmpty)
-            return;
-        TxRing tx = _xsk.Tx;
-        uint granted = tx.Reserve((uint)packets.Length, out uint index);
-        Debug.Assert(granted == packets.Length, "There was room.");
-        for (int i = 0; i < packets.Length; i++)
-            tx[unchecked(index + (uint)i)] = packets[i];
-        tx.Submit(granted);
-    }
-
-    private bool SendAsOne(ReadOnlySpan<XdpDescriptor> run)
-    {
-        int errno = _gso!.Send(run);
-        if (errno == 0)
-        {
-            _counters.Offloaded += run.Length;
-            foreach (ref readonly XdpDescriptor segment in run)
-                Frames.Completed(Frames.FromAddress(segment.Address, out _));
-            return true;
-        }
-        _counters.OffloadRefused += run.Length;
-        if (!GsoSocket.IsPassing(errno))
-        {
-            _gso.Dispose();
-            _gso = null;
         }
         return false;
     }

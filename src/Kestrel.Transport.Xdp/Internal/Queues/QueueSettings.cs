@@ -37,11 +37,6 @@ internal sealed record QueueSettings
     /// </summary>
     internal required bool AcceptPartialChecksum { get; init; }
 
-    /// <summary>
-    /// Segments that follow each other may go as one packet, past the TX ring. In copy mode.
-    /// </summary>
-    internal required bool SegmentationOffload { get; init; }
-
     /// <summary>What the memory budget has granted.</summary>
     internal required int FrameCount { get; init; }
 

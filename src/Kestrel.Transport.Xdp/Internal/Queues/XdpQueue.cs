@@ -34,6 +34,9 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
     private long _timerDebt = -1;
     private volatile bool _closed;
 
+    // The engine's.
+    private bool _sendsRunsAsOne;
+
     /// <summary>
     /// Opens the socket, with its frames. To be bound, and started.
     /// </summary>
@@ -138,6 +141,28 @@ internal sealed class XdpQueue : ConnectionHost, ITurns
         Mtu = mtu;
         TcpStackOptions options = (Settings with { Mtu = mtu }).ToStackOptions();
         Ask(stack => stack.ChangeMtu(options.Mtu, options.ReceiveMtu));
+    }
+
+    /// <summary>
+    /// May segments that follow each other go as one packet? In copy mode they do, if so. The engine's, on a thread in
+    /// the interface's network namespace, once the socket is bound.
+    /// </summary>
+    internal void SendRunsAsOne(bool may)
+    {
+        may &= !IsZeroCopy;
+        if (may == _sendsRunsAsOne)
+            return;
+        _sendsRunsAsOne = may;
+        IRunSocket? socket = null;
+        try
+        {
+            socket = may ? _rings.OpenRunSocket() : null;
+        }
+        catch (XdpException e)
+        {
+            TransportLog.SegmentsGoAlone(_logger, Settings.InterfaceName, Settings.QueueId, e.Message);
+        }
+        Ask(_ => _rings.UseRunSocket(socket));
     }
 
     /// <summary>

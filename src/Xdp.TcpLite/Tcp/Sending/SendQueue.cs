@@ -262,7 +262,8 @@ internal sealed class SendQueue
         if (_ring.Length <= LargestSpareRing)
             return;
         Free(_ring, clear: false);
-        _ring = NewRing(LargestSpareRing);
+        // Not the smaller ones, which would be made anew for the next long flight.
+        _ring = NewRing(SmallestPooledRing);
     }
 
     // A power of two. Large ones are shared by all, since a flight that fills one is short.
