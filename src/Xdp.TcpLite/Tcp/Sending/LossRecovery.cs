@@ -64,7 +64,7 @@ internal struct Delivery
 
 /// <summary>
 /// Finds out what is lost, and has it sent again: the scoreboard (RFC 2018), RACK and the tail loss probe (RFC 8985) or
-/// NewReno without SACK (RFC 6582), rate reduction (RFC 6937), the answer to a time-out, and the undoing of what proves
+/// NewReno without SACK (RFC 6582), rate reduction (RFC 9937), the answer to a time-out, and the undoing of what proves
 /// spurious. Tells congestion control; sends nothing itself. Part of a <see cref="Flight"/>.
 /// </summary>
 /// <param name="queue">The segments, which the sender cuts.</param>
@@ -75,6 +75,9 @@ internal sealed class LossRecovery(SendQueue queue)
     private Rack _rack;
     private Scoreboard _board;
     private RateReduction _reduction;
+
+    /// <summary>Of the board, after the ACK before.</summary>
+    private uint _everLostBefore;
     private ForwardRto _forwardRto;
 
     /// <summary>
@@ -135,6 +138,7 @@ internal sealed class LossRecovery(SendQueue queue)
         _rack.Clear();
         _board = default;
         _reduction = default;
+        _everLostBefore = 0;
         _forwardRto = default;
         _firstRetransmitTsVal = 0;
         _rate = default;
@@ -303,9 +307,11 @@ internal sealed class LossRecovery(SendQueue queue)
         if (Phase == RecoveryPhase.Fast && !congestion.SetsWindowInRecovery)
         {
             long inFlight = InFlight(state);
-            long send = _reduction.OnDelivered(delivery.Bytes, inFlight, congestion.Ssthresh, state.Mss);
+            bool isSafe = advanced && _board.EverLost == _everLostBefore;
+            long send = _reduction.OnDelivered(delivery.Bytes, inFlight, congestion.Ssthresh, state.Mss, isSafe);
             congestion.SetCwnd(inFlight + Math.Max(send, _mustRetransmit ? state.Mss : 0));
         }
+        _everLostBefore = _board.EverLost;
     }
 
     // ---- time
