@@ -137,8 +137,8 @@ public class PoolTurnTests
     /// <param name="together">How many leave together.</param>
     [Theory]
     [InlineData(5000, 1)]
-    [InlineData(50, 1)]
-    [InlineData(49, 11)]
+    [InlineData(200, 1)]
+    [InlineData(199, 3)]
     [InlineData(10, PoolTurn.MostAnswers)]
     public void AnswerWritten_WhileThePoolIsLate_SlowOnesLeaveAlone(int microseconds, int together)
     {
@@ -185,8 +185,8 @@ public class PoolTurnTests
     /// <param name="late">The pool is late then.</param>
     [Theory]
     [InlineData(0, true)]
-    [InlineData(10, true)]
-    [InlineData(100, false)]
+    [InlineData(2, true)]
+    [InlineData(10, false)]
     public void Pool_SlowBecauseOfALongBatch_IsNotLate(int batch, bool late)
     {
         _turn.Queue();

@@ -30,7 +30,7 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     /// beside what was done for it. Answers that follow each other faster are a long batch of the queue's own. They
     /// share kicks.
     /// </summary>
-    private static readonly TimeSpan s_slowAnswers = TimeSpan.FromMicroseconds(50);
+    private static readonly TimeSpan s_slowAnswers = TimeSpan.FromMicroseconds(200);
 
     /// <summary>
     /// Answers that leave together. With more of them in a kick the kick costs next to nothing less, and their clients
@@ -39,7 +39,7 @@ internal sealed class PoolTurn(Action run, Action<IThreadPoolWorkItem>? pool = n
     internal const int MostAnswers = 16;
 
     /// <summary>What the pool may take for each connection of the batch before the item, and be in time.</summary>
-    private static readonly TimeSpan s_patiencePerAnswer = TimeSpan.FromMicroseconds(50);
+    private static readonly TimeSpan s_patiencePerAnswer = TimeSpan.FromMicroseconds(200);
 
     private readonly Action<IThreadPoolWorkItem> _pool =
         pool ?? (static item => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false));
