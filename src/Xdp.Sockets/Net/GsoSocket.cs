@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -45,7 +44,7 @@ public sealed unsafe class GsoSocket : IDisposable
     private const int LargestPacket = ushort.MaxValue;
 
     private readonly Umem _umem;
-    private readonly Descriptor _socket;
+    private readonly RawSocketHandle _socket;
     private readonly NetlinkNative.IoVec[] _parts =
         GC.AllocateArray<NetlinkNative.IoVec>(MostSegments + 2, pinned: true);
 
@@ -56,7 +55,7 @@ public sealed unsafe class GsoSocket : IDisposable
     {
         ArgumentNullException.ThrowIfNull(umem);
         _umem = umem;
-        _socket = new Descriptor();
+        _socket = new RawSocketHandle(PacketNative.AF_PACKET, protocol: 0);
         if (_socket.IsInvalid)
             throw new XdpException("socket(AF_PACKET, SOCK_RAW)", Marshal.GetLastPInvokeError());
         try
@@ -176,16 +175,6 @@ public sealed unsafe class GsoSocket : IDisposable
 
     private bool TrySetOption(int level, int option, int value) =>
         PacketNative.SetSockOpt(_socket, level, option, &value, sizeof(int)) >= 0;
-
-    private sealed class Descriptor : SafeHandleMinusOneIsInvalid
-    {
-        internal Descriptor()
-            : base(ownsHandle: true) => SetHandle(NetlinkNative.Socket(
-                PacketNative.AF_PACKET,
-                NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC | NetlinkNative.SOCK_NONBLOCK, protocol: 0));
-
-        protected override bool ReleaseHandle() => NetlinkNative.Close((int)handle) == 0;
-    }
 }
 
 /// <summary>Where the headers of an Ethernet packet with TCP lie in it.</summary>

@@ -309,7 +309,7 @@ public sealed record NetworkInterfaceInfo
                 return null;
             uint count = sizes[4];
             // struct ethtool_gstrings: command, set, number, then the strings.
-            byte[] answer = GC.AllocateArray<byte>((int)(12 + count * NetlinkNative.ETH_GSTRING_LEN), pinned: true);
+            byte[] answer = new byte[12 + count * NetlinkNative.ETH_GSTRING_LEN];
             fixed (byte* p = answer)
             {
                 ((uint*)p)[0] = NetlinkNative.ETHTOOL_GSTRINGS;

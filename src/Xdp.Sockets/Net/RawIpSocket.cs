@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
 using Xdp.Sockets.Interop;
 
 namespace Xdp.Sockets.Net;
@@ -12,16 +11,16 @@ public sealed unsafe class RawIpSocket : IDisposable
 {
     private const int IPv4Header = 20, IPv6Header = 40;
 
-    private readonly Descriptor _ipv4, _ipv6;
+    private readonly RawSocketHandle _ipv4, _ipv6;
 
     /// <exception cref="XdpException">The kernel refused; says why.</exception>
     public RawIpSocket()
     {
-        _ipv4 = new Descriptor(NetlinkNative.AF_INET);
+        _ipv4 = new RawSocketHandle(NetlinkNative.AF_INET, NetlinkNative.IPPROTO_RAW);
         if (_ipv4.IsInvalid)
             throw new XdpException("socket(AF_INET, SOCK_RAW, IPPROTO_RAW)", Marshal.GetLastPInvokeError());
         // Where there is no IPv6, nobody sends it.
-        _ipv6 = new Descriptor(NetlinkNative.AF_INET6);
+        _ipv6 = new RawSocketHandle(NetlinkNative.AF_INET6, NetlinkNative.IPPROTO_RAW);
     }
 
     /// <summary>
@@ -83,15 +82,5 @@ public sealed unsafe class RawIpSocket : IDisposable
     {
         _ipv4.Dispose();
         _ipv6.Dispose();
-    }
-
-    private sealed class Descriptor : SafeHandleMinusOneIsInvalid
-    {
-        internal Descriptor(int family)
-            : base(ownsHandle: true) => SetHandle(NetlinkNative.Socket(
-                family, NetlinkNative.SOCK_RAW | NetlinkNative.SOCK_CLOEXEC | NetlinkNative.SOCK_NONBLOCK,
-                NetlinkNative.IPPROTO_RAW));
-
-        protected override bool ReleaseHandle() => NetlinkNative.Close((int)handle) == 0;
     }
 }
